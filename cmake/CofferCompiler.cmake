@@ -1,0 +1,52 @@
+# Compiler settings that hold for every target.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g1")
+
+# By hand: CMake would give libraries -fPIC, and precompiled headers must be built one way.
+add_compile_options(-fPIE)
+add_link_options(-pie)
+add_compile_options(-Wall -Wextra -Werror -Wno-missing-field-initializers -fstack-protector-strong
+                    -ffunction-sections -fdata-sections)
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  add_compile_options(-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # -Wmaybe-uninitialized and friends misfire on std::optional and absl::StatusOr in g++ 12.
+  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow
+                      -Wno-array-bounds -Wno-dangling-pointer)
+endif()
+if(COFFER_SANITIZE)
+  add_compile_options(-fsanitize=${COFFER_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${COFFER_SANITIZE})
+endif()
+
+find_program(COFFER_MOLD mold)
+if(COFFER_MOLD AND NOT COFFER_FUZZ)
+  add_link_options(-fuse-ld=mold)
+elseif(COFFER_FUZZ)
+  add_link_options(-fuse-ld=lld)
+endif()
+add_link_options(-Wl,--gc-sections -Wl,--as-needed -Wl,-z,relro -Wl,-z,now)
+
+find_program(COFFER_CCACHE ccache)
+if(COFFER_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      ${COFFER_CCACHE})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
+  else()
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:SHELL:-Xclang -fno-pch-timestamp>)
+  endif()
+endif()

@@ -1,0 +1,2 @@
+#include "common/http_client.h"
+namespace coffer {}

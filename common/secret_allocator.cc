@@ -1,0 +1,101 @@
+#include "common/secret_allocator.h"
+
+#include <openssl/crypto.h>
+#include <sys/mman.h>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <cstdlib>
+#include <mutex>
+
+namespace coffer {
+namespace {
+
+// Blocks come in powers of two from 32 bytes to 16 KiB, carved from chunks of 64 KiB and kept on a
+// free list per size; larger ones are mappings of their own.
+constexpr std::size_t kSmallestBits = 5;
+constexpr std::size_t kLargestBits = 14;
+constexpr std::size_t kChunkSize = 64 * 1024;
+constexpr std::size_t kPageSize = 4096;
+
+struct FreeBlock {
+  FreeBlock* next;
+};
+
+struct SizeClass {
+  std::mutex mutex;
+  FreeBlock* free = nullptr;
+  // What is left of the newest chunk; carved from its start, so that pages are touched when used.
+  std::uint8_t* fresh = nullptr;
+  std::uint8_t* fresh_end = nullptr;
+};
+
+std::atomic<std::size_t> locked_bytes{0};
+
+std::array<SizeClass, kLargestBits + 1>& Classes() {
+  static auto* classes = new std::array<SizeClass, kLargestBits + 1>();
+  return *classes;
+}
+
+void* MapPages(std::size_t size) {
+  void* pages = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) std::abort();
+  madvise(pages, size, MADV_DONTDUMP);
+  // Locks each page as it is first touched, so that a chunk costs no more memory than is used.
+  if (mlock2(pages, size, MLOCK_ONFAULT) == 0) locked_bytes += size;
+  return pages;
+}
+
+std::size_t RoundToPages(std::size_t size) {
+  return (size + kPageSize - 1) / kPageSize * kPageSize;
+}
+
+std::size_t ClassOf(std::size_t size) {
+  const std::size_t bits = std::bit_width(size == 0 ? 0 : size - 1);
+  return bits < kSmallestBits ? kSmallestBits : bits;
+}
+
+}  // namespace
+
+void* AllocateSecret(std::size_t size) {
+  const std::size_t bits = ClassOf(size);
+  if (bits > kLargestBits) return MapPages(RoundToPages(size));
+
+  SizeClass& size_class = Classes()[bits];
+  std::lock_guard lock(size_class.mutex);
+  if (size_class.free != nullptr) {
+    FreeBlock* block = size_class.free;
+    size_class.free = block->next;
+    return block;
+  }
+  if (size_class.fresh == size_class.fresh_end) {
+    size_class.fresh = static_cast<std::uint8_t*>(MapPages(kChunkSize));
+    size_class.fresh_end = size_class.fresh + kChunkSize;
+  }
+  void* block = size_class.fresh;
+  size_class.fresh += std::size_t{1} << bits;
+  return block;
+}
+
+void FreeSecret(void* block, std::size_t size) noexcept {
+  if (block == nullptr) return;
+  OPENSSL_cleanse(block, size);
+  const std::size_t bits = ClassOf(size);
+  if (bits > kLargestBits) {
+    const std::size_t pages = RoundToPages(size);
+    if (munlock(block, pages) == 0) locked_bytes -= pages;
+    munmap(block, pages);
+    return;
+  }
+  SizeClass& size_class = Classes()[bits];
+  std::lock_guard lock(size_class.mutex);
+  auto* freed = static_cast<FreeBlock*>(block);
+  freed->next = size_class.free;
+  size_class.free = freed;
+}
+
+std::size_t LockedSecretBytes() { return locked_bytes; }
+
+}  // namespace coffer

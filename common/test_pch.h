@@ -1,0 +1,5 @@
+// Precompiled in every test program.
+#pragma once
+#include <catch2/catch.hpp>
+
+#include "common/pch.h"
