@@ -1,0 +1,83 @@
+// Backend: a secrets engine, auth method or the system as a table of routes. Decoding, type errors,
+// path help and the OpenAPI document come from the table; handlers hold only meaning.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "keystore/barrier/txn.h"
+#include "keystore/core/mount_entry.h"
+#include "keystore/core/request.h"
+#include "keystore/core/response.h"
+
+namespace coffer::keystore {
+
+enum class FieldType {
+  kString,
+  kInteger,
+  kBoolean,
+  kDuration,  // seconds as a number or a string, or "1h30m" (Go's form, with "d" too); kept as seconds
+  kList,      // an array of strings, or one string parted by commas; kept as an array of strings
+  kMap,       // an object, or (from a command line) an array of "key=value"
+  kAny,       // as given
+};
+
+struct Field {
+  std::string_view name;
+  FieldType type = FieldType::kString;
+  std::string_view description;
+  Json default_value = nullptr;
+};
+
+// Status codes reach the client as: InvalidArgument and FailedPrecondition 400, PermissionDenied and
+// Unauthenticated 403, NotFound 404 (with `{"errors":[]}` where the message is empty), Unimplemented
+// 405, ResourceExhausted 413, Unavailable 503, anything else 500. Messages go into "errors": they
+// hold no secret. A handler may run more than once for one request (see Store::Commit), so it changes
+// nothing but the transaction; what must follow goes into Txn::OnCommit.
+using Handler = std::function<absl::StatusOr<Response>(const Request&, Txn&)>;
+
+struct RouteOperation {
+  Operation operation;
+  Handler handler;
+};
+
+enum class Access {
+  kToken,            // a token whose policies allow the operation
+  kSudo,             // and the "sudo" capability
+  kUnauthenticated,  // login routes
+  kBarrierless,      // no token, and works sealed: the Txn is empty
+};
+
+struct Route {
+  // Segments parted by "/"; "{name}" captures one, "{name*}" the rest (which may be empty and may
+  // end in "/"). The first route that fits wins. No leading "/"; a trailing "/" of the request is
+  // ignored where the pattern has no rest.
+  std::string_view pattern;
+  std::string_view summary;
+  std::vector<Field> fields;
+  std::vector<RouteOperation> operations;  // an update handler serves create too
+  Access access = Access::kToken;
+  // Whether what an update would write is there already; without it every write is an update.
+  std::function<absl::StatusOr<bool>(const Request&, Txn&)> exists = nullptr;
+};
+
+// One object per type serves all its mounts: what differs comes from request.mount and from the
+// transaction, which is rooted at the mount's own storage.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const std::vector<Route>& routes() const = 0;
+  // Called while the mount is made. InvalidArgument: an option is wrong.
+  virtual absl::Status OnMount(const MountEntry&, Txn&) { return absl::OkStatus(); }
+  // Forgets what was parsed from storage: at seal.
+  virtual void OnSeal() {}
+};
+
+// What a handler returns to be run again on a worker thread, with may_block set.
+absl::Status NeedsWorker();
+bool IsNeedsWorker(const absl::Status& status);
+
+}  // namespace coffer::keystore

@@ -1,0 +1,61 @@
+// Response: what a handler answers; the listener makes Vault's JSON document of it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/json.h"
+#include "keystore/core/token_entry.h"
+
+namespace coffer::keystore {
+
+// A token that was made or renewed, as the answer's "auth" object shows it.
+struct Auth {
+  SecretBytes client_token;
+  std::shared_ptr<const TokenEntry> entry;
+};
+
+// What an auth method asks for when it lets someone in; Core makes the token in the same transaction
+// and puts it into `auth`.
+struct Login {
+  TokenSpec token;
+  Json::string_t alias;  // for the log
+};
+
+struct Response {
+  int http_status = 0;  // 0: 200 with a body, 204 without
+  Json data;            // null: no "data"
+  // The answer is `data` itself, not wrapped in Vault's envelope (sys/health, sys/seal-status).
+  bool bare = false;
+  // Each member of `data` also stands beside it at the top (sys/mounts, sys/policy: as Vault does).
+  bool flattened = false;
+  std::vector<std::string> warnings;
+  std::optional<Auth> auth;
+  std::optional<Login> login;
+  std::string content_type;  // "" = application/json; else `raw_body` is the body
+  SecretBytes raw_body;
+
+  static Response Empty() { return {}; }
+  static Response Data(Json data) {
+    Response response;
+    response.data = std::move(data);
+    return response;
+  }
+  static Response Bare(Json document, int http_status = 200) {
+    Response response;
+    response.data = std::move(document);
+    response.bare = true;
+    response.http_status = http_status;
+    return response;
+  }
+  // 404 with an envelope that tells more, as kv-v2 answers for a deleted version.
+  static Response NotFoundWith(Json data) {
+    Response response = Data(std::move(data));
+    response.http_status = 404;
+    return response;
+  }
+};
+
+}  // namespace coffer::keystore

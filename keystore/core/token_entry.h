@@ -1,0 +1,56 @@
+// TokenEntry: what the keystore keeps of a token. The token itself is not kept, only its SHA-256.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/json.h"
+
+namespace coffer::keystore {
+
+// What to make a token from. Durations of zero mean: not set.
+struct TokenSpec {
+  std::vector<std::string> policies;  // "default" is added unless no_default_policy
+  bool no_default_policy = false;
+  absl::Duration ttl;               // zero: the mount's default lease TTL
+  absl::Duration max_ttl;           // zero: the mount's maximum
+  absl::Duration explicit_max_ttl;  // a limit that renewals can't pass
+  absl::Duration period;            // renewable for ever, for this long at a time
+  bool renewable = true;
+  std::int64_t num_uses = 0;  // 0: unlimited
+  std::string display_name;   // "token", "kubernetes-default-vault"
+  std::string path;           // what made it: "auth/token/create", "auth/kubernetes/login"
+  Json meta;                  // null or an object of strings
+  std::vector<std::string> bound_cidrs;
+  std::string parent;         // TokenEntry::hash of the parent; "" = orphan
+  SecretBytes id;             // chosen by the caller; empty: drawn at random
+  std::string type;           // "" or "service"
+};
+
+struct TokenEntry {
+  std::string hash;      // lower-case hex SHA-256 of the token
+  std::string accessor;  // 24 characters of [A-Za-z0-9]
+  std::string parent;    // hash of the parent; "" = orphan
+  std::vector<std::string> policies;  // sorted, without duplicates
+  std::string display_name;
+  std::string path;
+  Json meta;  // null or an object of strings
+  std::string type = "service";
+  std::int64_t num_uses = 0;  // as left now; 0: unlimited
+  absl::Time creation_time;
+  absl::Duration creation_ttl;
+  absl::Duration period;
+  absl::Duration explicit_max_ttl;
+  absl::Duration max_ttl;  // the limit of renewals without a period
+  bool renewable = false;
+  std::vector<std::string> bound_cidrs;
+  absl::Time expire_time = absl::InfiniteFuture();  // InfiniteFuture: never
+  absl::Time last_renewal = absl::InfinitePast();   // InfinitePast: never renewed
+
+  bool root() const;  // holds the policy "root"
+};
+
+}  // namespace coffer::keystore
