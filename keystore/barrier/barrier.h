@@ -2,9 +2,14 @@
 // authenticated on the way out. Sealed, it holds no key and opens nothing.
 #pragma once
 
-#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "common/clock.h"
 #include "keystore/barrier/txn.h"
@@ -14,19 +19,41 @@ namespace coffer::keystore {
 
 class Keyring;
 
-// Owns the store's transaction and what the views of it share.
+// One transaction behind the barrier: what the views of it (Txn) share. Paths here are whole. Used by
+// one thread at a time; may move between threads.
 class BarrierTxn {
  public:
   virtual ~BarrierTxn() = default;
   // The view of the whole tree.
   Txn root() { return Txn(this); }
+
+  // As the members of Txn.
+  virtual absl::StatusOr<std::optional<SecretBytes>> Get(std::string_view path) = 0;
+  virtual absl::StatusOr<std::optional<std::string>> Tag(std::string_view path) = 0;
+  virtual absl::Status Put(std::string_view path, std::string_view value) = 0;
+  virtual absl::Status Delete(std::string_view path) = 0;
+  virtual absl::StatusOr<std::vector<std::string>> List(std::string_view directory) = 0;
+  virtual absl::Status DeleteAll(std::string_view directory) = 0;
+  virtual void OnCommit(std::function<void()> action) = 0;
   virtual bool has_writes() const = 0;
 };
 
+// What sys/key-status tells of the newest data key.
+struct KeyStatus {
+  std::uint32_t term = 0;
+  absl::Time install_time;
+  std::uint64_t encryptions = 0;  // at least as many as were made
+};
+
+// All of it is safe on any thread.
 class Barrier {
  public:
-  // The store must outlive the barrier.
-  Barrier(Store& store, const Clock& clock);
+  // A new term is begun once this many values may have been encrypted under one: well below the 2^32
+  // that NIST SP 800-38D section 8.3 allows with random nonces.
+  static constexpr std::uint64_t kRotateAfter = std::uint64_t{1} << 31;
+
+  // The store and the clock must outlive the barrier. `rotate_after`: see kRotateAfter.
+  Barrier(Store& store, const Clock& clock, std::uint64_t rotate_after = kRotateAfter);
   ~Barrier();
 
   bool sealed() const;
@@ -34,6 +61,35 @@ class Barrier {
   absl::StatusOr<std::unique_ptr<BarrierTxn>> Begin();
   // As Store::Commit. Unavailable, and nothing stored, when the barrier was sealed since Begin().
   void Commit(std::unique_ptr<BarrierTxn> txn, Store::Done done);
+
+  // Forgets every key and name. Transactions begun before fail at Commit().
+  void Seal();
+
+  // Unavailable while sealed.
+  absl::StatusOr<KeyStatus> key_status() const;
+  // Adds a data key, under which all is encrypted from now on, and waits until that is stored.
+  absl::Status Rotate();
+
+  Store& store() { return store_; }
+  const Clock& clock() const { return clock_; }
+
+  // For the seal alone: opens the barrier with the keys that the root key gave.
+  void Unseal(std::shared_ptr<const Keyring> keyring);
+  // Null while sealed.
+  std::shared_ptr<const Keyring> keyring() const;
+  // For the seal alone: serialises changes of the keyring.
+  std::mutex& keyring_change() { return keyring_change_; }
+
+ private:
+  Store& store_;
+  const Clock& clock_;
+  const std::uint64_t rotate_after_;
+  std::mutex keyring_change_;
+  mutable std::mutex mutex_;  // of what follows
+  std::shared_ptr<const Keyring> keyring_;
 };
+
+// CommitAndWait of a barrier.
+absl::Status CommitAndWait(Barrier& barrier, std::unique_ptr<BarrierTxn> txn);
 
 }  // namespace coffer::keystore

@@ -26,8 +26,9 @@ class StoreTxn {
  public:
   virtual ~StoreTxn() = default;
 
-  // The value, or nullopt where there is none. Unavailable: the storage can't be read.
-  virtual absl::StatusOr<std::optional<std::string>> Get(std::string_view key) = 0;
+  // The value, or nullopt where there is none; the view holds until the transaction writes or ends.
+  // Unavailable: the storage can't be read.
+  virtual absl::StatusOr<std::optional<std::string_view>> Get(std::string_view key) = 0;
   // Entries whose key starts with `prefix`, in byte order, after key `after` ("" = from the start),
   // at most `limit` (0 = all). What is listed belongs to what Commit() checks, absent keys too.
   virtual absl::StatusOr<std::vector<StoredEntry>> Scan(std::string_view prefix,
