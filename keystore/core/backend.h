@@ -47,14 +47,15 @@ struct RouteOperation {
 enum class Access {
   kToken,            // a token whose policies allow the operation
   kSudo,             // and the "sudo" capability
+  kAnyToken,         // any token that is valid, whatever its policies
   kUnauthenticated,  // login routes
   kBarrierless,      // no token, and works sealed: the Txn is empty
 };
 
 struct Route {
-  // Segments parted by "/"; "{name}" captures one, "{name*}" the rest (which may be empty and may
-  // end in "/"). The first route that fits wins. No leading "/"; a trailing "/" of the request is
-  // ignored where the pattern has no rest.
+  // Segments parted by "/"; "{name}" captures one, "{name*}" any number of them, also none (the
+  // capture keeps a trailing "/" where it ends the pattern). The first route that fits wins. No
+  // leading "/"; a trailing "/" of the request is ignored where the pattern has no such capture.
   std::string_view pattern;
   std::string_view summary;
   std::vector<Field> fields;
@@ -62,6 +63,8 @@ struct Route {
   Access access = Access::kToken;
   // Whether what an update would write is there already; without it every write is an update.
   std::function<absl::StatusOr<bool>(const Request&, Txn&)> exists = nullptr;
+  // The handler takes all of request.data: no warning about fields that aren't declared.
+  bool open_fields = false;
 };
 
 // One object per type serves all its mounts: what differs comes from request.mount and from the

@@ -2,33 +2,37 @@
 // within one transaction and answered once that is durable.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 
 #include "common/clock.h"
 #include "keystore/barrier/barrier.h"
 #include "keystore/core/backend.h"
 #include "keystore/core/mount_table.h"
 #include "keystore/core/policy.h"
+#include "keystore/core/route_table.h"
 #include "keystore/core/token_store.h"
+#include "keystore/core/worker_pool.h"
 
 namespace coffer::keystore {
 
-// The types that can be mounted, by "type" or, for kv, "kv/1" and "kv/2" (type "/" options.version).
-// Backends are owned by main and outlive Core.
-using BackendRegistry = std::map<std::string, Backend*, std::less<>>;
-
 class Core {
  public:
-  // `workers`: threads for handlers that wait.
+  // What it is given must outlive it. `workers`: threads for handlers that wait.
   Core(Barrier& barrier, TokenStore& tokens, PolicyStore& policies, MountStore& mounts,
-       const Clock& clock, int workers = 4);
+       int workers = 4);
   ~Core();  // waits for requests under way
 
-  // Before the first request.
-  void Register(std::string_view type, Backend& backend);
+  // Before the first request. `type` is that of the mounts it serves; for kv "kv/1" and "kv/2": the
+  // type, then the option "version" ("1" where the mount has none).
+  void Register(std::string type, Backend& backend);
+  bool IsRegistered(const MountEntry& mount) const { return FindServed(mount) != nullptr; }
+  Backend* FindBackend(const MountEntry& mount) const;
 
   // Answers exactly once: perhaps before Handle returns, perhaps on another thread, where it must not
   // block. `request` must live until then.
@@ -38,22 +42,57 @@ class Core {
   // Waits for the answer.
   absl::StatusOr<Response> HandleAndWait(Request& request);
 
-  // The backend of a mount, or null for a type that isn't registered.
-  Backend* FindBackend(const MountEntry& mount) const;
-
-  // Revokes what has expired, then again every second until Core ends; does nothing while sealed.
+  // Revokes what has expired, now and then every second until Core ends; rests while sealed.
   void StartExpiry();
 
-  // Writes what a new keystore holds (default policy, mount table) and makes the root token; called
-  // once the barrier is unsealed for the first time.
-  absl::StatusOr<SecretBytes> InitializeContents();
+  // Writes what a new keystore holds (default policy, mount table) and makes the root token: `id`, or
+  // one drawn at random where that is empty. For an unsealed barrier with nothing behind it.
+  absl::StatusOr<SecretBytes> InitializeContents(std::string_view id = {});
   // Makes another root token, as generate-root does.
-  absl::StatusOr<SecretBytes> CreateRootToken(Txn& txn);
+  absl::StatusOr<SecretBytes> CreateRootToken(Txn& root, std::string_view id = {});
   // Seals the barrier and forgets everything parsed.
   void Seal();
+
+ private:
+  struct Served {
+    Backend* backend;
+    RouteTable routes;
+  };
+  struct Call;
+
+  const Served* FindServed(const MountEntry& mount) const;
+  void Attempt(std::shared_ptr<Call> call);
+  void Finish(std::shared_ptr<Call> call, absl::StatusOr<Response> response);
+  // Routing, token, policies, handler and login within `call`'s transaction, which it begins.
+  absl::StatusOr<Response> Run(Call& call);
+  absl::StatusOr<Response> RunHandler(Call& call, const RouteTable::Match& match, Txn& txn);
+  absl::Status Identify(Call& call, Txn& root);
+  absl::Status Authorize(Call& call, const Route* route, Txn& root);
+  // Counts the use of a token with a limit by a request that failed.
+  void CountUse(std::shared_ptr<Call> call, absl::Status failure);
+  absl::Status LogIn(const Call& call, Txn& root, Response* response);
+  void ExpireForever();
+  absl::Status ExpireNow();
+
+  Barrier& barrier_;
+  TokenStore& tokens_;
+  PolicyStore& policies_;
+  MountStore& mounts_;
+  std::map<std::string, Served, std::less<>> served_;
+  const MountEntry system_mount_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int under_way_ = 0;
+  bool ending_ = false;
+  std::thread expiry_;
+  WorkerPool workers_;  // last: ends first
 };
 
-// The HTTP status for an error, as Vault answers it.
+// The HTTP status for an error, as Vault answers it; backend.h has the table.
 int HttpStatusFor(const absl::Status& status);
+
+// "1 error occurred:\n\t* permission denied\n\n": how Vault words a refusal by policy.
+absl::Status PermissionDenied();
 
 }  // namespace coffer::keystore

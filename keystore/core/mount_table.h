@@ -29,13 +29,16 @@ class MountStore {
  public:
   absl::StatusOr<std::shared_ptr<const MountTable>> Load(Txn& txn);
   absl::Status Save(Txn& txn, const std::vector<MountEntry>& entries);
-  // Writes the first table: sys/, auth/token/, cubbyhole/, identity/ are always there.
+  // Writes the first table: sys/, auth/token/ and cubbyhole/ are always there.
   absl::Status Initialize(Txn& txn);
   void OnSeal() { cache_.Clear(); }
 
  private:
   ParsedCache<MountTable> cache_;
 };
+
+// A mount with a new uuid and accessor.
+MountEntry NewMount(std::string path, std::string type, std::string description);
 
 // The storage of a mount: "mount/<uuid>/".
 std::string MountStorage(const MountEntry& mount);

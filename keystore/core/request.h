@@ -14,9 +14,10 @@
 namespace coffer::keystore {
 
 struct MountEntry;
+struct Route;
 struct TokenEntry;
 
-enum class Operation { kRead, kCreate, kUpdate, kPatch, kDelete, kList };
+enum class Operation { kRead, kCreate, kUpdate, kPatch, kDelete, kList, kHelp };
 
 // "read", "create", ...
 std::string_view OperationName(Operation operation);
@@ -25,7 +26,7 @@ struct Request {
   // What the listener fills in.
   std::string id;  // a UUID, answered as request_id
   // From HTTP: GET read, POST and PUT update, PATCH patch, DELETE delete, LIST and GET ?list=true
-  // list. Core makes it kCreate where the route can tell that nothing is there yet.
+  // list, GET ?help=1 help. Core makes it kCreate where the route can tell that nothing is there yet.
   Operation operation = Operation::kRead;
   std::string path;  // below /v1/, percent-decoded: "secret/data/webapp/config"
   // The body's top-level object and the query's parameters (strings) in one; the body wins. Always an
@@ -37,6 +38,7 @@ struct Request {
   // What Core fills in before the handler runs.
   std::string relative_path;           // below the mount: "data/webapp/config"
   const MountEntry* mount = nullptr;   // never null in a handler
+  const Route* route = nullptr;        // never null in a handler
   std::shared_ptr<const TokenEntry> caller;  // null on routes that need no token
   // Path captures and declared fields that were given, each of its declared type (see FieldType).
   Json fields = Json::object();

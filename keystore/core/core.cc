@@ -1,0 +1,370 @@
+#include "keystore/core/core.h"
+
+#include <future>
+
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+#include "keystore/core/cidr.h"
+
+namespace coffer::keystore {
+namespace {
+
+// A transaction is run again this often when others write what it reads; then the client is told to.
+constexpr int kAttempts = 64;
+constexpr std::size_t kExpiredAtOnce = 256;
+
+constexpr std::string_view kSystemPath = "sys/";
+
+MountEntry SystemMount() {
+  MountEntry mount;
+  mount.path = std::string(kSystemPath);
+  mount.type = "system";
+  return mount;
+}
+
+absl::Status InvalidToken() {
+  return absl::PermissionDeniedError(
+      "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n");
+}
+
+const Handler* FindHandler(const Route& route, Operation operation) {
+  const Handler* update = nullptr;
+  for (const RouteOperation& candidate : route.operations) {
+    if (candidate.operation == operation) return &candidate.handler;
+    if (candidate.operation == Operation::kUpdate) update = &candidate.handler;
+  }
+  return operation == Operation::kCreate ? update : nullptr;
+}
+
+absl::Status NoRoute(std::string_view path) {
+  return absl::NotFoundError(
+      StrCat("no handler for route \"", path, "\". route entry not found."));
+}
+
+absl::Status UnsupportedPath(std::string_view path) {
+  return absl::NotFoundError(StrCat("1 error occurred:\n\t* unsupported path \"", path, "\"\n\n"));
+}
+
+}  // namespace
+
+int HttpStatusFor(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk: return 200;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kOutOfRange: return 400;
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated: return 403;
+    case absl::StatusCode::kNotFound: return 404;
+    case absl::StatusCode::kUnimplemented: return 405;
+    case absl::StatusCode::kResourceExhausted: return 413;
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kUnavailable: return 503;
+    default: return 500;
+  }
+}
+
+absl::Status PermissionDenied() {
+  return absl::PermissionDeniedError("1 error occurred:\n\t* permission denied\n\n");
+}
+
+// One request on its way. The transaction and what was found within it are of the latest attempt.
+struct Core::Call {
+  Request& request;
+  Done done;
+  const Operation asked;  // before Core tells create from update
+  int attempts = 0;
+  std::shared_ptr<const MountTable> mounts;
+  std::unique_ptr<BarrierTxn> txn;
+  bool counted_use = false;
+};
+
+Core::Core(Barrier& barrier, TokenStore& tokens, PolicyStore& policies, MountStore& mounts,
+           int workers)
+    : barrier_(barrier),
+      tokens_(tokens),
+      policies_(policies),
+      mounts_(mounts),
+      system_mount_(SystemMount()),
+      workers_(workers) {}
+
+Core::~Core() {
+  std::unique_lock lock(mutex_);
+  ending_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return under_way_ == 0; });
+  lock.unlock();
+  if (expiry_.joinable()) expiry_.join();
+}
+
+void Core::Register(std::string type, Backend& backend) {
+  served_.insert_or_assign(std::move(type), Served{&backend, RouteTable(backend)});
+}
+
+const Core::Served* Core::FindServed(const MountEntry& mount) const {
+  if (const auto found = served_.find(mount.type); found != served_.end()) return &found->second;
+  const auto version = mount.options.find("version");
+  const auto found = served_.find(
+      StrCat(mount.type, "/", version == mount.options.end() ? "1" : version->second));
+  return found == served_.end() ? nullptr : &found->second;
+}
+
+Backend* Core::FindBackend(const MountEntry& mount) const {
+  const Served* served = FindServed(mount);
+  return served == nullptr ? nullptr : served->backend;
+}
+
+void Core::Handle(Request& request, Done done) {
+  {
+    std::lock_guard lock(mutex_);
+    ++under_way_;
+  }
+  Attempt(std::shared_ptr<Call>(new Call{request, std::move(done), request.operation}));
+}
+
+absl::StatusOr<Response> Core::HandleAndWait(Request& request) {
+  std::promise<absl::StatusOr<Response>> answer;
+  Handle(request, [&](absl::StatusOr<Response> response) { answer.set_value(std::move(response)); });
+  return answer.get_future().get();
+}
+
+void Core::Finish(std::shared_ptr<Call> call, absl::StatusOr<Response> response) {
+  call->txn.reset();
+  call->done(std::move(response));
+  std::lock_guard lock(mutex_);
+  --under_way_;
+  if (ending_) changed_.notify_all();
+}
+
+void Core::Attempt(std::shared_ptr<Call> call) {
+  ++call->attempts;
+  call->request.operation = call->asked;
+  call->txn.reset();
+  absl::StatusOr<Response> response = Run(*call);
+  if (!response.ok() && IsNeedsWorker(response.status()) && !call->request.may_block) {
+    workers_.Run([this, call] {
+      call->request.may_block = true;
+      Attempt(call);
+    });
+    return;
+  }
+  if (!response.ok()) {
+    if (call->counted_use) return CountUse(call, response.status());
+    return Finish(std::move(call), std::move(response));
+  }
+  if (call->txn == nullptr) return Finish(std::move(call), std::move(response));
+
+  auto answer = std::make_shared<Response>(*std::move(response));
+  barrier_.Commit(std::move(call->txn), [this, call, answer](absl::Status committed) {
+    if (committed.ok()) return Finish(call, std::move(*answer));
+    if (!absl::IsAborted(committed) || call->attempts >= kAttempts) {
+      return Finish(call, std::move(committed));
+    }
+    workers_.Run([this, call] {
+      call->request.may_block = true;
+      Attempt(call);
+    });
+  });
+}
+
+void Core::CountUse(std::shared_ptr<Call> call, absl::Status failure) {
+  auto txn = barrier_.Begin();
+  if (!txn.ok()) return Finish(std::move(call), std::move(failure));
+  Txn root = (*txn)->root();
+  // Counted without being run again: when others use the token at this moment they count too.
+  if (const absl::Status used = tokens_.Use(root, *call->request.caller); !used.ok()) {
+    return Finish(std::move(call), std::move(failure));
+  }
+  barrier_.Commit(*std::move(txn), [this, call, failure](const absl::Status&) {
+    Finish(call, failure);
+  });
+}
+
+absl::StatusOr<Response> Core::Run(Call& call) {
+  Request& request = call.request;
+  request.caller = nullptr;
+  call.counted_use = false;
+  const std::string_view path = request.path;
+  const Served* served = nullptr;
+  std::optional<RouteTable::Match> match;
+  if (path.starts_with(kSystemPath)) {
+    request.mount = &system_mount_;
+    served = FindServed(system_mount_);
+    if (served != nullptr) match = served->routes.Find(path.substr(kSystemPath.size()));
+    if (match && match->route->access == Access::kBarrierless) {
+      Txn none;
+      return RunHandler(call, *match, none);
+    }
+  }
+
+  ASSIGN_OR_RETURN(call.txn, barrier_.Begin());
+  Txn root = call.txn->root();
+  ASSIGN_OR_RETURN(call.mounts, mounts_.Load(root));
+  request.mount = call.mounts->Find(path);
+  if (request.mount != nullptr && !match) {
+    served = FindServed(*request.mount);
+    const std::size_t prefix = std::min(request.mount->path.size(), path.size());
+    if (served != nullptr) match = served->routes.Find(path.substr(prefix));
+  }
+  const Route* route = match ? match->route : nullptr;
+  if (route == nullptr || route->access != Access::kUnauthenticated) {
+    RETURN_IF_ERROR(Identify(call, root));
+    if (route == nullptr) RETURN_IF_ERROR(Authorize(call, nullptr, root));
+  }
+  if (request.mount == nullptr) return NoRoute(path);
+  if (served == nullptr) {
+    return absl::InternalError(
+        StrCat("the mount \"", request.mount->path, "\" has the type \"", request.mount->type,
+               "\", which this build doesn't serve"));
+  }
+  if (route == nullptr) return UnsupportedPath(path);
+  Txn txn = root.Under(MountStorage(*request.mount));
+  return RunHandler(call, *match, txn);
+}
+
+absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& match, Txn& txn) {
+  Request& request = call.request;
+  const Route& route = *match.route;
+  request.route = &route;
+  request.relative_path = request.path.size() > request.mount->path.size()
+                              ? request.path.substr(request.mount->path.size())
+                              : "";
+  if (request.operation == Operation::kHelp) {
+    return Response::Bare({{"help", RouteTable::Help(route)}, {"see_also", nullptr}});
+  }
+  std::vector<std::string> unknown;
+  absl::StatusOr<Json> fields = DecodeFields(match, request.data, &unknown);
+  request.fields = fields.ok() ? *std::move(fields) : Json::object();
+  if (route.access == Access::kToken || route.access == Access::kSudo) {
+    if (fields.ok() && request.operation == Operation::kUpdate && route.exists) {
+      ASSIGN_OR_RETURN(const bool exists, route.exists(request, txn));
+      if (!exists) request.operation = Operation::kCreate;
+    }
+    Txn root = txn.Root();
+    RETURN_IF_ERROR(Authorize(call, &route, root));
+  }
+  RETURN_IF_ERROR(fields.status());
+  const Handler* handler = FindHandler(route, request.operation);
+  if (handler == nullptr) {
+    return absl::UnimplementedError("1 error occurred:\n\t* unsupported operation\n\n");
+  }
+  ASSIGN_OR_RETURN(Response response, (*handler)(request, txn));
+  if (response.login) {
+    Txn root = txn.Root();
+    RETURN_IF_ERROR(LogIn(call, root, &response));
+  }
+  if (!unknown.empty() && !route.open_fields && request.operation != Operation::kRead &&
+      request.operation != Operation::kList) {
+    std::string names;
+    for (const std::string& name : unknown) StrAppend(&names, names.empty() ? "" : " ", name);
+    response.warnings.push_back(
+        StrCat("Endpoint ignored these unrecognized parameters: [", names, "]"));
+  }
+  return response;
+}
+
+absl::Status Core::Identify(Call& call, Txn& root) {
+  Request& request = call.request;
+  if (request.token.empty()) return absl::PermissionDeniedError("permission denied");
+  ASSIGN_OR_RETURN(request.caller, tokens_.Lookup(root, request.token.view()));
+  if (request.caller == nullptr) return InvalidToken();
+  if (!request.caller->bound_cidrs.empty() &&
+      !InAnyCidr(request.remote_address, request.caller->bound_cidrs)) {
+    return PermissionDenied();
+  }
+  if (request.caller->num_uses > 0) {
+    RETURN_IF_ERROR(tokens_.Use(root, *request.caller));
+    call.counted_use = true;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Core::Authorize(Call& call, const Route* route, Txn& root) {
+  const Request& request = call.request;
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Acl> acl,
+                   policies_.AclFor(root, request.caller->policies));
+  if (acl->root()) return absl::OkStatus();
+  const bool slash = request.operation == Operation::kList && !request.path.ends_with('/');
+  if (!acl->Allows(request.operation, slash ? request.path + "/" : request.path, request.data)) {
+    return PermissionDenied();
+  }
+  if (route != nullptr && route->access == Access::kSudo && !acl->HasSudo(request.path)) {
+    return PermissionDenied();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Core::LogIn(const Call& call, Txn& root, Response* response) {
+  ASSIGN_OR_RETURN(TokenStore::Created created,
+                   tokens_.Create(root, std::move(response->login->token), *call.request.mount));
+  response->auth = Auth{std::move(created.id), std::move(created.entry)};
+  for (std::string& warning : created.warnings) response->warnings.push_back(std::move(warning));
+  response->login.reset();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SecretBytes> Core::InitializeContents(std::string_view id) {
+  ASSIGN_OR_RETURN(std::unique_ptr<BarrierTxn> txn, barrier_.Begin());
+  Txn root = txn->root();
+  RETURN_IF_ERROR(policies_.Initialize(root));
+  RETURN_IF_ERROR(mounts_.Initialize(root));
+  ASSIGN_OR_RETURN(SecretBytes token, CreateRootToken(root, id));
+  RETURN_IF_ERROR(CommitAndWait(barrier_, std::move(txn)));
+  return token;
+}
+
+absl::StatusOr<SecretBytes> Core::CreateRootToken(Txn& root, std::string_view id) {
+  TokenSpec spec;
+  spec.policies = {"root"};
+  spec.no_default_policy = true;
+  spec.display_name = "root";
+  spec.path = "auth/token/root";
+  spec.renewable = false;
+  spec.id = SecretBytes::CopyOf(id);
+  MountEntry token_mount;
+  token_mount.path = "auth/token/";
+  ASSIGN_OR_RETURN(TokenStore::Created created,
+                   tokens_.Create(root, std::move(spec), token_mount));
+  return std::move(created.id);
+}
+
+void Core::Seal() {
+  barrier_.Seal();
+  tokens_.OnSeal();
+  policies_.OnSeal();
+  mounts_.OnSeal();
+  for (auto& [type, served] : served_) served.backend->OnSeal();
+}
+
+void Core::StartExpiry() {
+  expiry_ = std::thread([this] { ExpireForever(); });
+}
+
+void Core::ExpireForever() {
+  std::unique_lock lock(mutex_);
+  while (!ending_) {
+    lock.unlock();
+    if (!barrier_.sealed()) {
+      const absl::Status expired = ExpireNow();
+      if (!expired.ok() && !absl::IsAborted(expired) && !barrier_.sealed()) {
+        log::Warning("expired tokens weren't revoked; they are refused all the same",
+                     {{"error", expired}});
+      }
+    }
+    lock.lock();
+    changed_.wait_for(lock, std::chrono::seconds(1), [this] { return ending_; });
+  }
+}
+
+absl::Status Core::ExpireNow() {
+  for (std::size_t revoked = kExpiredAtOnce; revoked == kExpiredAtOnce;) {
+    ASSIGN_OR_RETURN(std::unique_ptr<BarrierTxn> txn, barrier_.Begin());
+    Txn root = txn->root();
+    ASSIGN_OR_RETURN(revoked, tokens_.RevokeExpired(root, kExpiredAtOnce));
+    if (txn->has_writes()) RETURN_IF_ERROR(CommitAndWait(barrier_, std::move(txn)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace coffer::keystore

@@ -1,0 +1,387 @@
+#include "keystore/system/mount_routes.h"
+
+#include <optional>
+#include <utility>
+
+#include "common/log.h"
+#include "common/random.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace coffer::keystore {
+namespace {
+
+// Members of a mount's config that are kept as they are given.
+constexpr std::string_view kKeptConfig[] = {
+    "audit_non_hmac_request_keys", "audit_non_hmac_response_keys", "listing_visibility",
+    "passthrough_request_headers", "allowed_response_headers",     "token_type",
+    "force_no_cache"};
+
+// Types by which people ask for kv's two versions.
+constexpr std::pair<std::string_view, std::string_view> kKvAliases[] = {
+    {"kv", "1"}, {"kv-v1", "1"}, {"generic", "1"}, {"kv-v2", "2"}};
+
+bool IsSingleton(const MountEntry& mount) {
+  return mount.type == "system" || mount.type == "token" || mount.type == "cubbyhole";
+}
+
+// Shared by secrets engines (prefix "") and auth methods (prefix "auth/").
+class MountHandlers {
+ public:
+  MountHandlers(Core& core, MountStore& mounts, bool auth)
+      : core_(core), mounts_(mounts), auth_(auth) {}
+
+  absl::StatusOr<Response> List(const Request&, Txn& txn) const;
+  absl::StatusOr<Response> Read(const Request& request, Txn& txn) const;
+  absl::StatusOr<Response> Enable(const Request& request, Txn& txn) const;
+  absl::StatusOr<Response> Disable(const Request& request, Txn& txn) const;
+  absl::StatusOr<Response> ReadTuning(const Request& request, Txn& txn) const;
+  absl::StatusOr<Response> Tune(const Request& request, Txn& txn) const;
+
+ private:
+  struct Found {
+    std::vector<MountEntry> entries;
+    std::size_t index;
+    MountEntry& entry() { return entries[index]; }
+  };
+  absl::StatusOr<std::string> FullPath(const Request& request) const;
+  absl::StatusOr<Found> Find(const Request& request, Txn& root) const;
+  std::string_view kind() const { return auth_ ? "auth method" : "secrets engine"; }
+
+  Core& core_;
+  MountStore& mounts_;
+  const bool auth_;
+};
+
+Json OptionsOf(const MountEntry& mount) {
+  if (mount.options.empty()) return nullptr;
+  Json options = Json::object();
+  for (const auto& [name, value] : mount.options) options[Json::string_t(name)] = value;
+  return options;
+}
+
+Json ConfigOf(const MountEntry& mount) {
+  Json config = {{"default_lease_ttl", absl::ToInt64Seconds(mount.default_lease_ttl)},
+                 {"max_lease_ttl", absl::ToInt64Seconds(mount.max_lease_ttl)},
+                 {"force_no_cache", false}};
+  if (mount.auth()) config["token_type"] = "default-service";
+  config.update(mount.config);
+  return config;
+}
+
+Json Describe(const MountEntry& mount) {
+  return {{"type", mount.type},
+          {"description", mount.description},
+          {"accessor", mount.accessor},
+          {"uuid", mount.uuid},
+          {"config", ConfigOf(mount)},
+          {"options", OptionsOf(mount)},
+          {"local", mount.local},
+          {"seal_wrap", mount.seal_wrap},
+          {"external_entropy_access", false},
+          {"plugin_version", ""},
+          {"running_plugin_version", ""},
+          {"running_sha256", ""},
+          {"deprecation_status", "supported"}};
+}
+
+absl::Status KeepTuning(const Request& request, const Json& config, MountEntry* mount) {
+  for (const auto& [name, target] :
+       {std::pair{"default_lease_ttl", &mount->default_lease_ttl},
+        std::pair{"max_lease_ttl", &mount->max_lease_ttl}}) {
+    const auto given = config.find(name);
+    if (given == config.end() || given->is_null()) continue;
+    if (given->is_string() && *given == "system") {
+      *target = absl::ZeroDuration();
+      continue;
+    }
+    // One field of a route, so that what counts as a duration is said in one place.
+    static const std::vector<Field> fields = {{"default_lease_ttl", FieldType::kDuration, ""},
+                                              {"max_lease_ttl", FieldType::kDuration, ""}};
+    static const Route durations{"config", "", fields, {}};
+    std::vector<std::string> unknown;
+    ASSIGN_OR_RETURN(const Json decoded,
+                     DecodeFields({&durations, {}}, {{name, *given}}, &unknown));
+    *target = absl::Seconds(decoded.at(name).get<std::int64_t>());
+  }
+  const absl::Duration longest =
+      mount->max_lease_ttl == absl::ZeroDuration() ? kSystemLeaseTtl : mount->max_lease_ttl;
+  if (mount->default_lease_ttl > longest) {
+    return absl::InvalidArgumentError(
+        "the default_lease_ttl is longer than the max_lease_ttl of the mount or the system");
+  }
+  for (const std::string_view name : kKeptConfig) {
+    const auto given = config.find(name);
+    if (given != config.end()) mount->config[Json::string_t(name)] = *given;
+  }
+  if (request.has("description")) mount->description = std::string(request.text("description"));
+  return absl::OkStatus();
+}
+
+absl::Status KeepOptions(const Request& request, MountEntry* mount) {
+  const Json& options = request.json("options");
+  if (!options.is_object()) return absl::OkStatus();
+  for (auto option = options.begin(); option != options.end(); ++option) {
+    const Json& value = option.value();
+    const std::string name(std::string_view(option.key()));
+    if (!value.is_string() && !value.is_number_integer() && !value.is_boolean()) {
+      return absl::InvalidArgumentError(StrCat("the option \"", name, "\" must be a string"));
+    }
+    mount->options[name] =
+        value.is_string()
+            ? std::string(std::string_view(value.get_ref<const Json::string_t&>()))
+            : std::string(std::string_view(value.dump()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> MountHandlers::FullPath(const Request& request) const {
+  std::string_view path = request.text("path");
+  while (path.ends_with('/')) path.remove_suffix(1);
+  if (path.empty()) return absl::InvalidArgumentError("the path of the mount is missing");
+  for (const std::string_view segment : Split(path, '/')) {
+    if (segment.empty() || segment == "." || segment == ".." ||
+        segment.find_first_of("\n\r\t\\ *+{}") != segment.npos) {
+      return absl::InvalidArgumentError(
+          StrCat("a mount can't have the path \"", path,
+                 "\": segments must be non-empty, without white space, \"..\", or any of \\*+{}"));
+    }
+  }
+  return StrCat(auth_ ? "auth/" : "", path, "/");
+}
+
+absl::StatusOr<MountHandlers::Found> MountHandlers::Find(const Request& request,
+                                                         Txn& root) const {
+  ASSIGN_OR_RETURN(const std::string path, FullPath(request));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const MountTable> table, mounts_.Load(root));
+  Found found{table->entries(), 0};
+  for (; found.index < found.entries.size(); ++found.index) {
+    if (found.entry().path == path) return found;
+  }
+  return absl::InvalidArgumentError(StrCat("no ", kind(), " is mounted at \"", path, "\""));
+}
+
+absl::StatusOr<Response> MountHandlers::List(const Request&, Txn& txn) const {
+  Txn root = txn.Root();
+  ASSIGN_OR_RETURN(const std::shared_ptr<const MountTable> table, mounts_.Load(root));
+  Json data = Json::object();
+  for (const MountEntry& mount : table->entries()) {
+    if (mount.auth() != auth_) continue;
+    data[Json::string_t(auth_ ? mount.path.substr(5) : mount.path)] = Describe(mount);
+  }
+  Response response = Response::Data(std::move(data));
+  response.flattened = true;
+  return response;
+}
+
+absl::StatusOr<Response> MountHandlers::Read(const Request& request, Txn& txn) const {
+  Txn root = txn.Root();
+  ASSIGN_OR_RETURN(Found found, Find(request, root));
+  return Response::Data(Describe(found.entry()));
+}
+
+absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn) const {
+  Txn root = txn.Root();
+  ASSIGN_OR_RETURN(std::string path, FullPath(request));
+  if (!auth_ && (path.starts_with("sys/") || path.starts_with("auth/"))) {
+    return absl::InvalidArgumentError(StrCat("the path \"", path, "\" is reserved"));
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<const MountTable> table, mounts_.Load(root));
+  std::vector<MountEntry> entries = table->entries();
+  for (const MountEntry& mount : entries) {
+    if (mount.auth() != auth_) continue;
+    if (mount.path.starts_with(path) || path.starts_with(mount.path)) {
+      return absl::InvalidArgumentError(StrCat("path is already in use at ", mount.path));
+    }
+  }
+  MountEntry mount = NewMount(std::move(path), std::string(request.text("type")),
+                              std::string(request.text("description")));
+  if (mount.type.empty()) return absl::InvalidArgumentError("the field \"type\" is missing");
+  for (const auto& [alias, version] : kKvAliases) {
+    if (auth_ || request.text("type") != alias) continue;
+    mount.type = "kv";
+    mount.accessor = StrCat("kv_", std::string_view(RandomUuid()).substr(0, 8));
+    if (alias != "kv") mount.options["version"] = std::string(version);
+  }
+  RETURN_IF_ERROR(KeepOptions(request, &mount));
+  if (IsSingleton(mount) || !core_.IsRegistered(mount)) {
+    return absl::InvalidArgumentError(
+        StrCat("plugin not found in the catalog: this keystore has no ", kind(), " of type \"",
+               request.text("type"), "\"", auth_ ? "" : " and that version", "; it has ",
+               auth_ ? "kubernetes" : "kv (options version=1 or version=2), kv-v1 and kv-v2"));
+  }
+  mount.local = request.boolean("local");
+  mount.seal_wrap = request.boolean("seal_wrap");
+  const Json& config = request.json("config");
+  RETURN_IF_ERROR(KeepTuning(request, config.is_object() ? config : Json::object(), &mount));
+  Txn storage = root.Under(MountStorage(mount));
+  RETURN_IF_ERROR(core_.FindBackend(mount)->OnMount(mount, storage));
+  txn.OnCommit([path = mount.path, type = mount.type] {
+    log::Info("mounted", {{"path", path}, {"type", type}});
+  });
+  entries.push_back(std::move(mount));
+  RETURN_IF_ERROR(mounts_.Save(root, entries));
+  return Response::Empty();
+}
+
+absl::StatusOr<Response> MountHandlers::Disable(const Request& request, Txn& txn) const {
+  Txn root = txn.Root();
+  absl::StatusOr<Found> found = Find(request, root);
+  // As Vault: what isn't there is disabled.
+  if (absl::IsInvalidArgument(found.status())) return Response::Empty();
+  RETURN_IF_ERROR(found.status());
+  if (IsSingleton(found->entry())) {
+    return absl::InvalidArgumentError(
+        StrCat("\"", found->entry().path, "\" can't be disabled: the keystore needs it"));
+  }
+  RETURN_IF_ERROR(root.DeleteAll(MountStorage(found->entry())));
+  txn.OnCommit([path = found->entry().path] { log::Info("unmounted", {{"path", path}}); });
+  found->entries.erase(found->entries.begin() + static_cast<std::ptrdiff_t>(found->index));
+  RETURN_IF_ERROR(mounts_.Save(root, found->entries));
+  return Response::Empty();
+}
+
+absl::StatusOr<Response> MountHandlers::ReadTuning(const Request& request, Txn& txn) const {
+  Txn root = txn.Root();
+  ASSIGN_OR_RETURN(Found found, Find(request, root));
+  const MountEntry& mount = found.entry();
+  Json data = ConfigOf(mount);
+  for (const auto& [name, value] : {std::pair{"default_lease_ttl", mount.default_lease_ttl},
+                                    std::pair{"max_lease_ttl", mount.max_lease_ttl}}) {
+    data[name] =
+        absl::ToInt64Seconds(value == absl::ZeroDuration() ? kSystemLeaseTtl : value);
+  }
+  data["description"] = mount.description;
+  if (!mount.options.empty()) data["options"] = OptionsOf(mount);
+  return Response::Data(std::move(data));
+}
+
+absl::StatusOr<Response> MountHandlers::Tune(const Request& request, Txn& txn) const {
+  Txn root = txn.Root();
+  ASSIGN_OR_RETURN(Found found, Find(request, root));
+  MountEntry& mount = found.entry();
+  const auto before = mount.options.find("version");
+  const std::string version = before == mount.options.end() ? "1" : before->second;
+  RETURN_IF_ERROR(KeepOptions(request, &mount));
+  const auto after = mount.options.find("version");
+  if (mount.type == "kv" && after != mount.options.end() && after->second != version) {
+    return absl::InvalidArgumentError(
+        StrCat("\"", mount.path, "\" holds kv version ", version,
+               " secrets: mount a new engine of the other version and copy them"));
+  }
+  RETURN_IF_ERROR(KeepTuning(request, request.data, &mount));
+  RETURN_IF_ERROR(mounts_.Save(root, found.entries));
+  return Response::Empty();
+}
+
+// What a person's token may see of the mounts, for user interfaces and `vault kv`.
+absl::StatusOr<Response> VisibleMounts(MountStore& mounts, const Acl& acl, Txn& root) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const MountTable> table, mounts.Load(root));
+  Json data = {{"auth", Json::object()}, {"secret", Json::object()}};
+  for (const MountEntry& mount : table->entries()) {
+    if (!acl.root() && !acl.GrantsBelow(mount.path)) continue;
+    Json& group = data[mount.auth() ? "auth" : "secret"];
+    group[Json::string_t(mount.auth() ? mount.path.substr(5) : mount.path)] = Describe(mount);
+  }
+  return Response::Data(std::move(data));
+}
+
+absl::StatusOr<Response> VisibleMount(MountStore& mounts, const Acl& acl, const Request& request,
+                                      Txn& root) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const MountTable> table, mounts.Load(root));
+  const std::string_view path = request.text("path");
+  const MountEntry* mount = table->Find(path);
+  // The same answer for both, so that it doesn't tell what is mounted.
+  if (mount == nullptr || (!acl.root() && !acl.GrantsBelow(mount->path))) {
+    return absl::PermissionDeniedError(StrCat("preflight capability check returned 403, please "
+                                              "ensure client's policies grant access to path \"",
+                                              path, path.ends_with('/') ? "" : "/", "\""));
+  }
+  Json data = Describe(*mount);
+  data["path"] = mount->path;
+  return Response::Data(std::move(data));
+}
+
+void AddMountRoutes(Core& core, MountStore& mounts, bool auth, std::vector<Route>* routes) {
+  const auto handlers = std::make_shared<const MountHandlers>(core, mounts, auth);
+  const auto bind = [&](absl::StatusOr<Response> (MountHandlers::*handler)(const Request&, Txn&)
+                            const) -> Handler {
+    return [handlers, handler](const Request& request, Txn& txn) {
+      return ((*handlers).*handler)(request, txn);
+    };
+  };
+  const Field path = {"path", FieldType::kString, "Where it is mounted."};
+  const std::vector<Field> tuning = {
+      path,
+      {"default_lease_ttl", FieldType::kAny, "TTL of leases that ask for none; \"system\" resets."},
+      {"max_lease_ttl", FieldType::kAny, "The longest TTL of leases; \"system\" resets."},
+      {"description", FieldType::kString, "For people."},
+      {"options", FieldType::kMap, "Options of the type, as {\"version\": \"2\"}."},
+      {"audit_non_hmac_request_keys", FieldType::kList, "Kept."},
+      {"audit_non_hmac_response_keys", FieldType::kList, "Kept."},
+      {"listing_visibility", FieldType::kString, "\"unauth\" or \"hidden\"."},
+      {"passthrough_request_headers", FieldType::kList, "Kept."},
+      {"allowed_response_headers", FieldType::kList, "Kept."},
+      {"token_type", FieldType::kString, "Kept; tokens are service tokens."}};
+  const std::vector<Field> enabling = {
+      path,
+      {"type", FieldType::kString, "The type, as \"kv\" or \"kubernetes\"."},
+      {"description", FieldType::kString, "For people."},
+      {"config", FieldType::kMap, "What tune takes."},
+      {"options", FieldType::kMap, "Options of the type, as {\"version\": \"2\"}."},
+      {"local", FieldType::kBoolean, "Kept."},
+      {"seal_wrap", FieldType::kBoolean, "Kept."},
+      {"external_entropy_access", FieldType::kBoolean, "Accepted."},
+      {"plugin_name", FieldType::kString, "Accepted."},
+      {"plugin_version", FieldType::kString, "Accepted."}};
+  routes->push_back({auth ? "auth" : "mounts",
+                     auth ? "The auth methods." : "The secrets engines.",
+                     {},
+                     {{Operation::kRead, bind(&MountHandlers::List)}}});
+  routes->push_back({auth ? "auth/{path*}/tune" : "mounts/{path*}/tune",
+                     "The settings of one mount.",
+                     tuning,
+                     {{Operation::kRead, bind(&MountHandlers::ReadTuning)},
+                      {Operation::kUpdate, bind(&MountHandlers::Tune)}},
+                     auth ? Access::kSudo : Access::kToken});
+  routes->push_back({auth ? "auth/{path*}" : "mounts/{path*}",
+                     "Enables, shows or disables one mount.",
+                     enabling,
+                     {{Operation::kRead, bind(&MountHandlers::Read)},
+                      {Operation::kUpdate, bind(&MountHandlers::Enable)},
+                      {Operation::kDelete, bind(&MountHandlers::Disable)}},
+                     auth ? Access::kSudo : Access::kToken});
+}
+
+}  // namespace
+
+std::vector<Route> MountRoutes(Core& core, MountStore& mounts, PolicyStore& policies) {
+  std::vector<Route> routes;
+  AddMountRoutes(core, mounts, /*auth=*/false, &routes);
+  AddMountRoutes(core, mounts, /*auth=*/true, &routes);
+  routes.push_back({"internal/ui/mounts",
+                    "The mounts that the caller's policies reach.",
+                    {},
+                    {{Operation::kRead, [&](const Request& request, Txn& txn)
+                          -> absl::StatusOr<Response> {
+                        Txn root = txn.Root();
+                        ASSIGN_OR_RETURN(const auto acl,
+                                         policies.AclFor(root, request.caller->policies));
+                        return VisibleMounts(mounts, *acl, root);
+                      }}},
+                    Access::kAnyToken});
+  routes.push_back({"internal/ui/mounts/{path*}",
+                    "The mount that serves a path.",
+                    {{"path", FieldType::kString, "The path."}},
+                    {{Operation::kRead, [&](const Request& request, Txn& txn)
+                          -> absl::StatusOr<Response> {
+                        Txn root = txn.Root();
+                        ASSIGN_OR_RETURN(const auto acl,
+                                         policies.AclFor(root, request.caller->policies));
+                        return VisibleMount(mounts, *acl, request, root);
+                      }}},
+                    Access::kAnyToken});
+  return routes;
+}
+
+}  // namespace coffer::keystore
