@@ -34,6 +34,7 @@ function(coffer_room target)
   endif()
 
   if(COFFER_FUZZ)
+    set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)
     foreach(source IN LISTS fuzzers)
       get_filename_component(name ${source} NAME_WE)
       add_executable(${name} ${source})
