@@ -309,12 +309,20 @@ absl::StatusOr<SecretBytes> Core::InitializeContents(std::string_view id) {
   Txn root = txn->root();
   RETURN_IF_ERROR(policies_.Initialize(root));
   RETURN_IF_ERROR(mounts_.Initialize(root));
-  ASSIGN_OR_RETURN(SecretBytes token, CreateRootToken(root, id));
+  ASSIGN_OR_RETURN(SecretBytes token, AddRootToken(root, id));
   RETURN_IF_ERROR(CommitAndWait(barrier_, std::move(txn)));
   return token;
 }
 
-absl::StatusOr<SecretBytes> Core::CreateRootToken(Txn& root, std::string_view id) {
+absl::StatusOr<SecretBytes> Core::CreateRootToken() {
+  ASSIGN_OR_RETURN(std::unique_ptr<BarrierTxn> txn, barrier_.Begin());
+  Txn root = txn->root();
+  ASSIGN_OR_RETURN(SecretBytes token, AddRootToken(root, {}));
+  RETURN_IF_ERROR(CommitAndWait(barrier_, std::move(txn)));
+  return token;
+}
+
+absl::StatusOr<SecretBytes> Core::AddRootToken(Txn& root, std::string_view id) {
   TokenSpec spec;
   spec.policies = {"root"};
   spec.no_default_policy = true;

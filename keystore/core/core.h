@@ -48,8 +48,8 @@ class Core {
   // Writes what a new keystore holds (default policy, mount table) and makes the root token: `id`, or
   // one drawn at random where that is empty. For an unsealed barrier with nothing behind it.
   absl::StatusOr<SecretBytes> InitializeContents(std::string_view id = {});
-  // Makes another root token, as generate-root does.
-  absl::StatusOr<SecretBytes> CreateRootToken(Txn& root, std::string_view id = {});
+  // Makes another root token, as generate-root does. Waits until it is stored.
+  absl::StatusOr<SecretBytes> CreateRootToken();
   // Seals the barrier and forgets everything parsed.
   void Seal();
 
@@ -70,6 +70,7 @@ class Core {
   absl::Status Authorize(Call& call, const Route* route, Txn& root);
   // Counts the use of a token with a limit by a request that failed.
   void CountUse(std::shared_ptr<Call> call, absl::Status failure);
+  absl::StatusOr<SecretBytes> AddRootToken(Txn& root, std::string_view id);
   absl::Status LogIn(const Call& call, Txn& root, Response* response);
   void ExpireForever();
   absl::Status ExpireNow();
