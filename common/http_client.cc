@@ -345,7 +345,8 @@ absl::Status TransferError(const HttpRequest& request, const UrlParts& url, cons
     case CURLE_URL_MALFORMAT:
       return absl::InvalidArgumentError(StrCat(what, "the address isn't a valid URL"));
     case CURLE_OUT_OF_MEMORY:
-      return absl::ResourceExhaustedError(StrCat(what, "out of memory"));
+      return absl::ResourceExhaustedError(
+          StrCat(what, "out of memory, or the answer has a header line over 100 KB"));
     default:
       return absl::UnavailableError(StrCat(what, detail));
   }
