@@ -18,12 +18,9 @@ struct Unit {
   std::uint64_t nanos;
 };
 // Tried in this order: "ms" before its prefix "m".
-constexpr Unit kUnits[] = {
-    {"ns", 1},           {"us", 1'000},
-    {"\u00b5s", 1'000},  {"\u03bcs", 1'000},
-    {"ms", 1'000'000},   {"s", kSecond},
-    {"m", 60 * kSecond}, {"h", 3600 * kSecond},
-    {"d", 86400 * kSecond}};
+constexpr Unit kUnits[] = {{"ns", 1},           {"us", 1'000},         {"\u00b5s", 1'000},
+                           {"\u03bcs", 1'000},  {"ms", 1'000'000},     {"s", kSecond},
+                           {"m", 60 * kSecond}, {"h", 3600 * kSecond}, {"d", 86400 * kSecond}};
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 

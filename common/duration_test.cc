@@ -40,10 +40,26 @@ TEST_CASE("durations are read as Go and Vault read them") {
 }
 
 TEST_CASE("what is no duration is refused") {
-  for (const std::string_view text :
-       {"-", "+", "h", ".", ".s", "1x", "1h30", "1 h", " 1h", "1h ", "--1h", "1e3s", "1.5", "0x10",
-        "9223372037", "2562048h", "99999999999999999999", "99999999999999999999h",
-        "2562047h47m17s", "106752d"}) {
+  for (const std::string_view text : {"-",
+                                      "+",
+                                      "h",
+                                      ".",
+                                      ".s",
+                                      "1x",
+                                      "1h30",
+                                      "1 h",
+                                      " 1h",
+                                      "1h ",
+                                      "--1h",
+                                      "1e3s",
+                                      "1.5",
+                                      "0x10",
+                                      "9223372037",
+                                      "2562048h",
+                                      "99999999999999999999",
+                                      "99999999999999999999h",
+                                      "2562047h47m17s",
+                                      "106752d"}) {
     INFO(text);
     CHECK(ParseDuration(text).status().code() == absl::StatusCode::kInvalidArgument);
   }
