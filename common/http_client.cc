@@ -4,9 +4,11 @@
 
 #include <curl/curl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <string.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -46,8 +48,38 @@ void InitializeCurl() {
   if (code != CURLE_OK) std::abort();
 }
 
+// OpenSSL writes to sockets without MSG_NOSIGNAL: while this lives, a SIGPIPE of this thread's own
+// making comes to nothing, and the program's handling of the signal stays as it is.
+class NoSigpipe {
+ public:
+  NoSigpipe() {
+    sigemptyset(&sigpipe_);
+    sigaddset(&sigpipe_, SIGPIPE);
+    sigset_t pending;
+    sigpending(&pending);
+    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
+    if (!was_pending_) pthread_sigmask(SIG_BLOCK, &sigpipe_, &old_mask_);
+  }
+  ~NoSigpipe() {
+    if (was_pending_) return;
+    const timespec now = {};
+    while (sigtimedwait(&sigpipe_, nullptr, &now) == -1 && errno == EINTR) {
+    }
+    pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
+  }
+  NoSigpipe(const NoSigpipe&) = delete;
+  NoSigpipe& operator=(const NoSigpipe&) = delete;
+
+ private:
+  sigset_t sigpipe_, old_mask_;
+  bool was_pending_;
+};
+
 struct EasyDeleter {
-  void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
+  void operator()(CURL* handle) const {
+    const NoSigpipe quiet;
+    curl_easy_cleanup(handle);
+  }
 };
 using Easy = std::unique_ptr<CURL, EasyDeleter>;
 
@@ -401,6 +433,7 @@ absl::StatusOr<HttpResponse> CurlTransport::Send(const HttpRequest& request) {
   curl_easy_setopt(curl, CURLOPT_URL,
                    rewritten.empty() ? request.url.c_str() : rewritten.c_str());
   if (status.ok()) {
+    const NoSigpipe quiet;
     const CURLcode code = curl_easy_perform(curl);
     if (code != CURLE_OK) status = TransferError(request, url, transfer, code, error_buffer);
   }

@@ -270,6 +270,21 @@ TEST_CASE("TLS: the client shows its certificate where it has one") {
   CHECK(server.connections() == 2);  // the refused one, and one kept alive
 }
 
+TEST_CASE("TLS: a server that has gone away raises no signal") {
+  const TestCertificate ca("");
+  const TestCertificate good(kNames, &ca);
+  const auto transport = MakeCurlTransport({.ca_pem = ca.certificate_pem()});
+  for (int i = 0; i < 20; ++i) {
+    TestHttpServer server([](const TestHttpRequest&) { return TestHttpAnswer(200, "in"); }, &good);
+    HttpRequest request{.method = "POST", .url = server.address()};
+    request.body = SecretBytes(i % 2 == 0 ? 0 : 8 << 20);
+    CHECK(transport->Send(request)->body.view() == "in");
+  }
+  sigset_t pending;
+  sigpending(&pending);
+  CHECK(sigismember(&pending, SIGPIPE) == 0);
+}
+
 TEST_CASE("percent-encoding keeps what RFC 3986 calls unreserved") {
   CHECK(EncodeUrlPath("a/b c/d%/\xc3\xa9?#~-._") == "a/b%20c/d%25/%C3%A9%3F%23~-._");
   CHECK(EncodeUrlQuery("a/b&c=d+e") == "a%2Fb%26c%3Dd%2Be");
