@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -28,6 +29,7 @@ struct TokenSpec {
   std::string parent;         // TokenEntry::hash of the parent; "" = orphan
   SecretBytes id;             // chosen by the caller; empty: drawn at random
   std::string type;           // "" or "service"
+  std::string role;           // the auth/token role that it was made by, or ""
 };
 
 struct TokenEntry {
@@ -39,7 +41,8 @@ struct TokenEntry {
   std::string path;
   Json meta;  // null or an object of strings
   std::string type = "service";
-  std::int64_t num_uses = 0;  // as left now; 0: unlimited
+  std::string role;
+  std::int64_t num_uses = 0;  // as left now; 0: unlimited; -1: the last one is being used
   absl::Time creation_time;
   absl::Duration creation_ttl;
   absl::Duration period;
@@ -51,6 +54,16 @@ struct TokenEntry {
   absl::Time last_renewal = absl::InfinitePast();   // InfinitePast: never renewed
 
   bool root() const;  // holds the policy "root"
+  bool expires() const { return expire_time != absl::InfiniteFuture(); }
 };
+
+// Trimmed, in lower case, sorted, without empty ones and duplicates; with "default" if asked. Where
+// "root" is among them it stands alone: it allows everything.
+std::vector<std::string> CleanPolicies(const std::vector<std::string>& policies, bool add_default);
+
+// The stored form; its grammar stands in token_entry.cc. `hash` is the entry's name in storage.
+SecretBytes EncodeToken(const TokenEntry& entry);
+absl::StatusOr<std::shared_ptr<const TokenEntry>> DecodeToken(std::string_view hash,
+                                                              std::string_view stored);
 
 }  // namespace coffer::keystore

@@ -17,7 +17,7 @@ namespace coffer::keystore {
 
 class TokenStore {
  public:
-  explicit TokenStore(const Clock& clock);
+  explicit TokenStore(const Clock& clock) : clock_(clock) {}
 
   struct Created {
     SecretBytes id;  // "hvs." and 24 or more characters of [A-Za-z0-9]
@@ -25,29 +25,51 @@ class TokenStore {
     std::vector<std::string> warnings;
   };
   // `mount` gives the default and maximum TTL. All `txn`s here are of the whole tree.
+  // InvalidArgument: the id is taken, the parent is gone, a root token from an auth method, a type
+  // that isn't supported.
   absl::StatusOr<Created> Create(Txn& txn, TokenSpec spec, const MountEntry& mount);
 
-  // Null where there is no such token, or it has expired.
+  // Null where there is no such token, or it has expired or is used up.
   absl::StatusOr<std::shared_ptr<const TokenEntry>> Lookup(Txn& txn, std::string_view token);
   absl::StatusOr<std::shared_ptr<const TokenEntry>> LookupHash(Txn& txn, std::string_view hash);
   absl::StatusOr<std::shared_ptr<const TokenEntry>> LookupAccessor(Txn& txn,
                                                                    std::string_view accessor);
-  // Counts one use of a token with a limit; the last use revokes it when the transaction commits.
+  // Counts one use of a token with a limit. The last use ends it with this transaction: no later one
+  // finds it, while the request that is under way still has its entry and its cubbyhole; the next
+  // RevokeExpired takes away what is left of it.
   absl::Status Use(Txn& txn, const TokenEntry& entry);
-  // Zero `increment`: as long as at first. InvalidArgument: not renewable.
-  absl::StatusOr<std::shared_ptr<const TokenEntry>> Renew(Txn& txn, const TokenEntry& entry,
-                                                          absl::Duration increment);
+
+  struct Renewed {
+    std::shared_ptr<const TokenEntry> entry;
+    std::vector<std::string> warnings;
+  };
+  // Zero `increment`: as long as at first. The terms (period, max_ttl, explicit_max_ttl) are those of
+  // `entry`, which who goes by a role's present terms has changed first. InvalidArgument: gone, not
+  // renewable, or past its limit.
+  absl::StatusOr<Renewed> Renew(Txn& txn, const TokenEntry& entry, absl::Duration increment);
   // Revokes the token and all that descend from it.
   absl::Status Revoke(Txn& txn, std::string_view hash);
   // Revokes the token alone; its children become orphans.
   absl::Status RevokeOrphan(Txn& txn, std::string_view hash);
+  // Of all tokens, also those that have expired and wait for RevokeExpired; sorted.
   absl::StatusOr<std::vector<std::string>> Accessors(Txn& txn);
 
-  // Revokes tokens that have expired, at most `limit`; returns how many. Run again while it returns
-  // `limit`.
+  // Revokes tokens that have expired, with their trees, at most `limit` (trees count once); returns
+  // how many. Run again while it returns `limit`.
   absl::StatusOr<std::size_t> RevokeExpired(Txn& txn, std::size_t limit);
 
-  void OnSeal();
+  // The storage that belongs to a token and goes with it.
+  static Txn Cubbyhole(const Txn& txn, std::string_view hash);
+
+  void OnSeal() { cache_.Clear(); }
+
+ private:
+  absl::StatusOr<std::shared_ptr<const TokenEntry>> Load(Txn& txn, std::string_view hash);
+  absl::Status Rewrite(Txn& txn, const TokenEntry& before, const TokenEntry& after);
+  absl::Status Erase(Txn& txn, const TokenEntry& entry);
+
+  const Clock& clock_;
+  ParsedCache<TokenEntry> cache_;
 };
 
 // Lower-case hex SHA-256.

@@ -1,0 +1,131 @@
+// A stored token is a JSON object; members that hold their default are left out:
+//   "a"  accessor               "p"  parent's hash ("")       "po" policies ([])
+//   "d"  display name ("")      "pa" path ("")                "m"  metadata (null)
+//   "t"  type ("service")       "ro" role ("")                "u"  uses left (0)
+//   "c"  creation, Unix ns      "l"  creation TTL, s (0)      "pe" period, s (0)
+//   "x"  explicit max TTL, s    "mx" max TTL, s (0)           "r"  renewable (false)
+//   "b"  bound CIDRs ([])       "e"  expiry, Unix ns (never)  "n"  last renewal, Unix ns (never)
+#include "keystore/core/token_entry.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace coffer::keystore {
+namespace {
+
+void Set(Json& stored, const char* name, std::string_view text) {
+  if (!text.empty()) stored[name] = text;
+}
+void Set(Json& stored, const char* name, std::int64_t number) {
+  if (number != 0) stored[name] = number;
+}
+void Set(Json& stored, const char* name, absl::Duration duration) {
+  Set(stored, name, absl::ToInt64Seconds(duration));
+}
+void Set(Json& stored, const char* name, const std::vector<std::string>& texts) {
+  if (texts.empty()) return;
+  Json& list = stored[name] = Json::array();
+  for (const std::string& text : texts) list.push_back(std::string_view(text));
+}
+
+std::string Text(const Json& stored, const char* name) {
+  const auto found = stored.find(name);
+  if (found == stored.end()) return {};
+  return std::string(std::string_view(found->get_ref<const Json::string_t&>()));
+}
+std::int64_t Number(const Json& stored, const char* name, std::int64_t otherwise = 0) {
+  const auto found = stored.find(name);
+  return found == stored.end() ? otherwise : found->get<std::int64_t>();
+}
+std::vector<std::string> Texts(const Json& stored, const char* name) {
+  std::vector<std::string> texts;
+  const auto found = stored.find(name);
+  if (found == stored.end()) return texts;
+  for (const Json& text : *found) {
+    texts.emplace_back(std::string_view(text.get_ref<const Json::string_t&>()));
+  }
+  return texts;
+}
+
+}  // namespace
+
+bool TokenEntry::root() const {
+  return std::find(policies.begin(), policies.end(), "root") != policies.end();
+}
+
+std::vector<std::string> CleanPolicies(const std::vector<std::string>& policies,
+                                       bool add_default) {
+  std::set<std::string> clean;
+  for (const std::string& policy : policies) {
+    std::string name = absl::AsciiStrToLower(ToAbsl(Trim(policy)));
+    if (!name.empty()) clean.insert(std::move(name));
+  }
+  if (clean.contains("root")) return {"root"};
+  if (add_default) clean.insert("default");
+  return {clean.begin(), clean.end()};
+}
+
+SecretBytes EncodeToken(const TokenEntry& entry) {
+  Json stored = Json::object();
+  Set(stored, "a", entry.accessor);
+  Set(stored, "p", entry.parent);
+  Set(stored, "po", entry.policies);
+  Set(stored, "d", entry.display_name);
+  Set(stored, "pa", entry.path);
+  if (!entry.meta.is_null()) stored["m"] = entry.meta;
+  if (entry.type != "service") Set(stored, "t", entry.type);
+  Set(stored, "ro", entry.role);
+  Set(stored, "u", entry.num_uses);
+  Set(stored, "c", absl::ToUnixNanos(entry.creation_time));
+  Set(stored, "l", entry.creation_ttl);
+  Set(stored, "pe", entry.period);
+  Set(stored, "x", entry.explicit_max_ttl);
+  Set(stored, "mx", entry.max_ttl);
+  if (entry.renewable) stored["r"] = true;
+  Set(stored, "b", entry.bound_cidrs);
+  if (entry.expires()) Set(stored, "e", absl::ToUnixNanos(entry.expire_time));
+  if (entry.last_renewal != absl::InfinitePast()) {
+    Set(stored, "n", absl::ToUnixNanos(entry.last_renewal));
+  }
+  return DumpJson(stored);
+}
+
+absl::StatusOr<std::shared_ptr<const TokenEntry>> DecodeToken(std::string_view hash,
+                                                              std::string_view stored_bytes) {
+  const absl::StatusOr<Json> document = ParseJson(stored_bytes);
+  if (!document.ok() || !document->is_object()) {
+    return absl::DataLossError("a stored token is not the JSON object that was written");
+  }
+  const Json& stored = *document;
+  auto entry = std::make_shared<TokenEntry>();
+  try {
+    entry->hash = hash;
+    entry->accessor = Text(stored, "a");
+    entry->parent = Text(stored, "p");
+    entry->policies = Texts(stored, "po");
+    entry->display_name = Text(stored, "d");
+    entry->path = Text(stored, "pa");
+    if (stored.contains("m")) entry->meta = stored.at("m");
+    if (stored.contains("t")) entry->type = Text(stored, "t");
+    entry->role = Text(stored, "ro");
+    entry->num_uses = Number(stored, "u");
+    entry->creation_time = absl::FromUnixNanos(Number(stored, "c"));
+    entry->creation_ttl = absl::Seconds(Number(stored, "l"));
+    entry->period = absl::Seconds(Number(stored, "pe"));
+    entry->explicit_max_ttl = absl::Seconds(Number(stored, "x"));
+    entry->max_ttl = absl::Seconds(Number(stored, "mx"));
+    entry->renewable = stored.contains("r");
+    entry->bound_cidrs = Texts(stored, "b");
+    if (stored.contains("e")) entry->expire_time = absl::FromUnixNanos(Number(stored, "e"));
+    if (stored.contains("n")) entry->last_renewal = absl::FromUnixNanos(Number(stored, "n"));
+  } catch (const Json::exception&) {
+    return absl::DataLossError("a stored token has a member of the wrong type");
+  }
+  return entry;
+}
+
+}  // namespace coffer::keystore
