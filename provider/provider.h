@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "common/clock.h"
 #include "common/http_client.h"
 #include "common/secret_bytes.h"
+#include "provider/workers.h"
 
 namespace coffer::provider {
 
@@ -41,16 +44,68 @@ struct File {
 
 // One object's version, for rotation and SecretProviderClassPodStatus.
 struct ObjectVersion {
-  std::string id;       // "<objectName>:<secretPath>:<method>"-like, stable
+  std::string id;       // the objectName
   std::string version;  // changes when the content does; tells nothing about it
 };
 
 struct FetchResult {
   std::vector<File> files;  // sorted by path
-  std::vector<ObjectVersion> versions;
+  std::vector<ObjectVersion> versions;  // in the order of the class's objects
 };
 
-// The scoped token of one volume: kept between fetches, revoked at the end.
+// What holds where a class is silent: the provider's flags and environment.
+struct Defaults {
+  std::string address = "https://127.0.0.1:8200";
+  std::string vault_namespace;
+  std::string auth_mount = "kubernetes";
+  TlsClientOptions tls;
+};
+
+// The scoped token of one volume and what was leased with it: kept between fetches, revoked at the
+// end. An empty one belongs to a volume that hasn't logged in yet.
 class Session;
+struct SessionDeleter {
+  void operator()(Session* session) const;
+};
+using SessionPtr = std::unique_ptr<Session, SessionDeleter>;
+SessionPtr NewSession();
+// Whether it holds a token that is worth revoking.
+bool HoldsToken(const Session& session);
+
+// Safe on any thread; one session is used by one call at a time.
+class Provider {
+ public:
+  struct Options {
+    Defaults defaults;
+    // Makes the versions of secrets that have none of their own: a MAC over the content. Random
+    // when empty, and then such versions change once at a restart.
+    SecretBytes version_key;
+    std::function<std::unique_ptr<HttpTransport>(const TlsClientOptions&)> make_transport =
+        MakeCurlTransport;
+  };
+
+  Provider(const Clock& clock, Workers& workers, Options options);
+
+  // Logs in as the pod, unless the session's token still serves, and reads every object, each
+  // distinct request once and all at the same time. Tries again for as long as `deadline` allows,
+  // a few times, what may pass: lost connections and 5xx.
+  // InvalidArgument: the class, by field; FailedPrecondition: no token of the right audience;
+  // PermissionDenied, NotFound: the keystore's word; Unavailable: no keystore, or sealed.
+  absl::StatusOr<FetchResult> Fetch(const SecretProviderClass& secret_class, const Pod& pod,
+                                    Session& session, absl::Time deadline);
+
+  // Gives the session's token back to the keystore, with everything leased by it. OK where the
+  // token is gone already; Unavailable: try again later.
+  absl::Status Revoke(Session& session, absl::Time deadline);
+
+ private:
+  std::shared_ptr<HttpTransport> TransportFor(const TlsClientOptions& tls);
+
+  const Clock& clock_;
+  Workers& workers_;
+  Options options_;
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<HttpTransport>> transports_;  // by TLS options
+};
 
 }  // namespace coffer::provider
