@@ -31,6 +31,7 @@ struct Response {
   bool bare = false;
   // Each member of `data` also stands beside it at the top (sys/mounts, sys/policy: as Vault does).
   bool flattened = false;
+  absl::Duration lease_duration;  // for how long kv version 1 says that a secret may be used
   std::vector<std::string> warnings;
   std::optional<Auth> auth;
   std::optional<Login> login;

@@ -1,0 +1,15 @@
+#include "keystore/secrets/cubbyhole.h"
+
+#include "keystore/core/token_store.h"
+#include "keystore/secrets/raw_routes.h"
+
+namespace coffer::keystore {
+
+Cubbyhole::Cubbyhole()
+    : routes_(RawRoutes(
+          [](const Request& request, Txn& txn) {
+            return TokenStore::Cubbyhole(txn, request.caller->hash);
+          },
+          false)) {}
+
+}  // namespace coffer::keystore

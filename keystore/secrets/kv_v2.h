@@ -1,0 +1,63 @@
+// KvV2: secrets with versions. https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2
+#pragma once
+
+#include "common/clock.h"
+#include "keystore/barrier/parsed_cache.h"
+#include "keystore/core/backend.h"
+#include "keystore/secrets/kv_metadata.h"
+
+namespace coffer::keystore {
+
+class KvV2 : public Backend {
+ public:
+  explicit KvV2(const Clock& clock);
+  const std::vector<Route>& routes() const override { return routes_; }
+  void OnSeal() override;
+
+ private:
+  // kv_v2_data.cc
+  absl::StatusOr<Response> Read(const Request& request, Txn& txn);
+  absl::StatusOr<Response> Write(const Request& request, Txn& txn);
+  absl::StatusOr<Response> Patch(const Request& request, Txn& txn);
+  absl::StatusOr<Response> DeleteNewest(const Request& request, Txn& txn);
+  absl::StatusOr<Response> ReadSubkeys(const Request& request, Txn& txn);
+  absl::StatusOr<Response> AddVersion(Txn& txn, std::string_view path, KvMetadata metadata,
+                                      const KvConfig& config, const Json& data);
+  // kv_v2_metadata.cc
+  absl::StatusOr<Response> ReadMetadata(const Request& request, Txn& txn);
+  absl::StatusOr<Response> WriteMetadata(const Request& request, Txn& txn);
+  absl::StatusOr<Response> PatchMetadata(const Request& request, Txn& txn);
+  absl::StatusOr<Response> DeleteMetadata(const Request& request, Txn& txn);
+  absl::StatusOr<Response> ListMetadata(const Request& request, Txn& txn);
+  // kv_v2.cc
+  absl::StatusOr<Response> ReadConfig(const Request& request, Txn& txn);
+  absl::StatusOr<Response> WriteConfig(const Request& request, Txn& txn);
+  absl::StatusOr<Response> Delete(const Request& request, Txn& txn);
+  absl::StatusOr<Response> Undelete(const Request& request, Txn& txn);
+  absl::StatusOr<Response> Destroy(const Request& request, Txn& txn);
+
+  // The metadata of the secret at `path`; null where there is none.
+  absl::StatusOr<std::shared_ptr<const KvMetadata>> Load(Txn& txn, std::string_view path);
+  absl::Status Save(Txn& txn, std::string_view path, const KvMetadata& metadata);
+  absl::StatusOr<std::shared_ptr<const KvConfig>> LoadConfig(Txn& txn);
+  KvMetadata NewMetadata() const;
+
+  std::vector<Route> MakeRoutes();
+
+  const Clock& clock_;
+  ParsedCache<KvMetadata> metadata_;
+  ParsedCache<KvConfig> configs_{1000};
+  const std::vector<Route> routes_;
+};
+
+// The path of a secret as the request names it. InvalidArgument: empty, with empty segments, or with
+// "..".
+absl::StatusOr<std::string_view> SecretPath(const Request& request);
+// Where the data of a version stands.
+std::string VersionPath(const KvMetadata& metadata, std::int64_t number);
+// What answers show of a version.
+Json DescribeVersion(const KvMetadata& metadata, const KvVersion& version);
+// "" for never.
+std::string FormatDeletion(absl::Time deletion);
+
+}  // namespace coffer::keystore

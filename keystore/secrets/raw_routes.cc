@@ -1,0 +1,87 @@
+#include "keystore/secrets/raw_routes.h"
+
+#include "common/duration.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace coffer::keystore {
+namespace {
+
+using View = std::function<Txn(const Request&, Txn&)>;
+
+absl::StatusOr<std::string_view> ObjectPath(const Request& request) {
+  const std::string_view path = request.text("path");
+  if (path.empty()) return absl::InvalidArgumentError("missing path");
+  if (path.find("..") != path.npos) {
+    return absl::InvalidArgumentError("path cannot contain parent references");
+  }
+  if (path.ends_with('/')) {
+    return absl::InvalidArgumentError("cannot write to a path ending in '/'");
+  }
+  if (path.starts_with('/') || path.find("//") != path.npos) {
+    return absl::InvalidArgumentError("the path cannot have empty segments");
+  }
+  return path;
+}
+
+absl::Duration LeaseOf(const Json& object, const MountEntry& mount) {
+  auto given = object.find("ttl");
+  if (given == object.end()) given = object.find("lease");
+  if (given != object.end()) {
+    if (given->is_number_integer()) return absl::Seconds(given->get<std::int64_t>());
+    if (given->is_string()) {
+      const auto lease = ParseDuration(given->get_ref<const Json::string_t&>());
+      if (lease.ok()) return *lease;
+    }
+  }
+  return mount.default_lease_ttl > absl::ZeroDuration() ? mount.default_lease_ttl : kSystemLeaseTtl;
+}
+
+}  // namespace
+
+std::vector<Route> RawRoutes(View view, bool leases) {
+  using enum Operation;
+  const auto read = [view, leases](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
+    const absl::StatusOr<std::string_view> path = ObjectPath(request);
+    if (!path.ok()) return absl::NotFoundError("");
+    ASSIGN_OR_RETURN(std::optional<Json> object, view(request, txn).GetJson(*path));
+    if (!object) return absl::NotFoundError("");
+    Response response;
+    if (leases) response.lease_duration = LeaseOf(*object, *request.mount);
+    response.data = *std::move(object);
+    return response;
+  };
+  const auto write = [view](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
+    ASSIGN_OR_RETURN(const std::string_view path, ObjectPath(request));
+    if (request.data.empty()) return absl::InvalidArgumentError("missing data fields");
+    RETURN_IF_ERROR(view(request, txn).PutJson(path, request.data));
+    return Response::Empty();
+  };
+  const auto erase = [view](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
+    ASSIGN_OR_RETURN(const std::string_view path, ObjectPath(request));
+    RETURN_IF_ERROR(view(request, txn).Delete(path));
+    return Response::Empty();
+  };
+  const auto list = [view](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
+    std::string directory(request.text("path"));
+    if (!directory.empty() && !directory.ends_with('/')) directory += '/';
+    if (directory == "/" || directory.find("//") != directory.npos) return absl::NotFoundError("");
+    ASSIGN_OR_RETURN(const std::vector<std::string> keys, view(request, txn).List(directory));
+    if (keys.empty()) return absl::NotFoundError("");
+    return Response::Data({{"keys", keys}});
+  };
+  const auto exists = [view](const Request& request, Txn& txn) -> absl::StatusOr<bool> {
+    const absl::StatusOr<std::string_view> path = ObjectPath(request);
+    if (!path.ok()) return false;
+    ASSIGN_OR_RETURN(const auto tag, view(request, txn).Tag(*path));
+    return tag.has_value();
+  };
+  Route route{"{path*}", "Reads, writes, deletes and lists objects.",
+              {{"path", FieldType::kString, "Location of the object"}},
+              {{kRead, read}, {kUpdate, write}, {kDelete, erase}, {kList, list}},
+              Access::kToken, exists};
+  route.open_fields = true;
+  return {std::move(route)};
+}
+
+}  // namespace coffer::keystore

@@ -1,0 +1,15 @@
+// One route for objects that are kept as they are given: what kv version 1 and the cubbyhole share.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "keystore/core/backend.h"
+
+namespace coffer::keystore {
+
+// `view`: where the objects of a request stand. With `leases` an answer shows for how long the object
+// may be used: its "ttl" (or "lease") member, or the mount's default lease TTL.
+std::vector<Route> RawRoutes(std::function<Txn(const Request&, Txn&)> view, bool leases);
+
+}  // namespace coffer::keystore
