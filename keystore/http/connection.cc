@@ -1,0 +1,279 @@
+#include "keystore/http/connection.h"
+
+#include <openssl/crypto.h>
+#include <openssl/ssl.h>
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/write.hpp>
+
+#include "common/log.h"
+#include "common/random.h"
+#include "common/strings.h"
+#include "keystore/core/core.h"
+#include "keystore/http/decode.h"
+
+namespace coffer::keystore {
+namespace {
+
+using ErrorCode = boost::system::error_code;
+constexpr asio::use_awaitable_t<Executor> kAwait{};
+
+constexpr std::size_t kUsualRoom = 4 * 1024;
+constexpr std::size_t kMuchRoom = RequestParser::kMaxHeaderBytes + kUsualRoom;
+// How long, and how much, a client may go on sending what is not read any more, so that it gets to
+// the answer instead of a reset connection.
+constexpr absl::Duration kLinger = absl::Seconds(2);
+constexpr std::size_t kLingerBytes = std::size_t{64} << 20;
+
+asio::const_buffer ToBuffer(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
+
+}  // namespace
+
+std::string Worker::NextRequestId() {
+  constexpr std::size_t kSize = 16;
+  if (random_left_ < kSize) {
+    FillRandom(random_);
+    random_left_ = random_.size();
+  }
+  std::uint8_t* bytes = random_.data() + (random_left_ -= kSize);
+  bytes[6] = static_cast<std::uint8_t>((bytes[6] & 0x0f) | 0x40);  // RFC 9562 version 4
+  bytes[8] = static_cast<std::uint8_t>((bytes[8] & 0x3f) | 0x80);
+  std::string id(36, '-');
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < kSize; ++i) {
+    if (at == 8 || at == 13 || at == 18 || at == 23) ++at;
+    id[at++] = "0123456789abcdef"[bytes[i] >> 4];
+    id[at++] = "0123456789abcdef"[bytes[i] & 15];
+  }
+  return id;
+}
+
+void PendingAnswer::Set(absl::StatusOr<Response> response) {
+  response_ = std::move(response);
+  if (state_.exchange(kReady, std::memory_order_acq_rel) != kWaiting) return;
+  // Once posted, the connection may go on, and end, before post() returns.
+  Waiter waiter = std::move(*waiter_);
+  waiter_.reset();
+  asio::post(std::move(waiter));
+}
+
+Task<void> PendingAnswer::Wait() {
+  co_await asio::async_initiate<const asio::use_awaitable_t<Executor>&, void()>(
+      [this](auto&& waiter) {
+        waiter_.emplace(std::move(waiter));
+        int expected = kPending;
+        if (state_.compare_exchange_strong(expected, kWaiting, std::memory_order_acq_rel)) return;
+        Waiter ready = std::move(*waiter_);
+        waiter_.reset();
+        asio::post(std::move(ready));
+      },
+      kAwait);
+}
+
+void ReceiveBuffer::Take(std::size_t size) {
+  OPENSSL_cleanse(bytes_.data() + begin_, size);
+  begin_ += size;
+  if (begin_ == end_) begin_ = end_ = 0;
+}
+
+std::span<std::uint8_t> ReceiveBuffer::Room(bool much) {
+  const std::size_t wanted = much ? kMuchRoom : kUsualRoom;
+  if (bytes_.size() < wanted) bytes_.Resize(wanted);
+  if (end_ == bytes_.size() && begin_ > 0) {
+    std::memmove(bytes_.data(), bytes_.data() + begin_, end_ - begin_);
+    OPENSSL_cleanse(bytes_.data() + (end_ - begin_), begin_);
+    end_ -= begin_;
+    begin_ = 0;
+  }
+  if (end_ == bytes_.size()) bytes_.Resize(kMuchRoom);
+  return bytes_.span().subspan(end_);
+}
+
+void ReceiveBuffer::Shrink() {
+  if (end_ > 0 || bytes_.size() <= kUsualRoom) return;
+  bytes_ = SecretBytes();
+}
+
+HttpAnswer::Head Connection::HeadFor(const HttpMessage& message, bool keep_alive, bool tls) const {
+  return {.date = worker_.date,
+          .keep_alive = keep_alive,
+          .head_only = message.method == "HEAD",
+          .tls = tls};
+}
+
+template <class Stream>
+void StreamConnection<Stream>::Close() {
+  ErrorCode ignored;
+  stream_.lowest_layer().close(ignored);
+}
+
+template <class Stream>
+Task<bool> StreamConnection<Stream>::Handshake() {
+  if constexpr (kTls) {
+    ErrorCode error;
+    co_await stream_.async_handshake(asio::ssl::stream_base::server,
+                                     asio::redirect_error(kAwait, error));
+    if (error) {
+      log::Debug("TLS handshake failed",
+                 {{"remote_address", remote_address_}, {"error", error.message()}});
+      if (error.value() == static_cast<int>(ERR_PACK(ERR_LIB_SSL, 0, SSL_R_HTTP_REQUEST))) {
+        answer_.WriteError({400, "Client sent an HTTP request to an HTTPS server."},
+                           {.date = worker_.date, .keep_alive = false});
+        co_await asio::async_write(stream_.next_layer(), ToBuffer(answer_.view()),
+                                   asio::redirect_error(kAwait, error));
+      }
+      co_return false;
+    }
+  }
+  co_return true;
+}
+
+template <class Stream>
+Task<bool> StreamConnection<Stream>::Receive(bool much) {
+  const std::span<std::uint8_t> room = received_.Room(much);
+  ErrorCode error;
+  const std::size_t size = co_await stream_.async_read_some(
+      asio::mutable_buffer(room.data(), room.size()), asio::redirect_error(kAwait, error));
+  received_.Added(size);
+  co_return !error;
+}
+
+template <class Stream>
+std::size_t StreamConnection<Stream>::SendNow(std::string_view bytes) {
+  if constexpr (kTls) {
+    return 0;
+  } else {
+    ErrorCode error;  // a real one comes again when the rest is sent
+    return stream_.write_some(ToBuffer(bytes), error);
+  }
+}
+
+template <class Stream>
+Task<bool> StreamConnection<Stream>::Send(std::string_view bytes) {
+  Enter(Phase::kSending, options_.idle_timeout);
+  ErrorCode error;
+  co_await asio::async_write(stream_, ToBuffer(bytes), asio::redirect_error(kAwait, error));
+  co_return !error;
+}
+
+template <class Stream>
+Task<bool> StreamConnection<Stream>::ReceiveRequest(HttpMessage* message, bool* keep_alive,
+                                                    std::optional<HttpRefusal>* refusal) {
+  RequestParser parser(*message, options_.max_request_size);
+  bool in_header = true;
+  for (;;) {
+    if (!received_.unread().empty()) {
+      if (phase_ == Phase::kIdle) Enter(Phase::kReceiving, options_.header_timeout);
+      received_.Take(parser.Take(received_.unread(), refusal));
+      if (*refusal) co_return true;
+      if (parser.done()) break;
+      if (in_header && parser.is_header_done()) {
+        in_header = false;
+        Enter(Phase::kReceiving, options_.read_timeout);
+        if (message->expect_continue) {
+          const bool sent = co_await Send("HTTP/1.1 100 Continue\r\n\r\n");
+          if (!sent) co_return false;
+          Enter(Phase::kReceiving, options_.read_timeout);
+        }
+      }
+    }
+    const bool received = co_await Receive(/*much=*/!in_header);
+    if (!received) co_return false;
+  }
+  *keep_alive = parser.persistent();
+  co_return true;
+}
+
+template <class Stream>
+Task<bool> StreamConnection<Stream>::ServeRequest() {
+  HttpMessage message;
+  bool keep_alive = false;
+  std::optional<HttpRefusal> refusal;
+  const bool received = co_await ReceiveRequest(&message, &keep_alive, &refusal);
+  if (!received) co_return false;
+  const bool malformed = refusal.has_value();
+
+  Request request;
+  if (!refusal) refusal = DecodeRequest(message, &request);
+  if (refusal) {
+    keep_alive = keep_alive && !worker_.stopping;
+    answer_.WriteError(*refusal, HeadFor(message, keep_alive, kTls));
+  } else {
+    message.body = SecretBytes();  // decoded
+    request.id = worker_.NextRequestId();
+    request.remote_address = remote_address_;
+    phase_ = Phase::kHandling;
+    pending_.Reset();
+    handler_(request, [this](absl::StatusOr<Response> response) {
+      pending_.Set(std::move(response));
+    });
+    if (!pending_.ready()) co_await pending_.Wait();
+
+    absl::StatusOr<Response>& response = pending_.response();
+    keep_alive = keep_alive && !worker_.stopping;
+    const HttpAnswer::Head head = HeadFor(message, keep_alive, kTls);
+    if (response.ok()) {
+      answer_.Write(request, *response, head);
+    } else {
+      answer_.WriteError(
+          {HttpStatusFor(response.status()), std::string(Message(response.status()))}, head);
+    }
+    response = absl::UnknownError("");  // wiped now, not with the next request
+  }
+
+  const std::size_t sent = SendNow(answer_.view());
+  bool all_sent = sent == answer_.view().size();
+  if (!all_sent) all_sent = co_await Send(answer_.view().substr(sent));
+  answer_.Clear();
+  if (!all_sent) co_return false;
+  if (!keep_alive) co_await Finish(/*unread=*/malformed);
+  co_return keep_alive;
+}
+
+template <class Stream>
+Task<void> StreamConnection<Stream>::Finish(bool unread) {
+  Enter(Phase::kReceiving, kLinger);
+  ErrorCode error;
+  if constexpr (kTls) {
+    // Tells the client that nothing was cut off; waits for it to say the same.
+    if (!unread) co_await stream_.async_shutdown(asio::redirect_error(kAwait, error));
+  }
+  stream_.lowest_layer().shutdown(asio::socket_base::shutdown_send, error);
+  if (!unread || error) co_return;
+  Socket& socket = static_cast<Socket&>(stream_.lowest_layer());
+  for (std::size_t total = 0; total < kLingerBytes;) {
+    received_.Take(received_.unread().size());
+    const std::span<std::uint8_t> room = received_.Room(/*much=*/true);
+    const std::size_t size = co_await socket.async_read_some(
+        asio::mutable_buffer(room.data(), room.size()), asio::redirect_error(kAwait, error));
+    if (error) co_return;
+    received_.Added(size);
+    total += size;
+  }
+}
+
+template <class Stream>
+Task<void> StreamConnection<Stream>::Serve() {
+  const auto place = worker_.connections.insert(worker_.connections.end(), this);
+  Enter(Phase::kReceiving, options_.header_timeout);
+  ErrorCode error;
+  remote_address_ = stream_.lowest_layer().remote_endpoint(error).address().to_string();
+  stream_.lowest_layer().set_option(asio::ip::tcp::no_delay(true), error);
+  // So that SendNow() sends what it can without waiting.
+  if constexpr (!kTls) stream_.non_blocking(true, error);
+
+  bool more = co_await Handshake();
+  while (more) {
+    more = co_await ServeRequest();
+    if (!more || worker_.stopping) break;
+    received_.Shrink();
+    Enter(Phase::kIdle, options_.idle_timeout);
+  }
+  worker_.connections.erase(place);
+}
+
+template class StreamConnection<Socket>;
+template class StreamConnection<TlsStream>;
+
+}  // namespace coffer::keystore

@@ -1,0 +1,157 @@
+// Connection: serves the requests of one connection, one after the other, on its worker's thread.
+// Includes Asio and coroutines: only for http_server.cc.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <chrono>
+#include <list>
+#include <optional>
+#include <string>
+
+#include "keystore/http/encode.h"
+#include "keystore/http/http_server.h"
+#include "keystore/http/request_parser.h"
+
+namespace coffer::keystore {
+
+namespace asio = boost::asio;
+using Executor = asio::io_context::executor_type;
+using Socket = asio::basic_stream_socket<asio::ip::tcp, Executor>;
+using TlsStream = asio::ssl::stream<Socket>;
+using SteadyTime = std::chrono::steady_clock::time_point;
+template <class T>
+using Task = asio::awaitable<T, Executor>;
+
+class Connection;
+
+// What the connections of one thread share; touched by that thread alone.
+struct Worker {
+  asio::io_context context{1};
+  std::list<Connection*> connections;
+  SteadyTime now = std::chrono::steady_clock::now();  // as of the latest sweep
+  std::string date;                                   // for the Date header, as of the latest sweep
+  bool stopping = false;
+
+  // A random UUID, from bytes drawn for many at once.
+  std::string NextRequestId();
+
+ private:
+  std::array<std::uint8_t, 1024> random_;
+  std::size_t random_left_ = 0;
+};
+
+// What a connection's requests wait for: an answer, which may come on any thread.
+class PendingAnswer {
+ public:
+  void Reset() { state_.store(kPending, std::memory_order_relaxed); }
+  void Set(absl::StatusOr<Response> response);
+  bool ready() const { return state_.load(std::memory_order_acquire) == kReady; }
+  Task<void> Wait();
+  // Once it is ready.
+  absl::StatusOr<Response>& response() { return response_; }
+
+ private:
+  using Waiter =
+      asio::async_result<asio::use_awaitable_t<Executor>, void()>::handler_type;
+  enum State : int { kPending, kWaiting, kReady };
+
+  std::atomic<int> state_{kPending};
+  std::optional<Waiter> waiter_;
+  absl::StatusOr<Response> response_{absl::UnknownError("")};
+};
+
+// Bytes that came in and were not parsed yet, in secret memory; wiped as they are taken.
+class ReceiveBuffer {
+ public:
+  std::string_view unread() const { return bytes_.view().substr(begin_, end_ - begin_); }
+  void Take(std::size_t size);
+  // Room for at least one more byte and, with `much`, for a good part of a large body.
+  std::span<std::uint8_t> Room(bool much);
+  void Added(std::size_t size) { end_ += size; }
+  // Gives a large buffer back where nothing is unread.
+  void Shrink();
+
+ private:
+  SecretBytes bytes_;
+  std::size_t begin_ = 0;
+  std::size_t end_ = 0;
+};
+
+class Connection {
+ public:
+  enum class Phase {
+    kIdle,       // no byte of the next request is there
+    kReceiving,  // has a deadline, as the former
+    kHandling,   // has none
+    kSending,
+  };
+
+  Connection(Worker& worker, const ListenerOptions& options, const HttpServer::Handler& handler)
+      : worker_(worker), options_(options), handler_(handler) {}
+  virtual ~Connection() = default;
+
+  Phase phase() const { return phase_; }
+  bool expired(SteadyTime now) const { return phase_ != Phase::kHandling && now >= deadline_; }
+  // Ends it, whatever it waits for.
+  virtual void Close() = 0;
+
+ protected:
+  void Enter(Phase phase, absl::Duration limit) {
+    phase_ = phase;
+    deadline_ = worker_.now + absl::ToChronoNanoseconds(limit);
+  }
+  HttpAnswer::Head HeadFor(const HttpMessage& message, bool keep_alive, bool tls) const;
+
+  Worker& worker_;
+  const ListenerOptions& options_;
+  const HttpServer::Handler& handler_;
+  Phase phase_ = Phase::kReceiving;
+  SteadyTime deadline_;
+};
+
+// Over a Socket or a TlsStream.
+template <class Stream>
+class StreamConnection final : public Connection {
+ public:
+  StreamConnection(Worker& worker, const ListenerOptions& options,
+                   const HttpServer::Handler& handler, Stream stream)
+      : Connection(worker, options, handler), stream_(std::move(stream)) {}
+
+  // Serves until the connection ends.
+  Task<void> Serve();
+  void Close() override;
+
+ private:
+  static constexpr bool kTls = std::is_same_v<Stream, TlsStream>;
+
+  Task<bool> Handshake();
+  // Waits for more bytes; false when there are none to come.
+  Task<bool> Receive(bool much);
+  // Sends all; false when the client takes no more.
+  Task<bool> Send(std::string_view bytes);
+  // What can be sent without waiting.
+  std::size_t SendNow(std::string_view bytes);
+  // A whole request; false when the connection is of no more use. A refusal is to be answered.
+  Task<bool> ReceiveRequest(HttpMessage* message, bool* keep_alive,
+                            std::optional<HttpRefusal>* refusal);
+  // One request and its answer; false when the connection is to be closed.
+  Task<bool> ServeRequest();
+  Task<void> Finish(bool unread);
+
+  Stream stream_;
+  std::string remote_address_;
+  ReceiveBuffer received_;
+  PendingAnswer pending_;
+  HttpAnswer answer_;
+};
+
+extern template class StreamConnection<Socket>;
+extern template class StreamConnection<TlsStream>;
+
+}  // namespace coffer::keystore

@@ -1,0 +1,247 @@
+#include "keystore/http/decode.h"
+
+#include <array>
+
+#include "absl/strings/ascii.h"
+#include "common/strings.h"
+
+namespace coffer::keystore {
+namespace {
+
+constexpr std::string_view kPrefix = "/v1/";
+
+struct Method {
+  std::string_view name;
+  Operation operation;
+  bool takes_body;
+};
+// HEAD is answered as GET, without the body.
+constexpr std::array<Method, 7> kMethods = {{{"GET", Operation::kRead, false},
+                                             {"HEAD", Operation::kRead, false},
+                                             {"LIST", Operation::kList, false},
+                                             {"POST", Operation::kUpdate, true},
+                                             {"PUT", Operation::kUpdate, true},
+                                             {"PATCH", Operation::kPatch, true},
+                                             {"DELETE", Operation::kDelete, false}}};
+
+int HexValue(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// Undoes percent-encoding (RFC 3986 section 2.1); false on a "%" without two hex digits.
+template <class String>
+bool PercentDecode(std::string_view text, bool plus_is_space, String* out) {
+  out->reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%') {
+      if (i + 2 >= text.size()) return false;
+      const int high = HexValue(text[i + 1]);
+      const int low = HexValue(text[i + 2]);
+      if (high < 0 || low < 0) return false;
+      out->push_back(static_cast<char>(high << 4 | low));
+      i += 2;
+    } else {
+      out->push_back(plus_is_space && text[i] == '+' ? ' ' : text[i]);
+    }
+  }
+  return true;
+}
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) {
+           return absl::ascii_tolower(static_cast<unsigned char>(x)) ==
+                  absl::ascii_tolower(static_cast<unsigned char>(y));
+         });
+}
+
+// Whether `text` is UTF-8 without control characters (RFC 3629: no overlong forms, no surrogates).
+bool IsPrintableUtf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    if (lead < 0x80) {
+      if (lead < 0x20 || lead == 0x7f) return false;
+      ++i;
+      continue;
+    }
+    const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    if (lead < 0xc2 || lead > 0xf4 || i + length > text.size()) return false;
+    char32_t code = lead & (0xff >> (length + 1));
+    for (std::size_t k = 1; k < length; ++k) {
+      const auto next = static_cast<unsigned char>(text[i + k]);
+      if ((next & 0xc0) != 0x80) return false;
+      code = code << 6 | (next & 0x3f);
+    }
+    constexpr std::array<char32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
+    if (code < kSmallest[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) {
+      return false;
+    }
+    i += length;
+  }
+  return true;
+}
+
+std::optional<HttpRefusal> DecodePath(std::string_view encoded, std::string* path) {
+  if (!encoded.starts_with(kPrefix)) {
+    return HttpRefusal{404, "no handler for this path: the API is below /v1/"};
+  }
+  encoded.remove_prefix(kPrefix.size());
+  if (!PercentDecode(encoded, /*plus_is_space=*/false, path)) {
+    return HttpRefusal{400, "the path is not percent-encoded rightly"};
+  }
+  if (!IsPrintableUtf8(*path)) {
+    return HttpRefusal{400, "path contains control characters or is not UTF-8"};
+  }
+  const std::vector<std::string_view> segments = Split(*path, '/');
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    if (segments[i] == ".." || segments[i] == ".") {
+      return HttpRefusal{400, "path cannot contain parent references"};
+    }
+    if (segments[i].empty() && i + 1 < segments.size()) {
+      return HttpRefusal{400, "path contains an empty segment (\"//\")"};
+    }
+  }
+  return std::nullopt;
+}
+
+// Adds "a=1&b=2&b=3" to `data`, as {"a": "1", "b": ["2", "3"]}.
+bool DecodePairs(std::string_view query, Json* data) {
+  for (const std::string_view pair : Split(query, '&')) {
+    if (pair.empty()) continue;
+    const std::size_t equals = pair.find('=');
+    SecretString name;
+    SecretString value;
+    if (!PercentDecode(pair.substr(0, equals), /*plus_is_space=*/true, &name)) return false;
+    if (equals != pair.npos &&
+        !PercentDecode(pair.substr(equals + 1), /*plus_is_space=*/true, &value)) {
+      return false;
+    }
+    const auto found = data->find(name);
+    if (found == data->end()) {
+      data->emplace(std::move(name), std::move(value));
+    } else {
+      if (found->is_string()) *found = Json::array({std::move(*found)});
+      found->push_back(std::move(value));
+    }
+  }
+  return true;
+}
+
+// "application/json" of "application/json; charset=utf-8".
+std::string_view MediaType(std::string_view content_type) {
+  return Trim(content_type.substr(0, content_type.find(';')));
+}
+
+// As Vault: forms only where the body doesn't look like JSON, since many clients (curl -d) send
+// JSON under a form's content type.
+bool IsForm(const HttpMessage& message) {
+  if (!EqualsIgnoringCase(MediaType(message.content_type), "application/x-www-form-urlencoded")) {
+    return false;
+  }
+  const std::string_view body = Trim(message.body.view());
+  return !body.starts_with('{') && !body.starts_with('[');
+}
+
+std::optional<HttpRefusal> DecodeBody(const HttpMessage& message, Operation operation,
+                                      Json* data) {
+  if (operation == Operation::kPatch) {
+    const std::string_view type = MediaType(message.content_type);
+    if (!EqualsIgnoringCase(type, "application/merge-patch+json") &&
+        !EqualsIgnoringCase(type, "application/json")) {
+      return HttpRefusal{415, "PATCH requires Content-Type of application/merge-patch+json"};
+    }
+  }
+  if (Trim(message.body.view()).empty()) return std::nullopt;
+  if (IsForm(message)) {
+    Json form = Json::object();
+    if (!DecodePairs(Trim(message.body.view()), &form)) {
+      return HttpRefusal{400, "error parsing form data"};
+    }
+    data->update(form);
+    return std::nullopt;
+  }
+  absl::StatusOr<Json> body = ParseJson(message.body.view());
+  if (!body.ok()) {
+    return HttpRefusal{400, StrCat("error parsing JSON: ", Message(body.status()))};
+  }
+  if (body->is_null()) return std::nullopt;
+  if (!body->is_object()) {
+    return HttpRefusal{400, "error parsing JSON: the body must be an object"};
+  }
+  if (data->empty()) {
+    *data = *std::move(body);
+  } else {
+    data->update(*body);
+  }
+  return std::nullopt;
+}
+
+// Takes "list" and "help" out of a read's query. True and false are those of Go's
+// strconv.ParseBool, which Vault uses.
+std::optional<HttpRefusal> TakeSwitch(const char* name, Operation meaning, Json* data,
+                                      Operation* operation) {
+  const auto given = data->find(name);
+  if (given == data->end()) return std::nullopt;
+  const SecretString value = given->is_string() ? given->get<SecretString>() : SecretString();
+  const auto is_one_of = [&value](std::initializer_list<std::string_view> words) {
+    return std::find(words.begin(), words.end(), std::string_view(value)) != words.end();
+  };
+  if (is_one_of({"1", "t", "T", "true", "TRUE", "True"})) {
+    *operation = meaning;
+  } else if (!is_one_of({"", "0", "f", "F", "false", "FALSE", "False"})) {
+    return HttpRefusal{400, StrCat("the query parameter \"", name, "\" must be true or false")};
+  }
+  data->erase(given);
+  return std::nullopt;
+}
+
+std::optional<HttpRefusal> CheckHeaders(const HttpMessage& message) {
+  const std::string_view name_space = message.name_space;
+  if (!name_space.empty() && name_space != "root" && name_space != "root/" && name_space != "/") {
+    return HttpRefusal{400, "this keystore has no namespaces: leave X-Vault-Namespace out, or set "
+                            "it to \"root\""};
+  }
+  if (!message.wrap_ttl.empty() && message.wrap_ttl != "0" && message.wrap_ttl != "0s") {
+    return HttpRefusal{400, "this keystore does not wrap answers: leave X-Vault-Wrap-TTL out"};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<HttpRefusal> DecodeRequest(HttpMessage& message, Request* request) {
+  const std::string_view target = message.target.view();
+  const std::size_t question = target.find('?');
+  if (auto refusal = DecodePath(target.substr(0, question), &request->path)) return refusal;
+
+  const auto method = std::find_if(kMethods.begin(), kMethods.end(), [&](const Method& candidate) {
+    return candidate.name == message.method;
+  });
+  if (method == kMethods.end()) return HttpRefusal{405, "unsupported operation"};
+  request->operation = method->operation;
+  if (auto refusal = CheckHeaders(message)) return refusal;
+
+  if (question != target.npos) {
+    if (!DecodePairs(target.substr(question + 1), &request->data)) {
+      return HttpRefusal{400, "the query is not percent-encoded rightly"};
+    }
+    if (request->operation == Operation::kRead) {
+      Operation* operation = &request->operation;
+      for (const auto& [name, meaning] : {std::pair("list", Operation::kList),
+                                          std::pair("help", Operation::kHelp)}) {
+        if (auto refusal = TakeSwitch(name, meaning, &request->data, operation)) return refusal;
+      }
+    }
+  }
+  if (method->takes_body) {
+    if (auto refusal = DecodeBody(message, request->operation, &request->data)) return refusal;
+  }
+  // What is listed is a directory, and policies are written for it as one.
+  if (request->operation == Operation::kList && !request->path.ends_with('/')) request->path += '/';
+  request->token = std::move(message.token);
+  return std::nullopt;
+}
+
+}  // namespace coffer::keystore

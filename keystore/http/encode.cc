@@ -1,0 +1,187 @@
+#include "keystore/http/encode.h"
+
+#include <cstring>
+
+#include "absl/time/time.h"
+#include "common/strings.h"
+#include "keystore/core/mount_entry.h"
+#include "keystore/http/json_writer.h"
+
+namespace coffer::keystore {
+namespace {
+
+// The longest head is under 400 bytes, its content type (of ours, not of the caller's) included.
+constexpr std::size_t kHeadRoom = 512;
+constexpr std::size_t kKeptCapacity = 16 * 1024;
+constexpr std::string_view kJsonType = "application/json";
+
+std::string_view Reason(int status) {
+  switch (status) {
+    case 200: return "OK";
+    case 202: return "Accepted";
+    case 204: return "No Content";
+    case 307: return "Temporary Redirect";
+    case 400: return "Bad Request";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 412: return "Precondition Failed";
+    case 413: return "Request Entity Too Large";
+    case 415: return "Unsupported Media Type";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 502: return "Bad Gateway";
+    case 503: return "Service Unavailable";
+    default: return "";  // 472, 473: health codes of Vault's own
+  }
+}
+
+void AppendAuth(const Auth& auth, SecretBytes* out) {
+  const TokenEntry& entry = *auth.entry;
+  // For how long it was given when it was made or last renewed; 0: for ever.
+  const absl::Time given = std::max(entry.creation_time, entry.last_renewal);
+  const absl::Duration lease = entry.expires() ? entry.expire_time - given : absl::ZeroDuration();
+  out->Append("{\"client_token\":");
+  AppendJsonString(auth.client_token.view(), out);
+  out->Append(",\"accessor\":");
+  AppendJsonString(entry.accessor, out);
+  out->Append(",\"policies\":");
+  AppendJsonStrings(entry.policies, out);
+  out->Append(",\"token_policies\":");
+  AppendJsonStrings(entry.policies, out);
+  out->Append(",\"metadata\":");
+  AppendJson(entry.meta, out);
+  out->Append(",\"lease_duration\":");
+  AppendJsonInteger(absl::ToInt64Seconds(lease + absl::Milliseconds(500)), out);
+  out->Append(entry.renewable ? ",\"renewable\":true" : ",\"renewable\":false");
+  out->Append(",\"entity_id\":\"\",\"token_type\":");
+  AppendJsonString(entry.type, out);
+  out->Append(entry.parent.empty() ? ",\"orphan\":true" : ",\"orphan\":false");
+  out->Append(",\"mfa_requirement\":null,\"num_uses\":");
+  AppendJsonInteger(std::max<std::int64_t>(entry.num_uses, 0), out);
+  out->Append("}");
+}
+
+// Field order and presence as in Vault 1.15, whose documents end in a line feed.
+void AppendEnvelope(const Request& request, const Response& response, SecretBytes* out) {
+  out->Append("{\"request_id\":\"");
+  out->Append(request.id);
+  out->Append("\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":0,\"data\":");
+  AppendJson(response.data, out);
+  out->Append(",\"wrap_info\":null,\"warnings\":");
+  if (response.warnings.empty()) {
+    out->Append("null");
+  } else {
+    AppendJsonStrings(response.warnings, out);
+  }
+  out->Append(",\"auth\":");
+  if (response.auth) {
+    AppendAuth(*response.auth, out);
+  } else {
+    out->Append("null");
+  }
+  if (response.flattened && response.data.is_object()) AppendJsonMembers(response.data, out);
+  out->Append("}\n");
+}
+
+char* Put(char* at, std::string_view text) {
+  std::memcpy(at, text.data(), text.size());
+  return at + text.size();
+}
+
+char* PutNumber(char* at, std::size_t number) {
+  char digits[20];
+  char* first = digits + sizeof(digits);
+  do {
+    *--first = static_cast<char>('0' + number % 10);
+    number /= 10;
+  } while (number > 0);
+  return Put(at, {first, static_cast<std::size_t>(digits + sizeof(digits) - first)});
+}
+
+}  // namespace
+
+std::string HttpDate(absl::Time time) {
+  // By hand: absl::FormatTime would go by the C locale's names of days and months.
+  constexpr std::string_view kDays = "MonTueWedThuFriSatSun";
+  constexpr std::string_view kMonths = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  const absl::CivilSecond civil = absl::ToCivilSecond(time, absl::UTCTimeZone());
+  const auto two = [](int number) {
+    return std::string{static_cast<char>('0' + number / 10), static_cast<char>('0' + number % 10)};
+  };
+  const auto day = static_cast<std::size_t>(absl::GetWeekday(civil));
+  return StrCat(kDays.substr(day * 3, 3), ", ", two(civil.day()), " ",
+                kMonths.substr((civil.month() - 1) * 3, 3), " ", civil.year(), " ",
+                two(civil.hour()), ":", two(civil.minute()), ":", two(civil.second()), " GMT");
+}
+
+void HttpAnswer::Begin() {
+  bytes_.Clear();
+  bytes_.Resize(kHeadRoom);
+}
+
+void HttpAnswer::Clear() {
+  if (bytes_.size() > kKeptCapacity) {
+    bytes_ = SecretBytes();
+  } else {
+    bytes_.Clear();
+  }
+  start_ = 0;
+}
+
+void HttpAnswer::Finish(int status, std::string_view content_type, const Head& head) {
+  const std::size_t body_size = bytes_.size() - kHeadRoom;
+  char text[kHeadRoom];
+  char* at = Put(text, "HTTP/1.1 ");
+  at = PutNumber(at, static_cast<std::size_t>(status));
+  at = Put(at, " ");
+  at = Put(at, Reason(status));
+  at = Put(at, "\r\nCache-Control: no-store\r\n");
+  if (head.tls) at = Put(at, "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n");
+  at = Put(at, "Date: ");
+  at = Put(at, head.date);
+  if (status != 204) {
+    at = Put(at, "\r\nContent-Type: ");
+    at = Put(at, content_type.substr(0, 100));
+    at = Put(at, "\r\nContent-Length: ");
+    at = PutNumber(at, body_size);
+  }
+  at = Put(at, head.keep_alive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n");
+
+  const auto size = static_cast<std::size_t>(at - text);
+  start_ = kHeadRoom - size;
+  std::memcpy(bytes_.data() + start_, text, size);
+  if (head.head_only) bytes_.Resize(kHeadRoom);
+}
+
+void HttpAnswer::Write(const Request& request, const Response& response, const Head& head) {
+  Begin();
+  if (!response.content_type.empty()) {
+    bytes_.Append(response.raw_body.span());
+    return Finish(response.http_status == 0 ? 200 : response.http_status, response.content_type,
+                  head);
+  }
+  const bool empty = response.data.is_null() && response.warnings.empty() && !response.auth;
+  const int status = response.http_status != 0 ? response.http_status : empty ? 204 : 200;
+  if (response.bare) {
+    if (!response.data.is_null()) {
+      AppendJson(response.data, &bytes_);
+      bytes_.Append("\n");
+    }
+  } else if (!empty) {
+    AppendEnvelope(request, response, &bytes_);
+  }
+  Finish(status, kJsonType, head);
+}
+
+void HttpAnswer::WriteError(const HttpRefusal& refusal, const Head& head) {
+  Begin();
+  bytes_.Append("{\"errors\":[");
+  if (!refusal.message.empty()) AppendJsonString(refusal.message, &bytes_);
+  bytes_.Append("]}\n");
+  Finish(refusal.status, kJsonType, head);
+}
+
+}  // namespace coffer::keystore

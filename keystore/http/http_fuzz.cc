@@ -1,0 +1,47 @@
+// Feeds bytes to the way from a connection to a Request, and its data back out as JSON. The first
+// byte says into how large pieces the rest is cut.
+#include <cstdlib>
+
+#include "keystore/http/decode.h"
+#include "keystore/http/encode.h"
+#include "keystore/http/json_writer.h"
+#include "keystore/http/request_parser.h"
+
+using namespace coffer;
+using namespace coffer::keystore;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  const std::size_t piece = data[0] == 0 ? size : data[0];
+  std::string_view left(reinterpret_cast<const char*>(data) + 1, size - 1);
+  std::size_t come = 0;
+  while (!left.empty()) {
+    HttpMessage message;
+    std::optional<HttpRefusal> refusal;
+    RequestParser parser(message, 4096);
+    while (!parser.done() && !refusal) {
+      if (come >= left.size() && come > 0) return 0;
+      come = std::min(left.size(), come + piece);
+      const std::size_t taken = parser.Take(left.substr(0, come), &refusal);
+      if (taken > come) std::abort();
+      left.remove_prefix(taken);
+      come -= taken;
+      if (left.empty() && !parser.done()) break;
+    }
+    if (message.body.size() > 4096) std::abort();
+    Request request;
+    HttpAnswer answer;
+    if (!refusal && parser.done()) refusal = DecodeRequest(message, &request);
+    if (refusal) {
+      if (refusal->status < 400 || refusal->status > 499) std::abort();
+      answer.WriteError(*refusal, {});
+      return 0;
+    }
+    if (!request.data.is_object() || request.path.find("..") == 0) std::abort();
+    SecretBytes written;
+    AppendJson(request.data, &written);
+    if (!ParseJson(written.view()).ok()) std::abort();
+    answer.Write(request, Response::Data(std::move(request.data)), {});
+  }
+  return 0;
+}
