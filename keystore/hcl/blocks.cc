@@ -23,6 +23,13 @@ absl::StatusOr<std::vector<const Value*>> Objects(const Key& key, const Value& v
   return objects;
 }
 
+bool HoldsObjects(const Value& value) {
+  return value.kind == Value::Kind::kObject ||
+         (value.kind == Value::Kind::kList &&
+          std::all_of(value.list.begin(), value.list.end(),
+                      [](const Value& element) { return element.kind == Value::Kind::kObject; }));
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Block>> LabelledBlocks(const Item& item) {
@@ -37,8 +44,8 @@ absl::StatusOr<std::vector<Block>> LabelledBlocks(const Item& item) {
   ASSIGN_OR_RETURN(const auto outer, Objects(item.keys[0], item.value));
   for (const Value* object : outer) {
     for (const Item& member : object->members) {
-      if (member.keys.size() > 1 ||
-          (member.value.kind != Value::Kind::kObject && member.value.kind != Value::Kind::kList)) {
+      // In HCL what has no label has settings in its place.
+      if (member.keys.size() > 1 || !HoldsObjects(member.value)) {
         return ErrorAt(item.at(), StrCat("\"", item.name(), "\" needs a label: ", item.name(),
                                          " \"…\" { … }"));
       }
