@@ -15,6 +15,8 @@
 
 namespace coffer::keystore {
 
+inline constexpr std::size_t kMaxKeySize = 511;
+
 struct StoredEntry {
   std::string key;
   std::string value;
@@ -34,7 +36,7 @@ class StoreTxn {
   virtual absl::StatusOr<std::vector<StoredEntry>> Scan(std::string_view prefix,
                                                         std::string_view after = {},
                                                         std::size_t limit = 0) = 0;
-  // Keys are 1..511 bytes. Nothing is stored before Commit().
+  // Keys are 1..kMaxKeySize bytes, or Commit() is InvalidArgument. Nothing is stored before Commit().
   virtual void Put(std::string_view key, std::string value) = 0;
   virtual void Delete(std::string_view key) = 0;
   virtual bool has_writes() const = 0;

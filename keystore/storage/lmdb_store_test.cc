@@ -1,0 +1,285 @@
+// What LmdbStore adds to the contract: durability, one process, a full disk, a damaged file.
+#include "keystore/storage/lmdb_store.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <fstream>
+#include <thread>
+
+#include "keystore/storage/lmdb_check.h"
+#include "keystore/storage/test_folder.h"
+
+namespace coffer::keystore {
+namespace {
+
+std::unique_ptr<LmdbStore> Open(const std::string& path, std::uint64_t map_size = 1 << 30) {
+  auto store = LmdbStore::Open({path, map_size});
+  INFO(store.status().ToString());
+  REQUIRE(store.ok());
+  return *std::move(store);
+}
+
+absl::Status Put(Store& store, std::string_view key, std::string value) {
+  auto txn = store.Begin();
+  if (!txn.ok()) return txn.status();
+  (*txn)->Put(key, std::move(value));
+  return CommitAndWait(store, *std::move(txn));
+}
+
+std::size_t Count(Store& store) { return (*store.Begin())->Scan("")->size(); }
+
+mode_t ModeOf(const std::string& path) {
+  struct stat facts;
+  REQUIRE(stat(path.c_str(), &facts) == 0);
+  return facts.st_mode & 07777;
+}
+
+TEST_CASE("lmdb keeps what was committed when it is opened again") {
+  TestFolder folder;
+  const std::string path = folder.path() + "/new/store";
+  {
+    auto store = Open(path);
+    CHECK(store->type() == "lmdb");
+    REQUIRE(Put(*store, "key", "value").ok());
+  }
+  auto store = Open(path);
+  CHECK(**(*store->Begin())->Get("key") == "value");
+}
+
+TEST_CASE("lmdb's folder and files are the owner's alone") {
+  TestFolder folder;
+  const std::string path = folder.path() + "/new/store";
+  auto store = Open(path);
+  CHECK(ModeOf(folder.path() + "/new") == 0700);
+  CHECK(ModeOf(path) == 0700);
+  for (const char* name : {"/data.mdb", "/lock.mdb", "/coffer.lock"}) {
+    CHECK(ModeOf(path + name) == 0600);
+  }
+}
+
+TEST_CASE("a folder that is open can't be opened again, and says by whom") {
+  TestFolder folder;
+  auto store = Open(folder.path());
+  auto second = LmdbStore::Open({folder.path()});
+  REQUIRE(absl::IsFailedPrecondition(second.status()));
+  CHECK_THAT(second.status().ToString(), Catch::Contains(StrCat("process ", getpid())));
+  store.reset();
+  CHECK(LmdbStore::Open({folder.path()}).ok());
+}
+
+TEST_CASE("lmdb can't be opened where a file stands in the way") {
+  TestFolder folder;
+  std::ofstream(folder.path() + "/file") << "x";
+  CHECK_FALSE(LmdbStore::Open({folder.path() + "/file"}).ok());
+  CHECK_FALSE(LmdbStore::Open({folder.path() + "/file/below"}).ok());
+  CHECK(absl::IsInvalidArgument(LmdbStore::Open({""}).status()));
+}
+
+TEST_CASE("a full map refuses what doesn't fit and works on") {
+  TestFolder folder;
+  auto store = Open(folder.path(), 1 << 20);
+  std::size_t stored = 0;
+  absl::Status status;
+  while ((status = Put(*store, StrCat("key/", 1000 + stored), std::string(10'000, 'v'))).ok()) {
+    REQUIRE(++stored < 1000);
+  }
+  CHECK(absl::IsResourceExhausted(status));
+  CHECK_THAT(status.ToString(), Catch::Contains("map_size"));
+  CHECK(stored > 50);
+  CHECK(Count(*store) == stored);
+
+  SECTION("what is there can be deleted, which makes room") {
+    for (std::size_t i = 0; i < stored / 2; ++i) {
+      auto txn = *store->Begin();
+      txn->Delete(StrCat("key/", 1000 + i));
+      REQUIRE(CommitAndWait(*store, std::move(txn)).ok());
+    }
+    CHECK(Put(*store, "more", std::string(10'000, 'v')).ok());
+  }
+
+  SECTION("it opens again, with a larger map it takes more") {
+    store.reset();
+    store = Open(folder.path(), 1 << 24);
+    CHECK(Count(*store) == stored);
+    CHECK(Put(*store, "more", std::string(100'000, 'v')).ok());
+  }
+
+  SECTION("one that is too large doesn't take its neighbours along") {
+    std::atomic<int> fitted = 0;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 8; ++t) {
+      threads.emplace_back([&, t] {
+        for (int i = 0; i < 50; ++i) {
+          const bool large = t % 2 == 0;
+          const std::string key = large ? "large" : StrCat("key/", 1000 + t);
+          const absl::Status put = Put(*store, key, std::string(large ? 500'000 : 10'000, 'w'));
+          if (large ? absl::IsResourceExhausted(put) : put.ok()) ++fitted;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    CHECK(fitted == 400);
+  }
+}
+
+TEST_CASE("a full disk refuses what doesn't fit and works on") {
+  TestFolder folder;
+  auto store = Open(folder.path());
+  for (int i = 0; i < 10; ++i) REQUIRE(Put(*store, "key", "before").ok());
+  // A limit on the file's size stands for the end of the disk.
+  struct rlimit was;
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &was) == 0);
+  const struct rlimit limited{std::filesystem::file_size(folder.path() + "/data.mdb"), was.rlim_max};
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &limited) == 0);
+  const absl::Status full = Put(*store, "large", std::string(1'000'000, 'v'));
+  const absl::Status small = Put(*store, "key", "during");
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &was) == 0);
+  signal(SIGXFSZ, handler);
+
+  CHECK(absl::IsResourceExhausted(full));
+  CHECK(small.ok());
+  CHECK(Put(*store, "large", std::string(1'000'000, 'v')).ok());
+  CHECK(**(*store->Begin())->Get("key") == "during");
+  store.reset();
+  CHECK(Count(*Open(folder.path())) == 2);
+}
+
+TEST_CASE("kill -9 in a storm of writes loses nothing that was acknowledged") {
+  TestFolder folder;
+  for (int round = 0; round < 5; ++round) {
+    int acknowledged[2];
+    REQUIRE(pipe2(acknowledged, O_CLOEXEC) == 0);
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      auto store = LmdbStore::Open({folder.path(), 1 << 30});
+      if (!store.ok()) _exit(1);
+      std::vector<std::thread> threads;
+      for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&, t] {
+          for (int i = 0;; ++i) {
+            // The two halves are one transaction.
+            auto txn = (*store)->Begin();
+            (*txn)->Put(StrCat("left/", t), StrCat(round * 1'000'000 + i));
+            (*txn)->Put(StrCat("right/", t), StrCat(round * 1'000'000 + i));
+            if (!CommitAndWait(**store, *std::move(txn)).ok()) _exit(1);
+            const int record[2] = {t, round * 1'000'000 + i};
+            if (write(acknowledged[1], record, sizeof(record)) < 0) _exit(1);
+          }
+        });
+      }
+      pause();
+    }
+    close(acknowledged[1]);
+    std::map<int, int> last;
+    int record[2];
+    for (int i = 0; i < 200 + 37 * round; ++i) {
+      REQUIRE(read(acknowledged[0], record, sizeof(record)) == sizeof(record));
+      last[record[0]] = record[1];
+    }
+    REQUIRE(kill(child, SIGKILL) == 0);
+    REQUIRE(waitpid(child, nullptr, 0) == child);
+    while (read(acknowledged[0], record, sizeof(record)) == sizeof(record)) {
+      last[record[0]] = record[1];
+    }
+    close(acknowledged[0]);
+
+    auto store = Open(folder.path());
+    auto txn = *store->Begin();
+    for (const auto& [thread, value] : last) {
+      const std::string left(**txn->Get(StrCat("left/", thread)));
+      CHECK(left == **txn->Get(StrCat("right/", thread)));
+      CHECK(std::stoi(left) >= value);
+    }
+  }
+}
+
+TEST_CASE("a damaged data file is told when it is opened") {
+  TestFolder folder;
+  const std::string path = folder.path() + "/data.mdb";
+  {
+    auto store = Open(folder.path());
+    for (int i = 0; i < 500; ++i) {
+      auto txn = *store->Begin();
+      for (int j = 0; j < 20; ++j) txn->Put(StrCat("key/", i * 100 + j), std::string(100, 'v'));
+      txn->Put(StrCat("large/", i), std::string(5000, 'v'));
+      REQUIRE(CommitAndWait(*store, std::move(txn)).ok());
+    }
+  }
+  REQUIRE(CheckLmdbFile(path).ok());
+  const auto size = std::filesystem::file_size(path);
+
+  SECTION("cut short") {
+    for (const auto left : {size / 2, size / 100, std::uintmax_t{5000}, std::uintmax_t{100}}) {
+      std::filesystem::resize_file(path, left);
+      CAPTURE(left);
+      const absl::Status status = LmdbStore::Open({folder.path()}).status();
+      CHECK(absl::IsDataLoss(status));
+      CHECK_THAT(status.ToString(), Catch::Contains(path));
+    }
+  }
+  SECTION("emptied or gone it is a new one") {
+    std::filesystem::resize_file(path, 0);
+    CHECK(Count(*Open(folder.path())) == 0);
+    std::filesystem::remove(path);
+    CHECK(Count(*Open(folder.path())) == 0);
+  }
+  SECTION("another file") {
+    std::ofstream(path, std::ios::trunc) << std::string(100'000, 'x');
+    CHECK(absl::IsDataLoss(LmdbStore::Open({folder.path()}).status()));
+  }
+  SECTION("pages overwritten with zeros or rubbish") {
+    // Free pages may be damaged without harm.
+    int told = 0;
+    for (int i = 0; i < 40; ++i) {
+      const auto offset = static_cast<std::streamoff>(8192 + (size - 8192) / 4096 * i / 40 * 4096);
+      std::string page(4096, '\0');
+      std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekg(offset);
+      file.read(page.data(), 4096);
+      file.seekp(offset);
+      file << std::string(4096, i % 2 == 0 ? '\0' : '\xa5') << std::flush;
+      const absl::Status status = CheckLmdbFile(path);
+      if (!status.ok()) {
+        CHECK(absl::IsDataLoss(status));
+        ++told;
+      }
+      file.seekp(offset);
+      file << page << std::flush;
+    }
+    CHECK(told > 10);
+    CHECK(CheckLmdbFile(path).ok());
+  }
+}
+
+TEST_CASE("one flush serves many commits") {
+  TestFolder folder(TestFolder::kOnDisk);
+  auto store = Open(folder.path());
+  const auto run = [&](int threads, int each) {
+    const absl::Time start = absl::Now();
+    std::vector<std::thread> running;
+    for (int t = 0; t < threads; ++t) {
+      running.emplace_back([&, t] {
+        for (int i = 0; i < each; ++i) {
+          if (!Put(*store, StrCat("key/", t, "/", i % 64), std::string(300, 'v')).ok()) std::abort();
+        }
+      });
+    }
+    for (std::thread& thread : running) thread.join();
+    return threads * each / absl::ToDoubleSeconds(absl::Now() - start);
+  };
+  run(1, 200);
+  const double alone = run(1, 500);
+  const double together = run(16, 500);
+  CAPTURE(alone, together);
+  WARN("commits/s: 1 writer " << alone << ", 16 writers " << together);
+  CHECK(together > 2 * alone);
+}
+
+}  // namespace
+}  // namespace coffer::keystore
