@@ -162,6 +162,9 @@ class PolicyStore {
   std::unordered_map<std::string, CachedAcl> acls_;  // by the names, parted by "/"
 };
 
+// The name as the store has it: in lower case.
+std::string NormalPolicyName(std::string_view name);
+
 // The text of a new keystore's "default" policy.
 std::string_view DefaultPolicyText();
 

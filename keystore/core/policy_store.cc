@@ -48,6 +48,8 @@ absl::Status CheckName(std::string_view name) {
 
 }  // namespace
 
+std::string NormalPolicyName(std::string_view name) { return LowerCase(name); }
+
 absl::StatusOr<std::vector<std::string>> PolicyStore::List(Txn& txn) {
   ASSIGN_OR_RETURN(const std::vector<std::string> stored, txn.List(kDirectory));
   std::vector<std::string> names;
