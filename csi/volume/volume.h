@@ -1,21 +1,29 @@
 // Volume: one FUSE mount at a pod's target path that serves an immutable snapshot of files out of
-// locked memory, laid out as the kubelet does: "..data" is a link to "..2026_11_24_20_31_00.123456789"
-// and each top-level name is a link through "..data"; a swap renames a new "..data" over the old.
+// locked memory, laid out as the kubelet does: "..data" is a link to "..2026_11_24_20_31_00.1234567",
+// each top-level name is a link through "..data"; a swap renames a new "..data" over the old.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <condition_variable>
+#include <deque>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/secret_bytes.h"
+#include "common/unique_fd.h"
 
 namespace coffer::volume {
 
 struct SnapshotFile {
-  std::string path;  // relative, "/" parts; each part 1..255 bytes, not "." or "..", not starting ".."
+  std::string path;  // relative, "/" parts; each part 1..255 bytes, no NUL, not "." or "..", not starting ".."
   SecretBytes content;
   std::uint32_t mode = 0644;  // permission bits
   std::uint32_t uid = 0;
@@ -27,30 +35,71 @@ struct VolumeInfo {
   std::string target;  // absolute path of the mount point
 };
 
+class Volume;
+
 // All volumes of this process, served by a few threads. Safe on any thread.
+//
+// A volume's file system is writable, its mount at the target is not: so the kernel refuses every
+// change with EROFS before it gets here. A swap makes its changes through a mount of its own that is
+// in no namespace, and what it does not expect is refused too.
 class VolumeServer {
  public:
-  // `threads`: 1..64 that answer the kernel.
-  explicit VolumeServer(const Clock& clock, int threads = 2);
+  // `threads`: 1..64 that answer the kernel. `root`: targets lie below this folder; the way to it may
+  // lead through symbolic links, the way from it to a target may not.
+  explicit VolumeServer(const Clock& clock, int threads = 2, std::string root = "/");
   ~VolumeServer();  // unmounts nothing: a plugin that stops leaves its mounts to the next one
 
-  // Mounts at `target`, an existing empty directory. InvalidArgument: a file's path is wrong;
-  // AlreadyExists: this server has a volume there; anything else: what mount(2) said. Nothing is
-  // mounted unless OK.
+  // Mounts at `target`, an existing directory; a dead mount of Coffer's there is detached first.
+  // InvalidArgument: a file's path, or the target, is wrong; AlreadyExists: this server has a volume
+  // there; NotFound: no such directory; anything else: what the kernel said. Nothing is mounted
+  // unless OK.
   absl::Status Mount(const VolumeInfo& info, std::vector<SnapshotFile> files);
-  // Replaces the contents atomically; no change and no event where they are the same already. Old
-  // bytes are wiped when the last open handle on them closes. NotFound: no such volume.
+  // Replaces the contents atomically; no change and no event where they are the same already. A
+  // second later the old snapshot's folder is removed; its bytes are wiped when the last open handle
+  // on them closes. NotFound: no such volume; FailedPrecondition: something else is mounted over it.
   absl::Status Swap(std::string_view target, std::vector<SnapshotFile> files);
-  // Detaches the mount, wipes the contents. OK where there is none.
+  // Detaches the mount, drops cached pages, wipes the contents: also under open handles, which get
+  // errors from then on. OK where there is none.
   absl::Status Unmount(std::string_view target);
+  // False too for a volume that someone else has unmounted or aborted.
   bool Serves(std::string_view target) const;
   std::vector<VolumeInfo> List() const;
+
+ private:
+  struct Removal {
+    std::chrono::steady_clock::time_point due;
+    std::weak_ptr<Volume> volume;
+  };
+
+  void AnswerLoop();
+  void RemovalLoop();
+  std::shared_ptr<Volume> Find(std::string_view target) const;
+  absl::Status MountAt(const VolumeInfo& info, std::vector<SnapshotFile> files);
+  void Drop(const std::shared_ptr<Volume>& volume);
+
+  const Clock& clock_;
+  const std::string root_;
+  UniqueFd epoll_;
+  UniqueFd stop_;  // eventfd
+
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Volume>, std::less<>> by_target_;  // null: being mounted
+  std::map<std::uint64_t, std::shared_ptr<Volume>> by_key_;                // key: the epoll event's
+  std::uint64_t next_key_ = 1;
+
+  std::mutex removal_mutex_;
+  std::condition_variable removal_wake_;
+  std::deque<Removal> removals_;  // in the order in which they are due
+  bool stopping_ = false;
+
+  std::vector<std::thread> threads_;  // the last one removes
 };
 
 // Coffer's mounts below `root` (the kubelet's folder) in this mount namespace, dead or alive, from
 // /proc/self/mountinfo: FUSE file systems of subtype "coffer" whose source is "coffer:<volume id>".
+// Touches none of them, so that a dead one can't block.
 absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root);
-// Detaches a mount that nobody serves, without waiting for it (MNT_DETACH).
+// Detaches a mount that nobody serves, without waiting for it (MNT_DETACH). OK where there is none.
 absl::Status DetachMount(std::string_view target);
 
 }  // namespace coffer::volume

@@ -1,0 +1,35 @@
+// Dialog: the FUSE kernel protocol (linux/fuse.h, 7.31 and later) for one tree: a request in, the
+// bytes of its answer out.
+//
+//   request := fuse_in_header body          answer := fuse_out_header body
+//
+// Spoken here and not through libfuse: each of its sessions takes one of the process's 1,024
+// thread-specific keys, a node has more volumes than that, and a session that was handed over would
+// want the kernel's INIT again.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "common/secret_bytes.h"
+#include "csi/volume/tree.h"
+
+namespace coffer::volume {
+
+// What a thread needs to answer: of use to any number of volumes, one after the other.
+struct DialogBuffers {
+  static constexpr std::size_t kRequestSize = 8192;  // FUSE_MIN_READ_BUFFER; we take no writes
+  alignas(8) std::uint8_t request[kRequestSize];
+  SecretBytes answer;  // grows to the largest read, at most 128 KiB
+};
+
+// Handles one request, and leaves the answer, if there is one, in `buffers.answer`.
+void Answer(Tree& tree, std::span<const std::uint8_t> request, SecretBytes& answer);
+
+// The notification that drops a file's cached pages.
+struct PageDrop {
+  explicit PageDrop(std::uint64_t inode);
+  alignas(8) std::uint8_t bytes[40];
+};
+
+}  // namespace coffer::volume

@@ -1,0 +1,184 @@
+#include "csi/volume/served_volume.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "common/log.h"
+#include "common/status_macros.h"
+
+namespace coffer::volume {
+namespace {
+
+// "Done" or what failed.
+absl::Status Step(int result, std::string_view step, std::string_view name) {
+  if (result == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, ToAbsl(StrCat("swapping a volume's content: ", step, " ", name)));
+}
+
+}  // namespace
+
+Volume::Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse,
+               std::uint64_t device, std::unique_ptr<Snapshot> first)
+    : info_(std::move(info)),
+      root_(std::move(root)),
+      key_(key),
+      fuse_(std::move(fuse)),
+      device_(device),
+      tree_(std::move(first)) {}
+
+Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
+  for (int i = 0; i < limit; ++i) {
+    const ssize_t size = read(fuse_.get(), buffers.request, sizeof buffers.request);
+    if (size < 0) {
+      if (errno == EAGAIN) return Progress::kIdle;
+      if (errno == EINTR || errno == ENOENT) continue;  // ENOENT: whoever asked has been killed
+      return Progress::kGone;
+    }
+    {
+      std::lock_guard lock(mutex_);
+      Answer(tree_, {buffers.request, static_cast<std::size_t>(size)}, buffers.answer);
+    }
+    // A failed write means that nobody waits any more.
+    if (!buffers.answer.empty()) {
+      [[maybe_unused]] const ssize_t written =
+          write(fuse_.get(), buffers.answer.data(), buffers.answer.size());
+      OPENSSL_cleanse(buffers.answer.data(), buffers.answer.size());
+    }
+  }
+  return Progress::kBusy;
+}
+
+absl::StatusOr<UniqueFd> Volume::Writable() const {
+  ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(root_, info_.target));
+  return OpenWritable(target.get(), device_);
+}
+
+absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time now) {
+  std::unique_lock change_lock(change_mutex_);
+  while (TooManyOld()) {
+    change_lock.unlock();
+    std::this_thread::sleep_for(kGrace / 50);
+    change_lock.lock();
+  }
+  if (closed_) return absl::NotFoundError("the volume is unmounted");
+  if (tree_.current().Holds(files)) return false;  // only changes under change_mutex_
+  ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> next, Snapshot::Build(files, tree_.next_inode(), now));
+  files.clear();
+  ASSIGN_OR_RETURN(const UniqueFd root, Writable());
+
+  const std::string folder(next->folder_name());
+  {
+    std::lock_guard lock(mutex_);
+    tree_.Expect(std::move(next));
+  }
+  const absl::Status swapped = SwapBySteps(root.get(), folder);
+  if (!swapped.ok()) {
+    std::lock_guard lock(mutex_);
+    tree_.Abandon(std::chrono::steady_clock::now());
+    return swapped;
+  }
+
+  std::vector<std::string> missing, stale;
+  {
+    std::lock_guard lock(mutex_);
+    missing = tree_.MissingLinks();
+    stale = tree_.StaleLinks();
+  }
+  for (const std::string& name : missing) {
+    RETURN_IF_ERROR(Step(symlinkat(StrCat(Tree::kData, "/", name).c_str(), root.get(), name.c_str()),
+                         "making the link", name));
+  }
+  for (const std::string& name : stale) {
+    RETURN_IF_ERROR(Step(unlinkat(root.get(), name.c_str(), 0), "removing the link", name));
+  }
+  return true;
+}
+
+bool Volume::TooManyOld() {
+  std::lock_guard lock(mutex_);
+  return tree_.waiting_removals() >= kMostOld;
+}
+
+// The kubelet's order, up to the moment at which readers see the new content.
+absl::Status Volume::SwapBySteps(int root, const std::string& folder) {
+  const std::string new_data(Tree::kNewData), data(Tree::kData);
+  RETURN_IF_ERROR(Step(mkdirat(root, folder.c_str(), 0755), "making the folder", folder));
+  RETURN_IF_ERROR(Step(symlinkat(folder.c_str(), root, new_data.c_str()), "making the link", new_data));
+  return Step(renameat(root, new_data.c_str(), root, data.c_str()), "renaming the new link to", data);
+}
+
+void Volume::RemoveOld() {
+  std::lock_guard change_lock(change_mutex_);
+  if (closed_) return;
+  const absl::StatusOr<UniqueFd> root = Writable();
+  const auto before = std::chrono::steady_clock::now() - kGrace;
+  for (;;) {
+    std::string folder;
+    std::vector<std::pair<std::string, bool>> known;  // paths the kernel knows, and whether a folder
+    {
+      std::lock_guard lock(mutex_);
+      const Snapshot* old = tree_.NextRemoval(before);
+      if (old == nullptr) break;
+      folder = old->folder_name();
+      // From the last: children come after their folders.
+      for (std::uint32_t i = old->node_count(); i-- > Snapshot::kDataLink + 1;) {
+        if (old->node(i).lookups > 0) known.emplace_back(old->Path(i), S_ISDIR(old->node(i).mode));
+      }
+    }
+    // Unlinking makes the kernel tell watchers, and drop cached pages and its references once no
+    // handle is open. What it doesn't know needs no unlinking. Errors leave nothing worse than that.
+    if (root.ok()) {
+      for (const auto& [path, is_folder] : known) {
+        unlinkat(root->get(), StrCat(folder, "/", path).c_str(), is_folder ? AT_REMOVEDIR : 0);
+      }
+      unlinkat(root->get(), folder.c_str(), AT_REMOVEDIR);
+    } else {
+      log::Warning("an old snapshot of a volume is removed unseen",
+                   {{"volume", info_.volume_id}, {"cause", root.status()}});
+    }
+    std::vector<std::uint64_t> open;
+    {
+      std::lock_guard lock(mutex_);
+      tree_.Removed();
+      open = tree_.KnownFiles(/*with_current=*/false);
+    }
+    DropPages(open);
+  }
+}
+
+void Volume::DropPages(const std::vector<std::uint64_t>& inodes) const {
+  for (const std::uint64_t inode : inodes) {
+    const PageDrop drop(inode);
+    // ENOENT: the kernel has forgotten the inode, and its pages with it.
+    [[maybe_unused]] const ssize_t written = write(fuse_.get(), drop.bytes, sizeof drop.bytes);
+  }
+}
+
+absl::Status Volume::Close() {
+  std::lock_guard change_lock(change_mutex_);
+  if (closed_) return absl::OkStatus();
+  closed_ = true;  // first: the threads that answer learn of the unmount at once
+  const absl::StatusOr<UniqueFd> target = OpenTarget(root_, info_.target);
+  if (target.ok() && DeviceOf(target->get()).value_or(0) == device_) {
+    if (absl::Status detached = Detach(target->get()); !detached.ok()) {
+      closed_ = false;
+      return detached;
+    }
+  }
+  std::vector<std::uint64_t> known;
+  {
+    std::lock_guard lock(mutex_);
+    known = tree_.KnownFiles(/*with_current=*/true);
+  }
+  DropPages(known);
+  std::lock_guard lock(mutex_);
+  tree_.Clear();
+  return absl::OkStatus();
+}
+
+}  // namespace coffer::volume

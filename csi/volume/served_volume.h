@@ -1,0 +1,70 @@
+// Volume: one mounted file system: its tree, its /dev/fuse descriptor, and the swaps, which go by the
+// kernel so that watchers see them. Any number of threads answer requests; changes come one by one.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/unique_fd.h"
+#include "csi/volume/dialog.h"
+#include "csi/volume/mount.h"
+#include "csi/volume/tree.h"
+#include "csi/volume/volume.h"
+
+namespace coffer::volume {
+
+class Volume {
+ public:
+  // A reader that is on its way through "..data" while it is swapped finds the old snapshot's folder
+  // for that long.
+  static constexpr std::chrono::milliseconds kGrace{1000};
+  // Swaps that come faster than the grace lets old snapshots go are held up.
+  static constexpr std::size_t kMostOld = 256;
+
+  Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse, std::uint64_t device,
+         std::unique_ptr<Snapshot> first);
+
+  const VolumeInfo& info() const { return info_; }
+  std::uint64_t key() const { return key_; }
+  int fuse() const { return fuse_.get(); }
+  bool closed() const { return closed_; }
+
+  // Answers what the kernel has asked, at most `limit` requests. kIdle: nothing is left; kBusy: there
+  // may be more; kGone: unmounted everywhere, or aborted.
+  enum class Progress { kIdle, kBusy, kGone };
+  Progress AnswerRequests(DialogBuffers& buffers, int limit);
+
+  // Not on a thread that answers requests: they wait for the kernel, which waits for answers.
+  // True if there was a change.
+  absl::StatusOr<bool> Swap(std::vector<SnapshotFile> files, absl::Time now);
+  // Removes the folders of old snapshots whose grace is over.
+  void RemoveOld();
+  // Detaches the mount, if it is still there, and forgets everything.
+  absl::Status Close();
+
+ private:
+  absl::StatusOr<UniqueFd> Writable() const;
+  bool TooManyOld();
+  absl::Status SwapBySteps(int root, const std::string& folder);
+  void DropPages(const std::vector<std::uint64_t>& inodes) const;
+
+  const VolumeInfo info_;
+  const std::string root_;
+  const std::uint64_t key_;
+  const UniqueFd fuse_;
+  const std::uint64_t device_;
+
+  std::mutex change_mutex_;  // before mutex_
+  std::atomic<bool> closed_ = false;  // set under change_mutex_
+
+  std::mutex mutex_;  // never held while waiting for the kernel
+  Tree tree_;
+};
+
+}  // namespace coffer::volume

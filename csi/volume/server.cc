@@ -1,0 +1,214 @@
+// VolumeServer: a few threads wait for all volumes' /dev/fuse descriptors at once, and one removes
+// old snapshots. No volume costs a thread or a buffer.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "csi/volume/served_volume.h"
+#include "csi/volume/volume.h"
+
+namespace coffer::volume {
+namespace {
+
+constexpr std::uint64_t kStopKey = 0;
+// One volume's requests that a thread answers before it looks at the others.
+constexpr int kTurn = 64;
+
+std::string WithoutSlash(std::string_view target) {
+  while (target.size() > 1 && target.back() == '/') target.remove_suffix(1);
+  return std::string(target);
+}
+
+// Where a mount's inode numbers start: elsewhere each time, so that a program which remembers a
+// file's number across a new mount at the same place sees another file.
+std::uint64_t FirstInode(absl::Time now) {
+  return 16 + static_cast<std::uint64_t>(absl::ToUnixMicros(now)) % (1 << 30);
+}
+
+}  // namespace
+
+VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root)
+    : clock_(clock),
+      root_(std::move(root)),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = kStopKey}};  // level: it wakes every thread
+  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stop_.get(), &event);
+  for (int i = 0; i < std::clamp(threads, 1, 64); ++i) {
+    threads_.emplace_back([this] { AnswerLoop(); });
+  }
+  threads_.emplace_back([this] { RemovalLoop(); });
+}
+
+VolumeServer::~VolumeServer() {
+  // First the thread that may wait for answers, then those that give them.
+  {
+    std::lock_guard lock(removal_mutex_);
+    stopping_ = true;
+  }
+  removal_wake_.notify_all();
+  threads_.back().join();
+  threads_.pop_back();
+  eventfd_write(stop_.get(), 1);
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void VolumeServer::AnswerLoop() {
+  DialogBuffers buffers;
+  epoll_event events[16];
+  for (;;) {
+    const int count = epoll_wait(epoll_.get(), events, std::size(events), -1);
+    for (int i = 0; i < count; ++i) {
+      const std::uint64_t key = events[i].data.u64;
+      if (key == kStopKey) return;
+      std::shared_ptr<Volume> volume;
+      {
+        std::lock_guard lock(mutex_);
+        const auto at = by_key_.find(key);
+        if (at != by_key_.end()) volume = at->second;
+      }
+      if (volume == nullptr) continue;
+      switch (volume->AnswerRequests(buffers, kTurn)) {
+        case Volume::Progress::kIdle:
+          break;
+        case Volume::Progress::kBusy: {
+          epoll_event again{.events = EPOLLIN | EPOLLET, .data = {.u64 = key}};
+          epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, volume->fuse(), &again);
+          break;
+        }
+        case Volume::Progress::kGone:
+          if (volume->closed()) break;
+          log::Info("a volume was unmounted by someone else",
+                    {{"volume", volume->info().volume_id}, {"target", volume->info().target}});
+          Drop(volume);
+          break;
+      }
+    }
+  }
+}
+
+void VolumeServer::RemovalLoop() {
+  std::unique_lock lock(removal_mutex_);
+  while (!stopping_) {
+    if (removals_.empty()) {
+      removal_wake_.wait(lock);
+    } else if (const auto due = removals_.front().due; due > std::chrono::steady_clock::now()) {
+      removal_wake_.wait_until(lock, due);
+    } else {
+      const std::shared_ptr<Volume> volume = removals_.front().volume.lock();
+      removals_.pop_front();
+      lock.unlock();
+      if (volume != nullptr) volume->RemoveOld();
+      lock.lock();
+    }
+  }
+}
+
+absl::Status VolumeServer::Mount(const VolumeInfo& info, std::vector<SnapshotFile> files) {
+  const std::string target = WithoutSlash(info.target);
+  {
+    std::lock_guard lock(mutex_);
+    if (!by_target_.try_emplace(target).second) {
+      return absl::AlreadyExistsError(StrCat("a volume is mounted at \"", target, "\" already"));
+    }
+  }
+  const absl::Status mounted = MountAt({info.volume_id, target}, std::move(files));
+  if (!mounted.ok()) {
+    std::lock_guard lock(mutex_);
+    by_target_.erase(target);
+  }
+  return mounted;
+}
+
+absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotFile> files) {
+  const absl::Time now = clock_.Now();
+  ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> first, Snapshot::Build(files, FirstInode(now), now));
+  files.clear();
+  ASSIGN_OR_RETURN(UniqueFd target, OpenTarget(root_, info.target));
+  ASSIGN_OR_RETURN(const bool dead, IsMount(target.get()));
+  if (dead) {
+    log::Info("detaching a dead mount", {{"volume", info.volume_id}, {"target", info.target}});
+    RETURN_IF_ERROR(Detach(target.get()));
+    ASSIGN_OR_RETURN(target, OpenTarget(root_, info.target));
+  }
+
+  UniqueFd fuse(open("/dev/fuse", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!fuse) return absl::ErrnoToStatus(errno, "can't open /dev/fuse: the plugin's container needs the device");
+  ASSIGN_OR_RETURN(const DetachedMount mount, MakeMount(fuse.get(), info.volume_id));
+  std::shared_ptr<Volume> volume;
+  {
+    std::lock_guard lock(mutex_);
+    const std::uint64_t key = next_key_++;
+    volume = std::make_shared<Volume>(info, root_, key, std::move(fuse), mount.device, std::move(first));
+    by_key_[key] = volume;
+  }
+  // Answered before it can be seen.
+  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = volume->key()}};
+  absl::Status attached = absl::OkStatus();
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, volume->fuse(), &event) != 0) {
+    attached = absl::ErrnoToStatus(errno, "can't wait for a volume's requests");
+  } else {
+    attached = Attach(mount, target.get());
+  }
+  if (!attached.ok()) {
+    Drop(volume);
+    return attached;
+  }
+  std::lock_guard lock(mutex_);
+  by_target_[info.target] = volume;
+  return absl::OkStatus();
+}
+
+absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFile> files) {
+  const std::shared_ptr<Volume> volume = Find(target);
+  if (volume == nullptr) {
+    return absl::NotFoundError(StrCat("no volume is mounted at \"", target, "\""));
+  }
+  ASSIGN_OR_RETURN(const bool changed, volume->Swap(std::move(files), clock_.Now()));
+  if (changed) {
+    std::lock_guard lock(removal_mutex_);
+    removals_.push_back({std::chrono::steady_clock::now() + Volume::kGrace, volume});
+    removal_wake_.notify_one();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status VolumeServer::Unmount(std::string_view target) {
+  const std::shared_ptr<Volume> volume = Find(target);
+  if (volume == nullptr) return absl::OkStatus();
+  RETURN_IF_ERROR(volume->Close());
+  Drop(volume);
+  return absl::OkStatus();
+}
+
+void VolumeServer::Drop(const std::shared_ptr<Volume>& volume) {
+  // Not left to the last close: someone else may hold the descriptor.
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, volume->fuse(), nullptr);
+  std::lock_guard lock(mutex_);
+  by_key_.erase(volume->key());
+  const auto at = by_target_.find(volume->info().target);
+  if (at != by_target_.end() && at->second == volume) by_target_.erase(at);
+}
+
+std::shared_ptr<Volume> VolumeServer::Find(std::string_view target) const {
+  std::lock_guard lock(mutex_);
+  const auto at = by_target_.find(WithoutSlash(target));
+  return at == by_target_.end() ? nullptr : at->second;
+}
+
+bool VolumeServer::Serves(std::string_view target) const { return Find(target) != nullptr; }
+
+std::vector<VolumeInfo> VolumeServer::List() const {
+  std::lock_guard lock(mutex_);
+  std::vector<VolumeInfo> volumes;
+  for (const auto& [target, volume] : by_target_) {
+    if (volume != nullptr) volumes.push_back(volume->info());
+  }
+  return volumes;
+}
+
+}  // namespace coffer::volume

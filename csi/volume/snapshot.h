@@ -1,0 +1,98 @@
+// Snapshot: the immutable tree of files of one version of a volume, as one image in secret memory.
+// Nothing else describes the tree, so that who holds the image can serve it.
+//
+//   image    := Header Node{node_count} names contents
+//   nodes    := folder of the snapshot, "..data" link to it, then all others in breadth-first order;
+//               a folder's children lie side by side, sorted by the bytes of their names
+//   inode of a node := Header.first_inode + its index
+//
+// Numbers are in the machine's byte order: an image never leaves it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "csi/volume/secret_mapping.h"
+#include "csi/volume/volume.h"
+
+namespace coffer::volume {
+
+struct Node {
+  std::uint64_t offset = 0;      // of a file's or link's bytes in the image; 0 for a folder
+  std::uint64_t size = 0;        // bytes
+  std::uint64_t link_inode = 0;  // of the volume's link to this top-level node; 0: not made yet
+  std::uint32_t mode = 0;        // with the type's bits
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint32_t parent = 0;
+  std::uint32_t first_child = 0;
+  std::uint32_t child_count = 0;
+  std::uint32_t name_offset = 0;  // in the names
+  std::uint32_t name_size = 0;    // bytes
+  std::uint32_t lookups = 0;      // references that the kernel holds
+  std::uint32_t reserved = 0;
+};
+
+class Snapshot {
+ public:
+  static constexpr std::uint32_t kFolder = 0;
+  static constexpr std::uint32_t kDataLink = 1;
+
+  // Sorts `files` by path. `first_inode`: the tree takes node_count() numbers from there.
+  // InvalidArgument names the path that is wrong: no valid path, listed twice, file and folder.
+  static absl::StatusOr<std::unique_ptr<Snapshot>> Build(std::vector<SnapshotFile>& files,
+                                                         std::uint64_t first_inode, absl::Time time);
+
+  std::uint64_t first_inode() const { return header().first_inode; }
+  std::uint32_t node_count() const { return header().node_count; }
+  std::uint32_t file_count() const { return header().file_count; }
+  std::int64_t time_nanos() const { return header().time_nanos; }
+  std::uint64_t content_size() const { return header().content_size; }
+  bool Has(std::uint64_t inode) const {
+    return inode >= first_inode() && inode - first_inode() < node_count();
+  }
+
+  Node& node(std::uint32_t index) { return nodes_[index]; }
+  const Node& node(std::uint32_t index) const { return nodes_[index]; }
+  std::string_view Name(std::uint32_t index) const;
+  // A file's bytes or a link's target.
+  std::string_view Content(std::uint32_t index) const;
+  // Name of the snapshot's folder in the volume.
+  std::string_view folder_name() const { return Name(kFolder); }
+  // From the snapshot's folder: "a/b".
+  std::string Path(std::uint32_t index) const;
+  std::optional<std::uint32_t> Child(std::uint32_t folder, std::string_view name) const;
+
+  // True when these files are what the snapshot holds: paths, bytes, modes, owners.
+  bool Holds(const std::vector<SnapshotFile>& files) const;
+
+  // The kernel took or gave back references. lookups() is the sum over all nodes.
+  void AddLookup(std::uint32_t index);
+  void Forget(std::uint32_t index, std::uint64_t count);
+  std::uint64_t lookups() const { return header().lookups; }
+
+ private:
+  struct Header {
+    std::uint64_t first_inode;
+    std::int64_t time_nanos;  // since 1970
+    std::uint64_t lookups;
+    std::uint64_t content_size;  // bytes of all files
+    std::uint64_t names_offset;
+    std::uint32_t node_count;
+    std::uint32_t file_count;
+  };
+
+  explicit Snapshot(SecretMapping image);
+  Header& header() const { return *reinterpret_cast<Header*>(image_.span().data()); }
+
+  SecretMapping image_;
+  Node* nodes_;
+};
+
+}  // namespace coffer::volume

@@ -1,0 +1,282 @@
+#include "csi/volume/tree.h"
+
+#include <sys/stat.h>
+
+namespace coffer::volume {
+namespace {
+
+constexpr std::uint64_t kDataPosition = 3;
+constexpr std::uint64_t kNewDataPosition = 4;
+
+}  // namespace
+
+Tree::Tree(std::unique_ptr<Snapshot> first)
+    : current_(first.get()),
+      next_inode_(first->first_inode() + first->node_count()),
+      changed_nanos_(first->time_nanos()) {
+  held_.push_back({std::move(first), true, false, {}});
+  const Node& folder = current_->node(Snapshot::kFolder);
+  for (std::uint32_t i = 0; i < folder.child_count; ++i) AddLink(folder.first_child + i);
+}
+
+void Tree::AddLink(std::uint32_t node) {
+  current_->node(node).link_inode = next_inode_;
+  links_.push_back({next_inode_++, std::string(current_->Name(node))});
+}
+
+Tree::Held* Tree::Find(std::uint64_t inode) {
+  for (Held& held : held_) {
+    if (held.snapshot->Has(inode)) return &held;
+  }
+  return nullptr;
+}
+
+const Tree::Link* Tree::FindLink(std::uint64_t inode) const {
+  const auto at = std::lower_bound(links_.begin(), links_.end(), inode,
+                                   [](const Link& link, std::uint64_t i) { return link.inode < i; });
+  return at != links_.end() && at->inode == inode ? &*at : nullptr;
+}
+
+Tree::Held& Tree::HeldOf(const Snapshot* snapshot) { return *Find(snapshot->first_inode()); }
+
+std::optional<Tree::Attributes> Tree::Stat(std::uint64_t inode) const {
+  if (inode == kRoot) return Attributes{kRoot, 0, changed_nanos_, S_IFDIR | 0755};
+  if (const Held* held = Find(inode)) {
+    const Snapshot& snapshot = *held->snapshot;
+    const Node& node = snapshot.node(static_cast<std::uint32_t>(inode - snapshot.first_inode()));
+    return Attributes{inode, node.size, snapshot.time_nanos(), node.mode, node.uid, node.gid};
+  }
+  if (const Link* link = FindLink(inode)) {
+    return Attributes{inode, kData.size() + 1 + link->name.size(), changed_nanos_, S_IFLNK | 0777};
+  }
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> Tree::Lookup(std::uint64_t folder, std::string_view name) const {
+  if (folder == kRoot) {
+    for (const Special& special : Specials()) {
+      if (special.name == name) return special.inode;
+    }
+    // A name of the current snapshot has its link's number in its node; one that is going doesn't.
+    if (current_ == nullptr) return std::nullopt;
+    if (const auto child = current_->Child(Snapshot::kFolder, name)) {
+      const std::uint64_t inode = current_->node(*child).link_inode;
+      return inode == 0 ? std::nullopt : std::optional(inode);
+    }
+    for (const Link& link : links_) {
+      if (link.name == name) return link.inode;
+    }
+    return std::nullopt;
+  }
+  const Held* held = Find(folder);
+  if (held == nullptr) return std::nullopt;
+  const std::uint64_t first = held->snapshot->first_inode();
+  const auto child = held->snapshot->Child(static_cast<std::uint32_t>(folder - first), name);
+  return child ? std::optional(first + *child) : std::nullopt;
+}
+
+std::optional<std::string> Tree::Target(std::uint64_t inode) const {
+  if (const Link* link = FindLink(inode)) return StrCat(kData, "/", link->name);
+  // "..data" of an old snapshot, too: a reader may be halfway through it.
+  const Held* held = Find(inode);
+  if (held == nullptr || inode - held->snapshot->first_inode() != Snapshot::kDataLink) {
+    return std::nullopt;
+  }
+  return std::string(held->snapshot->folder_name());
+}
+
+std::optional<std::string_view> Tree::Content(std::uint64_t inode) const {
+  const Held* held = Find(inode);
+  if (held == nullptr) return std::nullopt;
+  const auto index = static_cast<std::uint32_t>(inode - held->snapshot->first_inode());
+  if (!S_ISREG(held->snapshot->node(index).mode)) return std::nullopt;
+  return held->snapshot->Content(index);
+}
+
+std::vector<Tree::Special> Tree::Specials() const {
+  std::vector<Special> specials;
+  if (current_ != nullptr) {
+    specials.push_back({kDataPosition, current_->first_inode() + Snapshot::kDataLink, kData});
+  }
+  if (new_data_) {
+    specials.push_back({kNewDataPosition, next_->first_inode() + Snapshot::kDataLink, kNewData});
+  }
+  for (const Held& held : held_) {
+    const std::uint64_t inode = held.snapshot->first_inode() + Snapshot::kFolder;
+    if (held.listed) specials.push_back({inode, inode, held.snapshot->folder_name()});
+  }
+  return specials;
+}
+
+void Tree::List(std::uint64_t folder, std::uint64_t after, const Visitor& visit) const {
+  if (folder == kRoot) {
+    const auto specials = Specials();
+    auto special = std::upper_bound(specials.begin(), specials.end(), after,
+                                    [](std::uint64_t i, const Special& s) { return i < s.position; });
+    auto link = std::upper_bound(links_.begin(), links_.end(), after,
+                                 [](std::uint64_t i, const Link& l) { return i < l.inode; });
+    while (special != specials.end() || link != links_.end()) {
+      if (link == links_.end() || (special != specials.end() && special->position < link->inode)) {
+        if (!visit(special->position, special->inode, special->name)) return;
+        ++special;
+      } else {
+        if (!visit(link->inode, link->inode, link->name)) return;
+        ++link;
+      }
+    }
+    return;
+  }
+  const Held* held = Find(folder);
+  if (held == nullptr) return;
+  const Snapshot& snapshot = *held->snapshot;
+  const std::uint64_t first = snapshot.first_inode();
+  const Node& node = snapshot.node(static_cast<std::uint32_t>(folder - first));
+  const std::uint64_t children = first + node.first_child;
+  for (std::uint64_t inode = std::max(children, after + 1); inode < children + node.child_count; ++inode) {
+    if (!visit(inode, inode, snapshot.Name(static_cast<std::uint32_t>(inode - first)))) return;
+  }
+}
+
+void Tree::AddLookup(std::uint64_t inode) {
+  if (Held* held = Find(inode)) {
+    held->snapshot->AddLookup(static_cast<std::uint32_t>(inode - held->snapshot->first_inode()));
+  }
+}
+
+void Tree::Forget(std::uint64_t inode, std::uint64_t count) {
+  Held* held = Find(inode);
+  if (held == nullptr) return;
+  held->snapshot->Forget(static_cast<std::uint32_t>(inode - held->snapshot->first_inode()), count);
+  if (held->removed) DropForgotten();
+}
+
+void Tree::DropForgotten() {
+  std::erase_if(held_, [](const Held& held) {
+    return held.removed && held.snapshot->lookups() == 0;
+  });
+}
+
+void Tree::Expect(std::unique_ptr<Snapshot> next) {
+  next_ = next.get();
+  next_inode_ = next->first_inode() + next->node_count();
+  // Names that stay keep their links.
+  const Node& folder = next->node(Snapshot::kFolder);
+  for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
+    if (const auto old = current_->Child(Snapshot::kFolder, next->Name(i))) {
+      next->node(i).link_inode = current_->node(*old).link_inode;
+    }
+  }
+  held_.push_back({std::move(next), false, false, {}});
+}
+
+void Tree::Abandon(Time now) {
+  if (next_ == nullptr) return;
+  HeldOf(next_).retired = now;
+  next_ = nullptr;
+  new_data_ = false;
+}
+
+std::vector<std::string> Tree::MissingLinks() const {
+  std::vector<std::string> names;
+  const Node& folder = current_->node(Snapshot::kFolder);
+  for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
+    if (current_->node(i).link_inode == 0) names.emplace_back(current_->Name(i));
+  }
+  return names;
+}
+
+std::vector<std::string> Tree::StaleLinks() const {
+  std::vector<std::string> names;
+  for (const Link& link : links_) {
+    if (!current_->Child(Snapshot::kFolder, link.name)) names.push_back(link.name);
+  }
+  return names;
+}
+
+Snapshot* Tree::NextRemoval(Time before) {
+  for (Held& held : held_) {
+    Snapshot* snapshot = held.snapshot.get();
+    if (snapshot == current_ || snapshot == next_ || held.removed || held.retired > before) continue;
+    return removing_ = snapshot;
+  }
+  return nullptr;
+}
+
+void Tree::Removed() {
+  Held& held = HeldOf(removing_);
+  held.listed = false;
+  held.removed = true;
+  removing_ = nullptr;
+  DropForgotten();
+}
+
+std::vector<std::uint64_t> Tree::KnownFiles(bool with_current) const {
+  std::vector<std::uint64_t> inodes;
+  for (const Held& held : held_) {
+    if (held.snapshot.get() == current_ && !with_current) continue;
+    for (std::uint32_t i = 0; i < held.snapshot->node_count(); ++i) {
+      const Node& node = held.snapshot->node(i);
+      if (S_ISREG(node.mode) && node.lookups > 0) inodes.push_back(held.snapshot->first_inode() + i);
+    }
+  }
+  return inodes;
+}
+
+std::size_t Tree::waiting_removals() const {
+  return static_cast<std::size_t>(std::count_if(held_.begin(), held_.end(), [this](const Held& held) {
+    return held.snapshot.get() != current_ && !held.removed;
+  }));
+}
+
+void Tree::Clear() {
+  held_.clear();
+  links_.clear();
+  current_ = next_ = removing_ = nullptr;
+}
+
+bool Tree::MakeFolder(std::uint64_t folder, std::string_view name) {
+  if (folder != kRoot || next_ == nullptr || name != next_->folder_name()) return false;
+  HeldOf(next_).listed = true;
+  return true;
+}
+
+bool Tree::MakeLink(std::uint64_t folder, std::string_view name, std::string_view target) {
+  if (folder != kRoot || current_ == nullptr) return false;
+  if (name == kNewData) {
+    if (next_ == nullptr || target != next_->folder_name()) return false;
+    return new_data_ = true;
+  }
+  const auto child = current_->Child(Snapshot::kFolder, name);
+  if (!child || current_->node(*child).link_inode != 0 || target != StrCat(kData, "/", name)) {
+    return false;
+  }
+  AddLink(*child);
+  return true;
+}
+
+bool Tree::Rename(std::uint64_t folder, std::string_view name, std::uint64_t new_folder,
+                  std::string_view new_name, Time now) {
+  if (folder != kRoot || new_folder != kRoot || name != kNewData || new_name != kData || !new_data_) {
+    return false;
+  }
+  HeldOf(current_).retired = now;
+  current_ = std::exchange(next_, nullptr);
+  new_data_ = false;
+  changed_nanos_ = current_->time_nanos();
+  return true;
+}
+
+bool Tree::Remove(std::uint64_t folder, std::string_view name) {
+  if (folder != kRoot) {
+    // The nodes stay until the kernel has forgotten them.
+    return removing_ != nullptr && removing_->Has(folder);
+  }
+  if (removing_ != nullptr && name == removing_->folder_name()) {
+    HeldOf(removing_).listed = false;
+    return true;
+  }
+  if (current_ == nullptr || current_->Child(Snapshot::kFolder, name)) return false;
+  return std::erase_if(links_, [name](const Link& link) { return link.name == name; }) > 0;
+}
+
+}  // namespace coffer::volume

@@ -1,0 +1,127 @@
+// Tree: what one volume's file system holds at the moment: the root folder with its links, the
+// snapshot that "..data" leads to, and those that the kernel still has references to. Not locked.
+//
+// The plugin changes the root by system calls on a mount of its own, so that the kernel tells those
+// who watch. A change is admitted only as the next step of a swap that the plugin has announced:
+//
+//   swap    := mkdir "..2026_…"  symlink "..data_tmp"  rename "..data_tmp" over "..data"
+//              symlink{new top-level names}  unlink{names that are gone}
+//   removal := unlink and rmdir in an old snapshot  rmdir "..2025_…"
+//
+// So it needs no trust in who asks: any process could only do what is about to be done anyway.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "csi/volume/snapshot.h"
+
+namespace coffer::volume {
+
+class Tree {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  static constexpr std::uint64_t kRoot = 1;
+  static constexpr std::string_view kData = "..data";
+  static constexpr std::string_view kNewData = "..data_tmp";
+
+  struct Attributes {
+    std::uint64_t inode = 0;
+    std::uint64_t size = 0;
+    std::int64_t time_nanos = 0;  // of all times: a snapshot doesn't change
+    std::uint32_t mode = 0;
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+  };
+
+  explicit Tree(std::unique_ptr<Snapshot> first);
+
+  const Snapshot& current() const { return *current_; }
+  std::uint64_t next_inode() const { return next_inode_; }
+  std::uint64_t file_count() const { return current_ == nullptr ? 0 : current_->file_count(); }
+  std::uint64_t content_size() const { return current_ == nullptr ? 0 : current_->content_size(); }
+  std::size_t snapshot_count() const { return held_.size(); }  // all that still have bytes
+
+  // None: there is no such inode any more, or no such name.
+  std::optional<Attributes> Stat(std::uint64_t inode) const;
+  std::optional<std::uint64_t> Lookup(std::uint64_t folder, std::string_view name) const;
+  // A link's target, a file's bytes; none for other inodes. Valid until the tree is changed.
+  std::optional<std::string> Target(std::uint64_t inode) const;
+  std::optional<std::string_view> Content(std::uint64_t inode) const;
+  // Calls `visit` with a folder's entries in the order of their positions, from the first above
+  // `after` until it returns false. An entry's position is its inode, but "..data" and "..data_tmp"
+  // have fixed ones, 3 and 4: so who lists the root during a swap sees every name once.
+  using Visitor =
+      std::function<bool(std::uint64_t position, std::uint64_t inode, std::string_view name)>;
+  void List(std::uint64_t folder, std::uint64_t after, const Visitor& visit) const;
+
+  // The kernel's references.
+  void AddLookup(std::uint64_t inode);
+  void Forget(std::uint64_t inode, std::uint64_t count);
+
+  // Announces a swap, takes it back.
+  void Expect(std::unique_ptr<Snapshot> next);
+  void Abandon(Time now);
+  // Names in the root that the current snapshot has and the root lacks; those it has too many.
+  std::vector<std::string> MissingLinks() const;
+  std::vector<std::string> StaleLinks() const;
+  // An old snapshot whose removal is due: retired at `before` or earlier. Null: none.
+  Snapshot* NextRemoval(Time before);
+  // Ends that removal.
+  void Removed();
+  // Files of old snapshots, or of all, that the kernel has references to, perhaps with cached pages.
+  std::vector<std::uint64_t> KnownFiles(bool with_current) const;
+  // Old snapshots whose folders are still there.
+  std::size_t waiting_removals() const;
+  void Clear();
+
+  // Steps of a swap or removal. False: not expected.
+  bool MakeFolder(std::uint64_t folder, std::string_view name);
+  bool MakeLink(std::uint64_t folder, std::string_view name, std::string_view target);
+  bool Rename(std::uint64_t folder, std::string_view name, std::uint64_t new_folder,
+              std::string_view new_name, Time now);
+  bool Remove(std::uint64_t folder, std::string_view name);
+
+ private:
+  struct Held {
+    std::unique_ptr<Snapshot> snapshot;
+    bool listed = false;   // its folder is in the root
+    bool removed = false;  // kept for the kernel's references alone
+    Time retired{};        // when "..data" left it
+  };
+  struct Link {
+    std::uint64_t inode;
+    std::string name;
+  };
+
+  Held* Find(std::uint64_t inode);
+  const Held* Find(std::uint64_t inode) const { return const_cast<Tree*>(this)->Find(inode); }
+  const Link* FindLink(std::uint64_t inode) const;
+  Held& HeldOf(const Snapshot* snapshot);
+  void AddLink(std::uint32_t node);
+  void DropForgotten();
+  struct Special {
+    std::uint64_t position;
+    std::uint64_t inode;
+    std::string_view name;
+  };
+  // Entries of the root but the links through "..data", by position.
+  std::vector<Special> Specials() const;
+
+  std::vector<Held> held_;  // by inodes
+  std::vector<Link> links_; // by inode
+  Snapshot* current_;
+  Snapshot* next_ = nullptr;      // announced
+  bool new_data_ = false;         // "..data_tmp" is there
+  Snapshot* removing_ = nullptr;
+  std::uint64_t next_inode_;
+  std::int64_t changed_nanos_;
+};
+
+}  // namespace coffer::volume
