@@ -11,6 +11,7 @@
 #include "common/random.h"
 #include "common/strings.h"
 #include "keystore/core/core.h"
+#include "keystore/core/mount_entry.h"
 #include "keystore/http/decode.h"
 
 namespace coffer::keystore {
@@ -49,7 +50,8 @@ std::string Worker::NextRequestId() {
   return id;
 }
 
-void PendingAnswer::Set(absl::StatusOr<Response> response) {
+void PendingAnswer::Set(const Request& request, absl::StatusOr<Response> response) {
+  mount_type_ = request.mount == nullptr ? "" : request.mount->type;
   response_ = std::move(response);
   if (state_.exchange(kReady, std::memory_order_acq_rel) != kWaiting) return;
   // Once posted, the connection may go on, and end, before post() returns.
@@ -205,16 +207,18 @@ Task<bool> StreamConnection<Stream>::ServeRequest() {
     request.remote_address = remote_address_;
     phase_ = Phase::kHandling;
     pending_.Reset();
-    handler_(request, [this](absl::StatusOr<Response> response) {
-      pending_.Set(std::move(response));
-    });
+    const auto answered = [this, &request](absl::StatusOr<Response> response) {
+      pending_.Set(request, std::move(response));
+    };
+    static_assert(sizeof(answered) <= 2 * sizeof(void*), "so that std::function allocates nothing");
+    handler_(request, answered);
     if (!pending_.ready()) co_await pending_.Wait();
 
     absl::StatusOr<Response>& response = pending_.response();
     keep_alive = keep_alive && !worker_.stopping;
     const HttpAnswer::Head head = HeadFor(message, keep_alive, kTls);
     if (response.ok()) {
-      answer_.Write(request, *response, head);
+      answer_.Write(request, *response, pending_.mount_type(), head);
     } else {
       answer_.WriteError(
           {HttpStatusFor(response.status()), std::string(Message(response.status()))}, head);

@@ -50,11 +50,13 @@ struct Worker {
 class PendingAnswer {
  public:
   void Reset() { state_.store(kPending, std::memory_order_relaxed); }
-  void Set(absl::StatusOr<Response> response);
+  // The mount of `request` may be gone once this returns.
+  void Set(const Request& request, absl::StatusOr<Response> response);
   bool ready() const { return state_.load(std::memory_order_acquire) == kReady; }
   Task<void> Wait();
   // Once it is ready.
   absl::StatusOr<Response>& response() { return response_; }
+  std::string_view mount_type() const { return mount_type_; }
 
  private:
   using Waiter =
@@ -64,6 +66,7 @@ class PendingAnswer {
   std::atomic<int> state_{kPending};
   std::optional<Waiter> waiter_;
   absl::StatusOr<Response> response_{absl::UnknownError("")};
+  std::string mount_type_;
 };
 
 // Bytes that came in and were not parsed yet, in secret memory; wiped as they are taken.

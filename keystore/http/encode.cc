@@ -4,7 +4,6 @@
 
 #include "absl/time/time.h"
 #include "common/strings.h"
-#include "keystore/core/mount_entry.h"
 #include "keystore/http/json_writer.h"
 
 namespace coffer::keystore {
@@ -65,10 +64,13 @@ void AppendAuth(const Auth& auth, SecretBytes* out) {
 }
 
 // Field order and presence as in Vault 1.15, whose documents end in a line feed.
-void AppendEnvelope(const Request& request, const Response& response, SecretBytes* out) {
+void AppendEnvelope(const Request& request, const Response& response, std::string_view mount_type,
+                    SecretBytes* out) {
   out->Append("{\"request_id\":\"");
   out->Append(request.id);
-  out->Append("\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":0,\"data\":");
+  out->Append("\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":");
+  AppendJsonInteger(absl::ToInt64Seconds(response.lease_duration), out);
+  out->Append(",\"data\":");
   AppendJson(response.data, out);
   out->Append(",\"wrap_info\":null,\"warnings\":");
   if (response.warnings.empty()) {
@@ -82,6 +84,8 @@ void AppendEnvelope(const Request& request, const Response& response, SecretByte
   } else {
     out->Append("null");
   }
+  out->Append(",\"mount_type\":");
+  AppendJsonString(mount_type, out);
   if (response.flattened && response.data.is_object()) AppendJsonMembers(response.data, out);
   out->Append("}\n");
 }
@@ -156,7 +160,8 @@ void HttpAnswer::Finish(int status, std::string_view content_type, const Head& h
   if (head.head_only) bytes_.Resize(kHeadRoom);
 }
 
-void HttpAnswer::Write(const Request& request, const Response& response, const Head& head) {
+void HttpAnswer::Write(const Request& request, const Response& response,
+                       std::string_view mount_type, const Head& head) {
   Begin();
   if (!response.content_type.empty()) {
     bytes_.Append(response.raw_body.span());
@@ -171,7 +176,7 @@ void HttpAnswer::Write(const Request& request, const Response& response, const H
       bytes_.Append("\n");
     }
   } else if (!empty) {
-    AppendEnvelope(request, response, &bytes_);
+    AppendEnvelope(request, response, mount_type, &bytes_);
   }
   Finish(status, kJsonType, head);
 }

@@ -25,8 +25,9 @@ class HttpAnswer {
     bool tls = false;
   };
 
-  // What the handler answered. `head` is used before this returns.
-  void Write(const Request& request, const Response& response, const Head& head);
+  // What the handler answered. `mount_type` is that of the mount which served the request: "kv".
+  void Write(const Request& request, const Response& response, std::string_view mount_type,
+             const Head& head);
   // {"errors": [message]}, or {"errors": []} where the message is empty.
   void WriteError(const HttpRefusal& refusal, const Head& head);
 

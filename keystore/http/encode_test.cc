@@ -17,7 +17,7 @@ std::string Encode(const Response& response, HttpAnswer::Head head = {}) {
   request.id = "0b3d1b4e-0000-4000-8000-000000000000";
   head.date = kDate;
   HttpAnswer answer;
-  answer.Write(request, response, head);
+  answer.Write(request, response, "kv", head);
   return std::string(answer.view());
 }
 
@@ -37,10 +37,10 @@ std::string WriteJson(const Json& json) {
 TEST_CASE("An answer is Vault's envelope under a head with its length") {
   CHECK(Encode(Response::Data({{"b", 1}, {"a", {"x", nullptr, true}}})) ==
         "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nDate: Tue, 03 Jun 2025 11:40:51 GMT\r\n"
-        "Content-Type: application/json\r\nContent-Length: 185\r\n\r\n"
+        "Content-Type: application/json\r\nContent-Length: 203\r\n\r\n"
         R"({"request_id":"0b3d1b4e-0000-4000-8000-000000000000","lease_id":"","renewable":false,)"
         R"("lease_duration":0,"data":{"a":["x",null,true],"b":1},"wrap_info":null,"warnings":null,)"
-        R"("auth":null})"
+        R"("auth":null,"mount_type":"kv"})"
         "\n");
 }
 
@@ -69,8 +69,13 @@ TEST_CASE("Shapes of answers") {
     response.flattened = true;
     const std::string body = Body(response);
     CHECK_THAT(body, Catch::Contains(R"("data":{"secret/":{"type":"kv"}})"));
-    CHECK_THAT(body, Catch::EndsWith(R"("auth":null,"secret/":{"type":"kv"}})"
+    CHECK_THAT(body, Catch::EndsWith(R"("auth":null,"mount_type":"kv","secret/":{"type":"kv"}})"
                                      "\n"));
+  }
+  SECTION("a lease of kv version 1, in seconds") {
+    Response response = Response::Data({{"a", 1}});
+    response.lease_duration = absl::Hours(768);
+    CHECK_THAT(Body(response), Catch::Contains(R"("lease_duration":2764800,"data":{"a":1})"));
   }
   SECTION("404 that tells more") {
     CHECK_THAT(Encode(Response::NotFoundWith({{"data", nullptr}})),
@@ -106,7 +111,7 @@ TEST_CASE("A login's answer shows the token as Vault does") {
       R"("auth":{"client_token":"hvs.x","accessor":"acc","policies":["default","webapp"],)"
       R"("token_policies":["default","webapp"],"metadata":{"role":"webapp"},)"
       R"("lease_duration":86400,"renewable":true,"entity_id":"","token_type":"service",)"
-      R"("orphan":true,"mfa_requirement":null,"num_uses":0}})"
+      R"("orphan":true,"mfa_requirement":null,"num_uses":0},"mount_type":"kv"})"
       "\n";
   CHECK_THAT(Body(response), Catch::EndsWith(std::string(shape)));
 

@@ -41,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     SecretBytes written;
     AppendJson(request.data, &written);
     if (!ParseJson(written.view()).ok()) std::abort();
-    answer.Write(request, Response::Data(std::move(request.data)), {});
+    answer.Write(request, Response::Data(std::move(request.data)), "kv", {});
   }
   return 0;
 }

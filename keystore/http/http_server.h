@@ -36,7 +36,7 @@ struct ServerOptions {
 class HttpServer {
  public:
   // Answers exactly once, from any thread, perhaps before it returns; see Core::Handle. Called on
-  // the connection's thread, which it mustn't block.
+  // the connection's thread, which it mustn't block. The request's mount lives until then.
   using Answer = std::function<void(absl::StatusOr<Response>)>;
   using Handler = std::function<void(Request&, Answer)>;
 
