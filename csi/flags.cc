@@ -1,0 +1,225 @@
+#include "csi/flags.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <vector>
+
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace coffer::csi {
+namespace {
+
+struct Flag {
+  std::string_view name;
+  bool boolean;  // may stand without a value
+  std::string_view help;
+  std::function<absl::Status(std::string_view, Flags*)> set;
+};
+
+absl::Status ParseBool(std::string_view text, bool* value) {
+  *value = text == "true" || text == "1" || text == "t" || text == "T" || text == "TRUE" || text == "True";
+  if (*value || text == "false" || text == "0" || text == "f" || text == "F" || text == "FALSE" ||
+      text == "False") {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("must be true or false");
+}
+
+// A flag that is a text somewhere in Flags.
+template <class Place>
+Flag Text(std::string_view name, std::string_view help, Place place) {
+  return {name, false, help, [place](std::string_view text, Flags* flags) {
+            place(*flags) = text;
+            return absl::OkStatus();
+          }};
+}
+
+template <class Place>
+Flag Switch(std::string_view name, std::string_view help, Place place) {
+  return {name, true, help, [place](std::string_view text, Flags* flags) {
+            return ParseBool(text, &place(*flags));
+          }};
+}
+
+absl::Status SetLogFormat(std::string_view text, Flags* flags) {
+  bool json = false;
+  RETURN_IF_ERROR(ParseBool(text, &json));
+  flags->log_format = json ? log::Format::kJson : log::Format::kText;
+  return absl::OkStatus();
+}
+
+// klog's verbosity: the driver logs debugging details from 5 on.
+absl::Status SetVerbosity(std::string_view text, Flags* flags) {
+  if (text.empty() || text.find_first_not_of("0123456789") != text.npos) {
+    return absl::InvalidArgumentError("must be a number");
+  }
+  if (text.size() > 1 || text[0] >= '5') flags->log_level = log::Level::kDebug;
+  return absl::OkStatus();
+}
+
+const std::vector<Flag>& Table() {
+  static const auto* table = new std::vector<Flag>{
+      Text("endpoint", "the CSI socket: unix:///csi/csi.sock",
+           [](Flags& f) -> auto& { return f.endpoint; }),
+      Text("driver-name", "secrets-store.csi.k8s.io, or another to run beside the upstream driver",
+           [](Flags& f) -> auto& { return f.driver_name; }),
+      Text("drivername", "the same, as the upstream driver spells it",
+           [](Flags& f) -> auto& { return f.driver_name; }),
+      Text("nodeid", "the node's name; required", [](Flags& f) -> auto& { return f.node_id; }),
+      Text("kubelet-root", "targets must lie below this folder: /var/lib/kubelet",
+           [](Flags& f) -> auto& { return f.kubelet_root; }),
+      Text("plugin-registration-dir", "the kubelet's plugins_registry folder as it is seen here",
+           [](Flags& f) -> auto& { return f.registration_dir; }),
+      Text("kubelet-registration-path", "the CSI socket's path as the kubelet sees it",
+           [](Flags& f) -> auto& { return f.registration_path; }),
+      Text("secret-provider-class-dir", "SecretProviderClasses from a folder of YAML files",
+           [](Flags& f) -> auto& { return f.class_dir; }),
+      Text("kubeconfig", "how to reach the API server from outside of a cluster",
+           [](Flags& f) -> auto& { return f.kubeconfig; }),
+      {"log-level", false, "debug, info, warn or error",
+       [](std::string_view text, Flags* f) { return log::ParseLevel(text, &f->log_level); }},
+      {"log-format-json", true, "logs as JSON, one object a line", SetLogFormat},
+      {"v", false, "log verbosity as in the upstream driver: 5 and more for details", SetVerbosity},
+      Text("vault-addr", "the keystore where a class names none; also VAULT_ADDR",
+           [](Flags& f) -> auto& { return f.defaults.address; }),
+      Text("vault-namespace", "its namespace; also VAULT_NAMESPACE",
+           [](Flags& f) -> auto& { return f.defaults.vault_namespace; }),
+      Text("vault-mount", "the auth mount where a class names none: kubernetes",
+           [](Flags& f) -> auto& { return f.defaults.auth_mount; }),
+      Text("vault-tls-ca-cert", "a PEM file; also VAULT_CACERT",
+           [](Flags& f) -> auto& { return f.defaults.tls.ca_file; }),
+      Text("vault-tls-ca-directory", "a folder of PEM files; also VAULT_CAPATH",
+           [](Flags& f) -> auto& { return f.defaults.tls.ca_directory; }),
+      Text("vault-tls-server-name", "the name that the certificate must have; also VAULT_TLS_SERVER_NAME",
+           [](Flags& f) -> auto& { return f.defaults.tls.server_name; }),
+      Text("vault-tls-client-cert", "a PEM file; also VAULT_CLIENT_CERT",
+           [](Flags& f) -> auto& { return f.defaults.tls.client_certificate_file; }),
+      Text("vault-tls-client-key", "a PEM file; also VAULT_CLIENT_KEY",
+           [](Flags& f) -> auto& { return f.defaults.tls.client_key_file; }),
+      Switch("vault-tls-skip-verify", "trust any certificate; also VAULT_SKIP_VERIFY",
+             [](Flags& f) -> auto& { return f.defaults.tls.skip_verify; }),
+      Switch("version", "prints the version", [](Flags& f) -> auto& { return f.version; }),
+      Switch("help", "prints this", [](Flags& f) -> auto& { return f.help; }),
+  };
+  return *table;
+}
+
+// Flags of the upstream driver, its provider and the registrar sidecar that have no meaning here,
+// so that their command lines can stay. "?" behind a name: it may stand without a value.
+constexpr std::string_view kAccepted[] = {
+    "provider", "provider-volume", "additional-provider-volume-paths", "metrics-addr",
+    "enable-secret-rotation?", "rotation-poll-interval", "enable-pprof?", "pprof-port",
+    "max-call-recv-msg-size", "provider-health-check?", "provider-health-check-interval",
+    "logtostderr?", "alsologtostderr?", "stderrthreshold", "vmodule", "one_output?",
+    "skip_headers?", "add_dir_header?", "log_file", "log_dir", "log_file_max_size",
+    "skip_log_headers?", "log_backtrace_at", "debug?", "health-addr", "hmac-secret-name",
+    "cache-size", "http-endpoint", "timeout", "mode"};
+
+const Flag* Find(std::string_view name) {
+  const auto found = std::find_if(Table().begin(), Table().end(),
+                                  [name](const Flag& flag) { return flag.name == name; });
+  return found == Table().end() ? nullptr : &*found;
+}
+
+// The environment of vault-csi-provider.
+absl::Status ReadEnvironment(Flags* flags) {
+  const std::pair<const char*, std::string_view> names[] = {
+      {"VAULT_ADDR", "vault-addr"},
+      {"VAULT_NAMESPACE", "vault-namespace"},
+      {"VAULT_CACERT", "vault-tls-ca-cert"},
+      {"VAULT_CAPATH", "vault-tls-ca-directory"},
+      {"VAULT_TLS_SERVER_NAME", "vault-tls-server-name"},
+      {"VAULT_CLIENT_CERT", "vault-tls-client-cert"},
+      {"VAULT_CLIENT_KEY", "vault-tls-client-key"},
+      {"VAULT_SKIP_VERIFY", "vault-tls-skip-verify"}};
+  for (const auto& [variable, flag] : names) {
+    const char* value = std::getenv(variable);
+    if (value == nullptr || *value == '\0') continue;
+    const absl::Status set = Find(flag)->set(value, flags);
+    if (!set.ok()) return absl::InvalidArgumentError(StrCat(variable, " ", Message(set)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Check(const Flags& flags) {
+  if (flags.help || flags.version) return absl::OkStatus();
+  if (flags.node_id.empty()) {
+    return absl::InvalidArgumentError("--nodeid is missing: give the node's name");
+  }
+  // The rule of CSI, which the kubelet's folder names rest on.
+  const std::string& name = flags.driver_name;
+  const bool valid = !name.empty() && name.size() <= 63 &&
+                     std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                       return std::isalnum(c) || c == '-' || c == '.';
+                     }) && std::isalpha(static_cast<unsigned char>(name.front())) &&
+                     std::isalnum(static_cast<unsigned char>(name.back()));
+  if (!valid) {
+    return absl::InvalidArgumentError(
+        StrCat("--driver-name \"", name, "\" must be a domain name of at most 63 characters"));
+  }
+  if (!flags.kubelet_root.starts_with('/')) {
+    return absl::InvalidArgumentError("--kubelet-root must be an absolute path");
+  }
+  if (flags.registration_dir.empty() != flags.registration_path.empty()) {
+    return absl::InvalidArgumentError(
+        "--plugin-registration-dir and --kubelet-registration-path belong together: give both");
+  }
+  if (!flags.class_dir.empty() && !flags.kubeconfig.empty()) {
+    return absl::InvalidArgumentError(
+        "--secret-provider-class-dir and --kubeconfig exclude each other");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments) {
+  Flags flags;
+  RETURN_IF_ERROR(ReadEnvironment(&flags));
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    std::string_view argument = arguments[i];
+    if (!argument.starts_with('-') || argument == "-") {
+      return absl::InvalidArgumentError(StrCat("unexpected argument \"", argument, "\""));
+    }
+    argument.remove_prefix(argument.starts_with("--") ? 2 : 1);
+    const std::size_t equals = argument.find('=');
+    const std::string name(argument.substr(0, equals));
+    const Flag* flag = Find(name);
+    const auto accepted = [&name](std::string_view suffix) {
+      return std::find(std::begin(kAccepted), std::end(kAccepted), StrCat(name, suffix)) !=
+             std::end(kAccepted);
+    };
+    const bool boolean = flag != nullptr ? flag->boolean : accepted("?");
+    if (flag == nullptr && !boolean && !accepted("")) {
+      return absl::InvalidArgumentError(StrCat("unknown flag --", name, ": see --help"));
+    }
+    std::string_view value = "true";
+    if (equals != argument.npos) {
+      value = argument.substr(equals + 1);
+    } else if (!boolean) {
+      if (++i == arguments.size()) {
+        return absl::InvalidArgumentError(StrCat("--", name, " needs a value"));
+      }
+      value = arguments[i];
+    }
+    if (flag == nullptr) continue;
+    const absl::Status set = flag->set(value, &flags);
+    if (!set.ok()) return absl::InvalidArgumentError(StrCat("--", name, ": ", Message(set)));
+  }
+  RETURN_IF_ERROR(Check(flags));
+  return flags;
+}
+
+std::string FlagsHelp() {
+  std::string text = "coffer-csi: the CSI node plugin of Coffer\n\n";
+  for (const Flag& flag : Table()) {
+    StrAppend(&text, "  --", flag.name, std::string(28 - std::min<std::size_t>(27, flag.name.size()), ' '),
+              flag.help, "\n");
+  }
+  StrAppend(&text, "\nFlags of the upstream driver that have no meaning here are accepted.\n");
+  return text;
+}
+
+}  // namespace coffer::csi

@@ -1,0 +1,36 @@
+// The command line of coffer-csi. Flags are written as in Go: -name=value, --name=value, --name
+// value, and a name alone for true.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/log.h"
+#include "provider/provider.h"
+
+namespace coffer::csi {
+
+struct Flags {
+  std::string endpoint = "unix:///csi/csi.sock";
+  std::string driver_name = "secrets-store.csi.k8s.io";
+  std::string node_id;
+  std::string kubelet_root = "/var/lib/kubelet";
+  std::string registration_dir;   // "" = no registration
+  std::string registration_path;  // "" = no registration
+  std::string class_dir;          // "" = the API server
+  std::string kubeconfig;         // "" = in-cluster
+  log::Level log_level = log::Level::kInfo;
+  log::Format log_format = log::Format::kText;
+  provider::Defaults defaults;  // VAULT_ADDR and the like, then --vault-addr and the like
+  bool help = false;
+  bool version = false;
+};
+
+// `arguments` without the program's name. InvalidArgument names the flag.
+absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments);
+
+// One line a flag.
+std::string FlagsHelp();
+
+}  // namespace coffer::csi

@@ -1,0 +1,129 @@
+// coffer-csi: the node plugin. Builds the tree of parts, serves until told to stop.
+#include <malloc.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "absl/time/clock.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+#include "csi/class_source.h"
+#include "csi/flags.h"
+#include "csi/identity_service.h"
+#include "csi/kube_client.h"
+#include "csi/kube_config.h"
+#include "csi/node_service.h"
+#include "csi/publisher.h"
+#include "csi/registration_service.h"
+#include "csi/socket_server.h"
+#include "csi/token_revoker.h"
+#include "csi/version.h"
+#include "csi/volume/volume.h"
+#include "provider/provider.h"
+#include "provider/workers.h"
+
+namespace coffer::csi {
+namespace {
+
+// Publishes and fetches wait for the keystore most of the time.
+constexpr int kPublishThreads = 16;
+constexpr int kFetchThreads = 16;
+constexpr int kVolumeThreads = 2;
+constexpr absl::Duration kLastRevocations = absl::Seconds(3);
+
+// SIGTERM and SIGINT are waited for, not handled: blocked here, before any thread is made.
+sigset_t BlockStopSignals() {
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTERM);
+  sigaddset(&stop, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+  return stop;
+}
+
+absl::Status Run(const Flags& flags, const sigset_t& stop) {
+  const SystemClock clock;
+  std::vector<std::string> sockets;
+  ASSIGN_OR_RETURN(const std::string endpoint, SocketPath(flags.endpoint));
+  sockets.push_back(endpoint);
+  if (!flags.registration_dir.empty()) {
+    ASSIGN_OR_RETURN(const std::string registration,
+                     SocketPath(StrCat(flags.registration_dir, "/", flags.driver_name, "-reg.sock")));
+    sockets.push_back(registration);
+  }
+
+  std::optional<KubeClient> kube;
+  std::unique_ptr<ClassSource> classes;
+  if (!flags.class_dir.empty()) {
+    classes = MakeDirectoryClassSource(flags.class_dir);
+  } else {
+    ASSIGN_OR_RETURN(KubeConfig config, flags.kubeconfig.empty() ? InClusterConfig()
+                                                                 : LoadKubeConfig(flags.kubeconfig));
+    kube.emplace(std::move(config));
+    classes = MakeClusterClassSource(*kube);
+  }
+
+  provider::Workers fetch_workers(kFetchThreads);
+  provider::Provider provider(clock, fetch_workers, {.defaults = flags.defaults});
+  volume::VolumeServer volumes(clock, kVolumeThreads, flags.kubelet_root);
+  TokenRevoker revoker(clock, provider);
+  Publisher publisher(clock, *classes, provider, volumes, revoker, flags.kubelet_root);
+  publisher.DetachDeadMounts();
+
+  provider::Workers publish_workers(kPublishThreads);
+  IdentityService identity(flags.driver_name, [&publisher] { return publisher.Ready(); });
+  NodeService node(flags.node_id, publisher, publish_workers);
+  RegistrationService registration(flags.driver_name, flags.registration_path);
+  std::vector<grpc::Service*> services = {&identity, &node};
+  if (!flags.registration_dir.empty()) services.push_back(&registration);
+  ASSIGN_OR_RETURN(std::unique_ptr<SocketServer> server, SocketServer::Start(sockets, services));
+  log::Info("coffer-csi serves", {{"version", kVersion},
+                                  {"driver", flags.driver_name},
+                                  {"node", flags.node_id},
+                                  {"endpoint", endpoint},
+                                  {"classes", kube ? kube->server() : flags.class_dir}});
+
+  int signal_number = 0;
+  sigwait(&stop, &signal_number);
+  log::Info("stopping; volumes stay mounted", {{"signal", signal_number}});
+  server.reset();
+  publisher.ForgetTokens();
+  if (!revoker.Drain(clock.Now() + kLastRevocations)) {
+    log::Warning("some tokens are not revoked and live until their TTL ends");
+  }
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  // One heap for all threads, which give memory back: small before fast.
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_TRIM_THRESHOLD, 128 * 1024);
+  umask(077);
+  const absl::StatusOr<Flags> flags =
+      ParseFlags(std::span<const char* const>(argv + 1, static_cast<std::size_t>(argc - 1)));
+  if (!flags.ok()) {
+    std::fprintf(stderr, "coffer-csi: %s\n", std::string(Message(flags.status())).c_str());
+    return 2;
+  }
+  if (flags->help || flags->version) {
+    std::printf("%s\n", flags->help ? FlagsHelp().c_str() : StrCat("coffer-csi ", kVersion).c_str());
+    return 0;
+  }
+  log::Configure(flags->log_level, flags->log_format);
+  const sigset_t stop = BlockStopSignals();
+  const absl::Status run = Run(*flags, stop);
+  if (run.ok()) return 0;
+  std::fprintf(stderr, "coffer-csi: %s\n", std::string(Message(run)).c_str());
+  return 1;
+}
+
+}  // namespace
+}  // namespace coffer::csi
+
+int main(int argc, char** argv) { return coffer::csi::Main(argc, argv); }

@@ -1,0 +1,141 @@
+#include "csi/node_service.h"
+
+#include <openssl/crypto.h>
+
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+#include "csi/grpc_status.h"
+#include "csi/volume_context.h"
+
+namespace coffer::csi {
+namespace {
+
+using ::csi::v1::NodePublishVolumeRequest;
+using ::csi::v1::NodeUnpublishVolumeRequest;
+
+// The CSI specification's limit for most strings.
+constexpr std::size_t kMostIdBytes = 128;
+// What a publish may take where the caller sets no deadline; the kubelet gives two minutes.
+constexpr absl::Duration kLongestPublish = absl::Seconds(110);
+
+// Ours is a little earlier than the caller's, so that the answer says what took so long.
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context, absl::Time now) {
+  const absl::Time callers = absl::FromChrono(context.deadline());
+  if (callers - now > kLongestPublish) return now + kLongestPublish;
+  return callers - std::min((callers - now) / 10, absl::Seconds(1));
+}
+
+absl::Status CheckVolumeId(const std::string& id) {
+  if (id.empty()) return absl::InvalidArgumentError("volume id is missing");
+  if (id.size() > kMostIdBytes) {
+    return absl::InvalidArgumentError(StrCat("volume id is longer than ", kMostIdBytes, " bytes"));
+  }
+  // It becomes a mount's source, which /proc/self/mountinfo shows.
+  if (std::any_of(id.begin(), id.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; })) {
+    return absl::InvalidArgumentError("volume id has a control character in it");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPublish(const NodePublishVolumeRequest& request) {
+  RETURN_IF_ERROR(CheckVolumeId(request.volume_id()));
+  if (request.target_path().empty()) return absl::InvalidArgumentError("target path is missing");
+  if (!request.has_volume_capability()) {
+    return absl::InvalidArgumentError("volume capability is missing");
+  }
+  if (!request.volume_capability().has_mount()) {
+    return absl::InvalidArgumentError("volume capability: the access type must be mount");
+  }
+  if (!request.readonly()) {
+    return absl::InvalidArgumentError(
+        "readonly must be true: set readOnly: true on the pod's csi volume");
+  }
+  return absl::OkStatus();
+}
+
+// Tokens come as plain strings in the request, which nobody reads again.
+void WipeTokens(const NodePublishVolumeRequest& request) {
+  auto& mutable_request = const_cast<NodePublishVolumeRequest&>(request);
+  auto& context = *mutable_request.mutable_volume_context();
+  if (const auto found = context.find(kTokensKey); found != context.end()) {
+    OPENSSL_cleanse(found->second.data(), found->second.size());
+  }
+  for (auto& [key, value] : *mutable_request.mutable_secrets()) {
+    OPENSSL_cleanse(value.data(), value.size());
+  }
+}
+
+}  // namespace
+
+absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl::Time deadline) {
+  const absl::Time start = absl::Now();
+  RETURN_IF_ERROR(CheckPublish(request));
+  absl::StatusOr<VolumeContext> context =
+      ReadVolumeContext([&request](const std::string& key) -> std::string_view {
+        const auto found = request.volume_context().find(key);
+        return found == request.volume_context().end() ? std::string_view() : found->second;
+      });
+  WipeTokens(request);
+  RETURN_IF_ERROR(context.status());
+  const absl::Status published =
+      publisher_.Publish(request.volume_id(), request.target_path(), *context, deadline);
+  log::Write(published.ok() ? log::Level::kInfo : log::Level::kWarning,
+             published.ok() ? "published" : "publish failed",
+             {{"pod", StrCat(context->pod.kubernetes_namespace, "/", context->pod.name)},
+              {"class", context->secret_class},
+              {"volume", request.volume_id()},
+              {"microseconds", absl::ToInt64Microseconds(absl::Now() - start)},
+              {"status", published}});
+  return published;
+}
+
+grpc::ServerUnaryReactor* NodeService::NodePublishVolume(
+    grpc::CallbackServerContext* context, const NodePublishVolumeRequest* request,
+    ::csi::v1::NodePublishVolumeResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Time deadline = DeadlineOf(*context, absl::Now());
+  workers_.Submit([this, reactor, request, deadline] {
+    reactor->Finish(ToGrpc(Publish(*request, deadline)));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* NodeService::NodeUnpublishVolume(
+    grpc::CallbackServerContext* context, const NodeUnpublishVolumeRequest* request,
+    ::csi::v1::NodeUnpublishVolumeResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  workers_.Submit([this, reactor, request] {
+    absl::Status unpublished = CheckVolumeId(request->volume_id());
+    if (unpublished.ok()) {
+      unpublished = publisher_.Unpublish(request->volume_id(), request->target_path());
+      log::Write(unpublished.ok() ? log::Level::kInfo : log::Level::kWarning,
+                 unpublished.ok() ? "unpublished" : "unpublish failed",
+                 {{"volume", request->volume_id()}, {"status", unpublished}});
+    }
+    reactor->Finish(ToGrpc(unpublished));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* NodeService::NodeGetCapabilities(
+    grpc::CallbackServerContext* context, const ::csi::v1::NodeGetCapabilitiesRequest*,
+    ::csi::v1::NodeGetCapabilitiesResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* NodeService::NodeGetInfo(grpc::CallbackServerContext* context,
+                                                   const ::csi::v1::NodeGetInfoRequest*,
+                                                   ::csi::v1::NodeGetInfoResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  response->set_node_id(node_id_);
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace coffer::csi

@@ -1,0 +1,42 @@
+// The CSI Node service: checks what a request says, hands it to the Publisher on a worker's thread,
+// answers with a canonical code.
+#pragma once
+
+#include <string>
+
+#include "csi/publisher.h"
+#include "proto/csi.grpc.pb.h"
+#include "provider/workers.h"
+
+namespace coffer::csi {
+
+// What isn't overridden answers Unimplemented: staging, statistics.
+class NodeService final : public ::csi::v1::Node::CallbackService {
+ public:
+  // Publisher and workers are kept by the caller; the workers end first.
+  NodeService(std::string node_id, Publisher& publisher, provider::Workers& workers)
+      : node_id_(std::move(node_id)), publisher_(publisher), workers_(workers) {}
+
+  grpc::ServerUnaryReactor* NodePublishVolume(
+      grpc::CallbackServerContext* context, const ::csi::v1::NodePublishVolumeRequest* request,
+      ::csi::v1::NodePublishVolumeResponse* response) override;
+  grpc::ServerUnaryReactor* NodeUnpublishVolume(
+      grpc::CallbackServerContext* context, const ::csi::v1::NodeUnpublishVolumeRequest* request,
+      ::csi::v1::NodeUnpublishVolumeResponse* response) override;
+  // None beyond the two calls above.
+  grpc::ServerUnaryReactor* NodeGetCapabilities(
+      grpc::CallbackServerContext* context, const ::csi::v1::NodeGetCapabilitiesRequest* request,
+      ::csi::v1::NodeGetCapabilitiesResponse* response) override;
+  grpc::ServerUnaryReactor* NodeGetInfo(grpc::CallbackServerContext* context,
+                                        const ::csi::v1::NodeGetInfoRequest* request,
+                                        ::csi::v1::NodeGetInfoResponse* response) override;
+
+ private:
+  absl::Status Publish(const ::csi::v1::NodePublishVolumeRequest& request, absl::Time deadline);
+
+  const std::string node_id_;
+  Publisher& publisher_;
+  provider::Workers& workers_;
+};
+
+}  // namespace coffer::csi

@@ -1,0 +1,90 @@
+// Publisher: what NodePublishVolume and NodeUnpublishVolume mean, without gRPC. A volume is its
+// target path; one call at a time works on it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/clock.h"
+#include "csi/class_source.h"
+#include "csi/token_revoker.h"
+#include "csi/volume/volume.h"
+#include "csi/volume_context.h"
+#include "provider/provider.h"
+
+namespace coffer::csi {
+
+class Publisher {
+ public:
+  // All are kept by the caller. `root`: the kubelet's folder, which targets lie below.
+  Publisher(const Clock& clock, ClassSource& classes, provider::Provider& provider,
+            volume::VolumeServer& volumes, TokenRevoker& revoker, std::string root);
+
+  // Class, login, fetch, mount. Where the volume is published already, its contents are replaced
+  // by what the keystore holds now; if that fails they stay, and the error says why. Nothing is
+  // mounted, and no folder and no token is left, unless OK.
+  // Aborted: another call works on the volume; AlreadyExists: the target holds another volume;
+  // otherwise the codes of ClassSource::Get and Provider::Fetch.
+  absl::Status Publish(const std::string& volume_id, const std::string& target,
+                       const VolumeContext& context, absl::Time deadline);
+
+  // Unmounts, removes the folder, has the token revoked. OK where nothing is.
+  absl::Status Unpublish(const std::string& volume_id, const std::string& target);
+
+  // Detaches the mounts that a plugin before this one left behind and nobody serves any longer, so
+  // that the next publish makes them anew. Called once at start.
+  void DetachDeadMounts();
+
+  // Has the tokens of all volumes revoked: a plugin that stops can't use them again.
+  void ForgetTokens();
+
+  // Unavailable: no volume could be published, and why.
+  absl::Status Ready() const;
+
+ private:
+  struct Entry {
+    std::string volume_id;
+    bool busy = false;  // under mutex_; the rest is the busy call's
+    provider::SessionPtr session = provider::NewSession();
+  };
+
+  // A volume's entry, held for one call.
+  class Hold {
+   public:
+    Hold(Publisher& publisher, const std::string& target, Entry* entry)
+        : publisher_(publisher), target_(target), entry_(entry) {}
+    ~Hold();
+    Hold(const Hold&) = delete;
+    Entry* operator->() const { return entry_; }
+    // Whether the entry goes, and its token is revoked, when this ends.
+    void Drop() { drop_ = true; }
+    void Keep() { drop_ = false; }
+
+   private:
+    Publisher& publisher_;
+    const std::string& target_;
+    Entry* entry_;
+    bool drop_ = false;
+  };
+
+  // Makes the entry busy. Aborted: it is.
+  absl::StatusOr<Entry*> Enter(const std::string& volume_id, const std::string& target);
+  absl::Status Serve(const std::string& volume_id, const std::string& target,
+                     std::vector<volume::SnapshotFile> files);
+
+  const Clock& clock_;
+  ClassSource& classes_;
+  provider::Provider& provider_;
+  volume::VolumeServer& volumes_;
+  TokenRevoker& revoker_;
+  const std::string root_;
+
+  std::mutex mutex_;
+  std::map<std::string, Entry> entries_;  // by target; entries don't move
+};
+
+}  // namespace coffer::csi

@@ -1,0 +1,70 @@
+#include "csi/token_revoker.h"
+
+#include <algorithm>
+
+#include "common/log.h"
+
+namespace coffer::csi {
+namespace {
+
+constexpr absl::Duration kAttempt = absl::Seconds(3);
+constexpr absl::Duration kFirstPause = absl::Seconds(1);
+constexpr absl::Duration kLongestPause = absl::Minutes(1);
+
+}  // namespace
+
+TokenRevoker::TokenRevoker(const Clock& clock, provider::Provider& provider)
+    : clock_(clock), provider_(provider), thread_([this] { Run(); }) {}
+
+TokenRevoker::~TokenRevoker() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  thread_.join();
+}
+
+void TokenRevoker::Revoke(provider::SessionPtr session) {
+  if (session == nullptr || !provider::HoldsToken(*session)) return;
+  std::lock_guard lock(mutex_);
+  pending_.push_back({std::move(session), clock_.Now(), kFirstPause});
+  changed_.notify_all();
+}
+
+bool TokenRevoker::Drain(absl::Time deadline) {
+  std::unique_lock lock(mutex_);
+  for (Pending& pending : pending_) pending.due = clock_.Now();
+  changed_.notify_all();
+  return changed_.wait_for(lock, absl::ToChronoNanoseconds(deadline - clock_.Now()),
+                           [this] { return pending_.empty(); });
+}
+
+void TokenRevoker::Run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const auto next = std::min_element(pending_.begin(), pending_.end(),
+                                       [](const Pending& a, const Pending& b) { return a.due < b.due; });
+    if (next == pending_.end()) {
+      changed_.wait(lock);
+      continue;
+    }
+    if (const absl::Duration left = next->due - clock_.Now(); left > absl::ZeroDuration()) {
+      changed_.wait_for(lock, absl::ToChronoNanoseconds(left));
+      continue;
+    }
+    lock.unlock();  // a list's entries stay where they are, and only this thread removes any
+    const absl::Status revoked = provider_.Revoke(*next->session, clock_.Now() + kAttempt);
+    if (!revoked.ok()) log::Debug("token not revoked yet", {{"error", revoked}});
+    lock.lock();
+    if (revoked.ok()) {
+      pending_.erase(next);
+      changed_.notify_all();
+    } else {
+      next->due = clock_.Now() + next->pause;
+      next->pause = std::min(next->pause * 2, kLongestPause);
+    }
+  }
+}
+
+}  // namespace coffer::csi

@@ -1,0 +1,8 @@
+// The version that the plugin reports.
+#pragma once
+
+namespace coffer::csi {
+
+extern const char kVersion[];
+
+}  // namespace coffer::csi

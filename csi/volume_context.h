@@ -1,0 +1,26 @@
+// The volume context of NodePublishVolume: what the kubelet says about the pod, and what the pod's
+// volumeAttributes say.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "provider/provider.h"
+
+namespace coffer::csi {
+
+struct VolumeContext {
+  std::string secret_class;  // in the pod's namespace
+  provider::Pod pod;
+};
+
+// `get` gives an entry's value, or "". InvalidArgument names the entry that is missing or wrong,
+// never a token.
+absl::StatusOr<VolumeContext> ReadVolumeContext(
+    const std::function<std::string_view(const std::string& key)>& get);
+
+constexpr char kTokensKey[] = "csi.storage.k8s.io/serviceAccount.tokens";
+
+}  // namespace coffer::csi
