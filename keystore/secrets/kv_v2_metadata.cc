@@ -7,6 +7,9 @@
 namespace coffer::keystore {
 namespace {
 
+constexpr std::string_view kCasMandated =
+    "\"cas_required\" set to false, but is mandated by backend config. This value will be ignored.";
+
 // Takes over the settings that the request gives, custom metadata aside. A null puts one back.
 absl::Status ApplySettings(const Request& request, const KvConfig& config, KvMetadata* metadata,
                            Response* response) {
@@ -19,9 +22,7 @@ absl::Status ApplySettings(const Request& request, const KvConfig& config, KvMet
   if (request.has("cas_required")) {
     metadata->cas_required = request.boolean("cas_required");
     if (config.cas_required && !metadata->cas_required) {
-      response->warnings.push_back(
-          "\"cas_required\" set to false, but is mandated by backend config. This value will be "
-          "ignored.");
+      response->warnings.emplace_back(kCasMandated);
     }
   }
   if (request.has("delete_version_after")) {
