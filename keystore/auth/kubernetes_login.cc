@@ -1,0 +1,149 @@
+// login: a JWT in, a token out. What costs little is checked first; what waits for the network runs
+// on a worker.
+#include "common/status_macros.h"
+#include "common/strings.h"
+#include "keystore/auth/kubernetes_backend.h"
+#include "keystore/core/cidr.h"
+
+namespace coffer::keystore {
+namespace {
+
+constexpr std::string_view kAnnotationPrefix = "vault.hashicorp.com/alias-metadata-";
+
+// Whom a ServiceAccount token speaks for, by its claims.
+struct Account {
+  std::string_view name_space, name, uid, secret_name;
+};
+
+const Json& Member(const Json& object, std::string_view name) {
+  static const Json empty = Json::object();
+  const auto found = object.find(name);
+  return found != object.end() && found->is_object() ? *found : empty;
+}
+
+// Projected tokens have one claim "kubernetes.io", those of Secrets a claim for each fact.
+absl::StatusOr<Account> ReadAccount(const Json& claims) {
+  Account account;
+  if (const Json& projected = Member(claims, "kubernetes.io"); !projected.empty()) {
+    const Json& service_account = Member(projected, "serviceaccount");
+    account = {TextClaim(projected, "namespace"), TextClaim(service_account, "name"),
+               TextClaim(service_account, "uid"), TextClaim(Member(projected, "secret"), "name")};
+  } else {
+    account = {TextClaim(claims, "kubernetes.io/serviceaccount/namespace"),
+               TextClaim(claims, "kubernetes.io/serviceaccount/service-account.name"),
+               TextClaim(claims, "kubernetes.io/serviceaccount/service-account.uid"),
+               TextClaim(claims, "kubernetes.io/serviceaccount/secret.name")};
+  }
+  if (account.name.empty() || account.name_space.empty() || account.uid.empty()) {
+    return absl::PermissionDeniedError(
+        "the JWT is refused: it is no service account's: its claims lack the namespace, name or uid");
+  }
+  const std::string_view subject = TextClaim(claims, "sub");
+  if (!subject.empty() &&
+      subject != StrCat("system:serviceaccount:", account.name_space, ":", account.name)) {
+    return absl::PermissionDeniedError(
+        "the JWT is refused: its subject (sub) is another than its service account");
+  }
+  return account;
+}
+
+// Whether the namespace's labels are those that the role wants. Waits.
+absl::Status CheckLabels(const KubernetesConfig& config, const KubernetesRole& role,
+                         std::string_view name_space) {
+  if (config.api_server == nullptr) {
+    return absl::FailedPreconditionError(
+        "the role's bound_service_account_namespace_selector needs kubernetes_host to be configured");
+  }
+  ASSIGN_OR_RETURN(const ApiServer::Texts labels, config.api_server->NamespaceLabels(name_space));
+  if (role.selector->Fits(labels)) return absl::OkStatus();
+  return absl::PermissionDeniedError("namespace not authorized");
+}
+
+absl::Status Review(ApiServer& api_server, std::string_view jwt, std::string_view audience,
+                    const Account& account) {
+  ASSIGN_OR_RETURN(const ReviewedAccount reviewed, api_server.Review(jwt, audience));
+  if (reviewed.name == account.name && reviewed.name_space == account.name_space &&
+      reviewed.uid == account.uid) {
+    return absl::OkStatus();
+  }
+  return absl::PermissionDeniedError(
+      "permission denied: the API server says that the JWT is another service account's than it "
+      "claims");
+}
+
+}  // namespace
+
+absl::StatusOr<Response> KubernetesBackend::LogIn(const Request& request, Txn& txn) {
+  const std::string_view role_name = request.text("role");
+  if (role_name.empty()) return absl::InvalidArgumentError("missing role");
+  // What was read from a file may end in a line end.
+  const std::string_view text = Trim(request.text("jwt"));
+  if (text.empty()) return absl::InvalidArgumentError("missing jwt");
+  ASSIGN_OR_RETURN(const RolePtr role, LoadRole(txn, role_name));
+  if (role == nullptr) {
+    return absl::InvalidArgumentError(StrCat("invalid role name \"", role_name, "\""));
+  }
+  if (!role->bound_cidrs.empty() && !InAnyCidr(request.remote_address, role->bound_cidrs)) {
+    return absl::PermissionDeniedError("permission denied");
+  }
+  ASSIGN_OR_RETURN(const ConfigPtr config, LoadConfig(txn));
+  if (config == nullptr) {
+    return absl::FailedPreconditionError(StrCat("could not load backend configuration: write ",
+                                                request.mount->path, "config first"));
+  }
+
+  ASSIGN_OR_RETURN(const Jwt jwt, ParseJwt(text));
+  bool needs_worker = false;
+  ASSIGN_OR_RETURN(const std::shared_ptr<const JwtKeySet> keys,
+                   config->KeysFor(jwt, request.may_block, &needs_worker));
+  if (needs_worker) return NeedsWorker();
+  if (keys != nullptr) RETURN_IF_ERROR(keys->Verify(jwt));
+  ClaimRules rules{clock_.Now(), role->audience, std::nullopt};
+  if (config->validate_issuer) rules.issuer = config->issuer;
+  RETURN_IF_ERROR(CheckClaims(jwt.claims, rules));
+  ASSIGN_OR_RETURN(const Account account, ReadAccount(jwt.claims));
+  if (!role->AllowsName(account.name)) {
+    return absl::PermissionDeniedError("service account name not authorized");
+  }
+  const bool allowed = role->AllowsNamespace(account.name_space);
+  if (!allowed && !role->selector) return absl::PermissionDeniedError("namespace not authorized");
+
+  const bool asks = config->token_review || config->use_annotations || !allowed;
+  if (asks && !request.may_block) return NeedsWorker();
+  if (config->token_review) {
+    RETURN_IF_ERROR(Review(*config->api_server, text, role->audience, account));
+  }
+  if (!allowed) RETURN_IF_ERROR(CheckLabels(*config, *role, account.name_space));
+  Json meta = Json::object();
+  if (config->use_annotations) {
+    ASSIGN_OR_RETURN(const ApiServer::Texts annotations,
+                     config->api_server->AccountAnnotations(account.name_space, account.name));
+    for (const auto& [key, value] : annotations) {
+      if (key.starts_with(kAnnotationPrefix)) {
+        meta[Json::string_t(std::string_view(key).substr(kAnnotationPrefix.size()))] = value;
+      }
+    }
+  }
+  // After the annotations: these can't be overridden.
+  meta["role"] = role_name;
+  meta["service_account_name"] = account.name;
+  meta["service_account_namespace"] = account.name_space;
+  meta["service_account_secret_name"] = account.secret_name;
+  meta["service_account_uid"] = account.uid;
+
+  Login login;
+  login.token = role->NewToken();
+  login.token.path = StrCat(request.mount->path, "login");
+  // "kubernetes-default-webapp" of the mount auth/kubernetes/.
+  std::string mount = request.mount->path.substr(sizeof("auth/") - 1);
+  std::replace(mount.begin(), mount.end(), '/', '-');
+  login.token.display_name = StrCat(mount, account.name_space, "-", account.name);
+  login.token.meta = std::move(meta);
+  login.alias = role->alias_is_name ? Json::string_t(StrCat(account.name_space, "/", account.name))
+                                    : Json::string_t(account.uid);
+  Response response;
+  response.login = std::move(login);
+  return response;
+}
+
+}  // namespace coffer::keystore

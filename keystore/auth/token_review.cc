@@ -1,0 +1,202 @@
+// POST /apis/authentication.k8s.io/v1/tokenreviews
+//   {"apiVersion", "kind", "spec": {"token", "audiences"?}}
+//   -> 201 {"status": {"authenticated", "user": {"username", "uid"}, "audiences"?, "error"?}}
+// where "username" is system:serviceaccount:<namespace>:<name>. Errors are a "Status" object.
+#include "keystore/auth/token_review.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/json.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+#include "common/unique_fd.h"
+#include "keystore/auth/jwt.h"
+
+namespace coffer::keystore {
+namespace {
+
+constexpr absl::Duration kTimeout = absl::Seconds(15);
+constexpr std::size_t kMaxTokenFile = 64 * 1024;
+
+// The file without white space around, straight into locked memory; empty where it can't be read.
+SecretBytes ReadToken(const std::string& path) {
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  SecretBytes bytes(kMaxTokenFile);
+  std::size_t size = 0;
+  while (fd && size < bytes.size()) {
+    const ssize_t got = read(fd.get(), bytes.data() + size, bytes.size() - size);
+    if (got <= 0) break;
+    size += static_cast<std::size_t>(got);
+  }
+  return SecretBytes::CopyOf(Trim(bytes.view().substr(0, size)));
+}
+
+absl::Status Denied(const auto&... pieces) {
+  return absl::PermissionDeniedError(StrCat("permission denied: lookup failed: ", pieces...));
+}
+
+// Text of the API server's as a message may show it.
+std::string Shown(std::string_view text) {
+  std::string shown(text.substr(0, 200));
+  std::replace_if(shown.begin(), shown.end(), [](char c) { return c < ' ' || c == 0x7f; }, ' ');
+  return shown;
+}
+
+// The member `name` of an object, or null.
+const Json& Member(const Json& object, std::string_view name) {
+  static const Json null = nullptr;
+  const auto found = object.is_object() ? object.find(name) : object.end();
+  return found == object.end() ? null : *found;
+}
+
+// What a Status object (or any other body) says in its "message".
+std::string ErrorText(const HttpResponse& response) {
+  const auto body = ParseJson(response.body.view());
+  const std::string_view message = body.ok() && body->is_object() ? TextClaim(*body, "message") : "";
+  return StrCat("status ", response.status, message.empty() ? "" : ": ", Shown(message));
+}
+
+absl::StatusOr<ReviewedAccount> ReadReview(const Json& review, std::string_view audience) {
+  const Json& status = Member(review, "status");
+  if (!status.is_object()) {
+    return absl::UnavailableError("the API server's TokenReview has no status: is kubernetes_host right?");
+  }
+  if (const std::string_view error = TextClaim(status, "error"); !error.empty()) {
+    return Denied(Shown(error));
+  }
+  if (Member(status, "authenticated") != true) return Denied("service account jwt not valid");
+  // An API server that knows no audiences answers none: then the JWT's own claim, checked before,
+  // decides.
+  if (const Json& audiences = Member(status, "audiences");
+      !audience.empty() && audiences.is_array() && !audiences.empty() &&
+      std::find(audiences.begin(), audiences.end(), Json(audience)) == audiences.end()) {
+    return Denied("service account jwt is not meant for the audience \"", audience, "\"");
+  }
+  const Json& user = Member(status, "user");
+  const std::string_view username = user.is_object() ? TextClaim(user, "username") : "";
+  const std::vector<std::string_view> parts = Split(username, ':');
+  if (parts.size() != 4) return Denied("unexpected username format");
+  if (parts[0] != "system" || parts[1] != "serviceaccount") {
+    return Denied("username returned is not a service account");
+  }
+  return ReviewedAccount{std::string(parts[3]), std::string(parts[2]),
+                         std::string(TextClaim(user, "uid"))};
+}
+
+}  // namespace
+
+ApiServer::ApiServer(std::string host, std::string ca_pem, SecretBytes reviewer_token,
+                     bool use_pod_files, PodFiles pod_files)
+    : host_(std::move(host)),
+      reviewer_token_(std::move(reviewer_token)),
+      use_pod_files_(use_pod_files),
+      pod_files_(std::move(pod_files)),
+      transport_(MakeCurlTransport(Tls(std::move(ca_pem), use_pod_files, pod_files_))) {}
+
+TlsClientOptions ApiServer::Tls(std::string ca_pem, bool use_pod_files, const PodFiles& pod_files) {
+  TlsClientOptions tls;
+  if (ca_pem.empty() && use_pod_files && access(pod_files.ca.c_str(), R_OK) == 0) {
+    tls.ca_file = pod_files.ca;
+  }
+  tls.ca_pem = std::move(ca_pem);
+  return tls;
+}
+
+SecretBytes ApiServer::ReviewerToken() const {
+  if (!reviewer_token_.empty()) return reviewer_token_.Copy();
+  return use_pod_files_ ? ReadToken(pod_files_.token) : SecretBytes();
+}
+
+absl::StatusOr<HttpResponse> ApiServer::Send(std::string method, std::string path,
+                                             std::string_view bearer, SecretBytes body) {
+  HttpRequest request{.method = std::move(method), .url = host_ + path, .timeout = kTimeout};
+  SecretBytes authorization = SecretBytes::CopyOf("Bearer ");
+  authorization.Append(bearer);
+  request.headers.push_back({"Authorization", std::move(authorization)});
+  request.headers.push_back({"Accept", SecretBytes::CopyOf("application/json")});
+  if (!body.empty()) {
+    request.headers.push_back({"Content-Type", SecretBytes::CopyOf("application/json")});
+    request.body = std::move(body);
+  }
+  auto response = transport_->Send(request);
+  if (response.ok()) return response;
+  return absl::UnavailableError(
+      StrCat("the Kubernetes API server can't be asked: ", Message(response.status())));
+}
+
+absl::StatusOr<ReviewedAccount> ApiServer::Review(std::string_view token,
+                                                  std::string_view audience) {
+  Json spec = {{"token", token}};
+  if (!audience.empty()) spec["audiences"] = Json::array({audience});
+  const Json review = {{"apiVersion", "authentication.k8s.io/v1"},
+                       {"kind", "TokenReview"},
+                       {"spec", std::move(spec)}};
+  const SecretBytes own = ReviewerToken();
+  ASSIGN_OR_RETURN(const HttpResponse response,
+                   Send("POST", "/apis/authentication.k8s.io/v1/tokenreviews",
+                        own.empty() ? token : own.view(), DumpJson(review)));
+  if (response.status == 401) {
+    return Denied(own.empty()
+                      ? "service account unauthorized; this could mean it has been deleted or "
+                        "recreated with a new token"
+                      : "the API server doesn't accept the reviewer's token: is token_reviewer_jwt, "
+                        "or the keystore pod's own token, still valid?");
+  }
+  if (response.status == 403) {
+    return Denied("the API server lets ", own.empty() ? "the client's" : "the reviewer's",
+                  " token create no TokenReview: bind its ServiceAccount to the ClusterRole "
+                  "system:auth-delegator");
+  }
+  if (response.status < 200 || response.status > 299) {
+    return absl::UnavailableError(
+        StrCat("the API server answered the TokenReview with ", ErrorText(response)));
+  }
+  const auto document = ParseJson(response.body.view());
+  if (!document.ok()) {
+    return absl::UnavailableError(StrCat("the API server's answer to the TokenReview is ",
+                                         Message(document.status())));
+  }
+  return ReadReview(*document, audience);
+}
+
+absl::StatusOr<ApiServer::Texts> ApiServer::NamespaceLabels(std::string_view name_space) {
+  return MetadataOf(StrCat("/api/v1/namespaces/", EncodeUrlQuery(name_space)), "labels",
+                    "namespace selectors");
+}
+
+absl::StatusOr<ApiServer::Texts> ApiServer::AccountAnnotations(std::string_view name_space,
+                                                               std::string_view name) {
+  return MetadataOf(StrCat("/api/v1/namespaces/", EncodeUrlQuery(name_space), "/serviceaccounts/",
+                           EncodeUrlQuery(name)),
+                    "annotations", "service account annotations");
+}
+
+absl::StatusOr<ApiServer::Texts> ApiServer::MetadataOf(std::string path, std::string_view member,
+                                                       std::string_view what) {
+  const SecretBytes own = ReviewerToken();
+  if (own.empty()) {
+    return absl::FailedPreconditionError(
+        StrCat("token_reviewer_jwt needs to be configured to use ", what));
+  }
+  ASSIGN_OR_RETURN(const HttpResponse response, Send("GET", path, own.view(), {}));
+  if (response.status == 401 || response.status == 403 || response.status == 404) {
+    return Denied("the API server answers GET ", path, " with ", ErrorText(response));
+  }
+  const auto document = ParseJson(response.body.view());
+  if (response.status != 200 || !document.ok()) {
+    return absl::UnavailableError(
+        StrCat("the API server answers GET ", path, " with ",
+               response.status == 200 ? "something else than JSON" : ErrorText(response)));
+  }
+  Texts texts;
+  const Json& members = Member(Member(*document, "metadata"), member);
+  for (auto item = members.begin(); item != members.end() && members.is_object(); ++item) {
+    if (!item->is_string()) continue;
+    texts.emplace(std::string_view(item.key()),
+                  std::string_view(item->get_ref<const Json::string_t&>()));
+  }
+  return texts;
+}
+
+}  // namespace coffer::keystore
