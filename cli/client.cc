@@ -113,7 +113,7 @@ absl::StatusOr<HttpResponse> ApiClient::Send(const ApiRequest& request) {
     ASSIGN_OR_RETURN(response, transport_.Send(http));
   }
 
-  if (response->status < 200 || response->status >= 400) {
+  if (response->status < 200 || response->status >= 300) {
     if (response->status == 404 && request.null_if_missing) return response;
     return Refusal(http, *response, settings_.name_space);
   }

@@ -47,9 +47,11 @@ std::string CommandHelp(std::string_view program, const Command& command) {
   std::string out =
       StrCat("Usage: ", program, " ", command.name, command.usage.empty() ? "" : " ", command.usage);
   // Lines that are indented are examples and stay as they are.
+  bool example = false;
   for (std::string_view line : Split(command.help, '\n')) {
-    StrAppend(&out, out.ends_with("\n") || line.empty() ? "\n" : "\n\n",
-              line.starts_with(' ') ? StrCat("  ", line) : Wrapped(line, 2));
+    const bool indented = line.starts_with(' ');
+    StrAppend(&out, std::exchange(example, indented) && indented ? "\n" : "\n\n",
+              indented ? StrCat("  ", line) : Wrapped(line, 2));
   }
   if (command.raw_args) return out;
   if (!command.local) AppendFlags("HTTP Options", ConnectionFlags(), out);

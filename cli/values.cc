@@ -34,6 +34,33 @@ bool LooksLikeDuration(std::string_view key) {
   return key == "lease_max" || key == "ttl_max";
 }
 
+// Where lines end so that the squares of the space left at their ends add up to the least, the last
+// line's aside: as vault's texts break, which people compare.
+std::vector<std::size_t> LineEnds(const std::vector<std::string_view>& words, std::size_t width) {
+  constexpr std::size_t kTooLong = 100'000;
+  const std::size_t count = words.size();
+  std::vector<std::size_t> cost(count + 1, 0), next(count + 1, count);
+  for (std::size_t begin = count; begin-- > 0;) {
+    std::size_t length = words[begin].size(), best = SIZE_MAX;
+    for (std::size_t end = begin + 1; end <= count; ++end) {
+      const std::size_t left = length > width ? length - width : width - length;
+      const bool last = end == count && length <= width;
+      const std::size_t sum =
+          last ? 0 : left * left + cost[end] + (length > width ? kTooLong : 0);
+      if (last || sum < best) {
+        best = sum;
+        next[begin] = end;
+      }
+      if (length > width) break;
+      if (end < count) length += 1 + words[end].size();
+    }
+    cost[begin] = best;
+  }
+  std::vector<std::size_t> ends;
+  for (std::size_t at = 0; at < count;) ends.push_back(at = next[at]);
+  return ends;
+}
+
 }  // namespace
 
 const Json& At(const Json& object, std::string_view name) {
@@ -90,19 +117,22 @@ std::string PrintSeconds(std::int64_t seconds) {
 }
 
 std::string Wrapped(std::string_view text, std::size_t indent) {
+  const std::size_t width = kLineWidth - indent;
   std::string out;
-  std::size_t column = 0;
-  for (std::string_view line : Split(text, '\n')) {
-    if (!out.empty()) out += '\n';
-    column = 0;
-    for (std::string_view word : Split(line, ' ')) {
-      if (word.empty()) continue;
-      if (column != 0 && column + 1 + word.size() > kLineWidth - indent) {
-        out += '\n';
-        column = 0;
+  bool first = true;
+  for (std::string_view paragraph : Split(text, '\n')) {
+    if (!std::exchange(first, false)) out += '\n';
+    std::vector<std::string_view> words;
+    for (std::string_view word : Split(paragraph, ' ')) {
+      if (!word.empty()) words.push_back(word);
+    }
+    std::size_t begin = 0;
+    for (std::size_t end : LineEnds(words, width)) {
+      if (begin > 0) out += '\n';
+      for (std::size_t i = begin; i < end; ++i) {
+        out.append(i == begin ? indent : 1, ' ').append(words[i]);
       }
-      out.append(column == 0 ? indent : 1, ' ').append(word);
-      column += word.size() + (column == 0 ? 0 : 1);
+      begin = end;
     }
   }
   return out;

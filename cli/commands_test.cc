@@ -1,0 +1,411 @@
+// What commands ask of the server and what they print of its answers: the tutorial's tables to the
+// byte. tests/cli/tutorial.py runs the same against a real keystore.
+#include <sys/stat.h>
+
+#include "cli/test_shell.h"
+
+namespace coffer::cli {
+namespace {
+
+constexpr char kMount2[] =
+    R"({"data":{"path":"secret/","type":"kv","options":{"version":"2"}}})";
+constexpr char kMount1[] = R"({"data":{"path":"old/","type":"kv","options":null}})";
+
+TEST_CASE("kv put prints the path and the version's metadata") {
+  TestShell shell;
+  shell.answers = {{200, kMount2},
+                   {200, R"({"request_id":"r","data":{"created_time":
+                     "2025-06-03T11:40:51.683275107Z","custom_metadata":null,"deletion_time":"",
+                     "destroyed":false,"version":1}})"}};
+  const Outcome outcome = shell.Run({"kv", "put", "secret/webapp/config", "username=static-user",
+                                     "password=static-password"});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.requests ==
+        std::vector<std::string>{
+            "GET http://v:8200/v1/sys/internal/ui/mounts/secret/webapp/config",
+            "PUT http://v:8200/v1/secret/data/webapp/config "
+            R"({"data":{"password":"static-password","username":"static-user"},"options":{}})"});
+  CHECK(outcome.out ==
+        "====== Secret Path ======\n"
+        "secret/data/webapp/config\n"
+        "\n"
+        "======= Metadata =======\n"
+        "Key                Value\n"
+        "---                -----\n"
+        "created_time       2025-06-03T11:40:51.683275107Z\n"
+        "custom_metadata    <nil>\n"
+        "deletion_time      n/a\n"
+        "destroyed          false\n"
+        "version            1\n");
+}
+
+constexpr char kSecret[] =
+    R"({"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"data":{"data":
+    {"password":"static-password","username":"static-user"},"metadata":{"created_time":
+    "2025-06-03T11:40:51.683275107Z","custom_metadata":null,"deletion_time":"","destroyed":false,
+    "version":1}},"wrap_info":null,"warnings":null,"auth":null,"mount_type":"kv"})";
+
+TEST_CASE("kv get prints path, metadata and data") {
+  TestShell shell;
+  shell.answers = {{200, kMount2}, {200, kSecret}};
+  for (const std::vector<std::string>& args :
+       {std::vector<std::string>{"kv", "get", "secret/webapp/config"},
+        {"kv", "get", "/secret/webapp/config/"},
+        {"kv", "get", "-mount=secret", "webapp/config"},
+        {"kv", "get", "--mount", "secret/", "webapp/config"}}) {
+    const Outcome outcome = shell.Run(args);
+    CHECK(outcome.requests[1] == "GET http://v:8200/v1/secret/data/webapp/config");
+    CHECK(outcome.out ==
+          "====== Secret Path ======\nsecret/data/webapp/config\n\n"
+          "======= Metadata =======\n"
+          "Key                Value\n---                -----\n"
+          "created_time       2025-06-03T11:40:51.683275107Z\ncustom_metadata    <nil>\n"
+          "deletion_time      n/a\ndestroyed          false\nversion            1\n\n"
+          "====== Data ======\n"
+          "Key         Value\n---         -----\n"
+          "password    static-password\nusername    static-user\n");
+  }
+}
+
+TEST_CASE("kv get in other forms") {
+  TestShell shell;
+  shell.answers = {{200, kMount2}, {200, kSecret}};
+  const std::vector<std::string> kGet = {"kv", "get", "", "secret/webapp/config"};
+  const auto run = [&](const std::string& flag) {
+    std::vector<std::string> args = kGet;
+    args[2] = flag;
+    return shell.Run(args);
+  };
+  CHECK(run("-field=password").out == "static-password");
+  CHECK(run("-field=nope").code == 1);
+  CHECK(run("-field=nope").err == "Field \"nope\" not present in secret\n");
+  CHECK(run("-field=data").out == "map[password:static-password username:static-user]");
+  CHECK(run("-version=3").requests[1] ==
+        "GET http://v:8200/v1/secret/data/webapp/config?version=3");
+  CHECK(run("-format=json").out ==
+        "{\n  \"request_id\": \"r\",\n  \"lease_id\": \"\",\n  \"lease_duration\": 0,\n"
+        "  \"renewable\": false,\n  \"data\": {\n    \"data\": {\n"
+        "      \"password\": \"static-password\",\n      \"username\": \"static-user\"\n    },\n"
+        "    \"metadata\": {\n      \"created_time\": \"2025-06-03T11:40:51.683275107Z\",\n"
+        "      \"custom_metadata\": null,\n      \"deletion_time\": \"\",\n"
+        "      \"destroyed\": false,\n      \"version\": 1\n    }\n  },\n  \"warnings\": null,\n"
+        "  \"mount_type\": \"kv\"\n}\n");
+  CHECK(run("-format=yaml").out ==
+        "data:\n  data:\n    password: static-password\n    username: static-user\n  metadata:\n"
+        "    created_time: \"2025-06-03T11:40:51.683275107Z\"\n    custom_metadata: null\n"
+        "    deletion_time: \"\"\n    destroyed: false\n    version: 1\nlease_duration: 0\n"
+        "lease_id: \"\"\nmount_type: kv\nrenewable: false\nrequest_id: r\nwarnings: null\n");
+  shell.variables["VAULT_FORMAT"] = "json";
+  CHECK(run("-field=password").out == "\"static-password\"");
+
+  shell.variables.erase("VAULT_FORMAT");
+  shell.answers = {{200, kMount2}, {404, R"({"errors":[]})"}};
+  CHECK(run("-version=9").code == 2);
+  CHECK(run("-version=9").err == "No value found at secret/data/webapp/config\n");
+  // A deleted version: 404 with metadata and no data.
+  shell.answers = {{200, kMount2},
+                   {404, R"({"data":{"data":null,"metadata":{"destroyed":false,"version":2}}})"}};
+  CHECK(run("-version=2").out ==
+        "====== Secret Path ======\nsecret/data/webapp/config\n\n==== Metadata ====\n"
+        "Key          Value\n---          -----\ndestroyed    false\nversion      2\n\n");
+  CHECK(run("-field=x").err == "No data found at secret/webapp/config\n");
+}
+
+TEST_CASE("kv on a version 1 mount leaves paths and bodies as they are") {
+  TestShell shell;
+  shell.answers = {{200, kMount1}, {204, ""}};
+  Outcome outcome = shell.Run({"kv", "put", "old/a", "k=v"});
+  CHECK(outcome.requests[1] == R"(PUT http://v:8200/v1/old/a {"k":"v"})");
+  CHECK(outcome.out == "Success! Data written to: old/a\n");
+  shell.answers = {{200, kMount1}, {200, R"({"lease_duration":2764800,"data":{"k":"v"}})"}};
+  outcome = shell.Run({"kv", "get", "-mount=old", "a"});
+  CHECK(outcome.requests[1] == "GET http://v:8200/v1/old/a");
+  CHECK(outcome.out == "== Data ==\nKey    Value\n---    -----\nk      v\n");
+  CHECK(shell.Run({"kv", "destroy", "-versions=1", "old/a"}).code == 1);
+}
+
+TEST_CASE("kv versions, lists and metadata go to their endpoints") {
+  struct Case {
+    std::vector<std::string> args;
+    std::string_view request, out;
+  };
+  const Case kCases[] = {
+      {{"kv", "delete", "secret/a"}, "DELETE http://v:8200/v1/secret/data/a",
+       "Success! Data deleted (if it existed) at: secret/data/a\n"},
+      {{"kv", "delete", "-versions=1,2", "-versions=3", "secret/a"},
+       R"(PUT http://v:8200/v1/secret/delete/a {"versions":["1","2","3"]})",
+       "Success! Data deleted (if it existed) at: secret/data/a\n"},
+      {{"kv", "undelete", "-versions=2", "secret/a"},
+       R"(PUT http://v:8200/v1/secret/undelete/a {"versions":["2"]})",
+       "Success! Data written to: secret/undelete/a\n"},
+      {{"kv", "destroy", "-mount=secret", "-versions=2", "a"},
+       R"(PUT http://v:8200/v1/secret/destroy/a {"versions":["2"]})",
+       "Success! Data written to: secret/destroy/a\n"},
+      {{"kv", "metadata", "delete", "secret/a"}, "DELETE http://v:8200/v1/secret/metadata/a",
+       "Success! Data deleted (if it existed) at: secret/metadata/a\n"},
+      {{"kv", "metadata", "put", "-max-versions=5", "-cas-required", "-delete-version-after=3h",
+        "-custom-metadata=a=b", "secret/a"},
+       "PUT http://v:8200/v1/secret/metadata/a {\"cas_required\":true,\"custom_metadata\":{\"a\":"
+       "\"b\"},\"delete_version_after\":\"3h0m0s\",\"max_versions\":5}",
+       "Success! Data written to: secret/metadata/a\n"},
+      {{"kv", "metadata", "patch", "-remove-custom-metadata=a", "secret/a"},
+       R"(PATCH http://v:8200/v1/secret/metadata/a {"custom_metadata":{"a":null}})",
+       "Success! Data written to: secret/metadata/a\n"},
+      {{"kv", "put", "-cas=0", "secret/a", "b=c"},
+       R"(PUT http://v:8200/v1/secret/data/a {"data":{"b":"c"},"options":{"cas":0}})",
+       "Success! Data written to: secret/data/a\n"},
+      {{"kv", "patch", "-method=patch", "-remove-data=x", "secret/a", "b=c"},
+       R"(PATCH http://v:8200/v1/secret/data/a {"data":{"b":"c","x":null},"options":{}})",
+       "Success! Data written to: secret/data/a\n"},
+  };
+  for (const Case& c : kCases) {
+    TestShell shell;
+    shell.answers = {{200, kMount2}, {204, ""}};
+    const Outcome outcome = shell.Run(c.args);
+    CAPTURE(c.args, outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(outcome.requests.back() == c.request);
+    CHECK(outcome.out == c.out);
+  }
+  TestShell shell;
+  shell.answers = {{200, kMount2}, {200, R"({"data":{"keys":["b/","a"]}})"}};
+  Outcome outcome = shell.Run({"kv", "list", "secret"});
+  CHECK(outcome.requests[1] == "GET http://v:8200/v1/secret/metadata?list=true");
+  CHECK(outcome.out == "Keys\n----\na\nb/\n");
+  CHECK(shell.Run({"kv", "list", "-format=json", "secret/x"}).out == "[\n  \"b/\",\n  \"a\"\n]\n");
+  shell.answers = {{200, kMount2}, {404, R"({"errors":[]})"}};
+  CHECK(shell.Run({"kv", "list", "secret/x"}).err == "No value found at secret/metadata/x\n");
+  outcome = shell.Run({"kv", "list", "-format=json", "secret/x"});
+  CHECK(outcome.code == 2);
+  CHECK(outcome.out == "{}\n");
+
+  shell.answers = {{200, kMount2},
+                   {200, R"({"data":{"current_version":10,"versions":{"10":{"version_data":1},
+                     "9":{"version_data":2}}}})"}};
+  CHECK(shell.Run({"kv", "metadata", "get", "secret/a"}).out ==
+        "= Metadata Path =\nsecret/metadata/a\n\n======= Metadata =======\n"
+        "Key                Value\n---                -----\ncurrent_version    10\n\n"
+        "===== Version 9 =====\nKey             Value\n---             -----\nversion_data    2\n\n"
+        "===== Version 10 =====\nKey             Value\n---             -----\nversion_data    1\n");
+}
+
+TEST_CASE("kv patch without the patch capability reads and writes, with check-and-set") {
+  TestShell shell;
+  shell.answers = {{200, kMount2},
+                   {403, R"({"errors":["permission denied"]})"},
+                   {200, R"({"data":{"data":{"a":"1","b":"2"},"metadata":{"version":7}}})"},
+                   {204, ""}};
+  const Outcome outcome = shell.Run({"kv", "patch", "-remove-data=a", "secret/x", "c=3"});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.requests.back() ==
+        R"(PUT http://v:8200/v1/secret/data/x {"data":{"b":"2","c":"3"},"options":{"cas":7}})");
+}
+
+TEST_CASE("status says by its exit code whether the server is sealed") {
+  TestShell shell;
+  constexpr char kSealed[] =
+      R"({"type":"shamir","initialized":true,"sealed":true,"t":3,"n":5,"progress":1,"nonce":"no",
+      "version":"1.0","build_date":"2025","storage_type":"lmdb","migration":false})";
+  constexpr char kOpen[] =
+      R"({"type":"shamir","initialized":true,"sealed":false,"t":3,"n":5,"progress":0,"nonce":"",
+      "version":"1.0","build_date":"2025","storage_type":"lmdb","cluster_name":"vault-cluster-1",
+      "cluster_id":"id"})";
+  constexpr char kLeader[] = R"({"ha_enabled":false,"is_self":false})";
+  shell.answers = {{200, kOpen}, {200, kLeader}};
+  Outcome outcome = shell.Run({"status"});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.out ==
+        "Key             Value\n---             -----\nSeal Type       shamir\n"
+        "Initialized     true\nSealed          false\nTotal Shares    5\nThreshold       3\n"
+        "Version         1.0\nBuild Date      2025\nStorage Type    lmdb\n"
+        "Cluster Name    vault-cluster-1\nCluster ID      id\nHA Enabled      false\n");
+  shell.answers = {{200, kSealed}, {200, kLeader}};
+  outcome = shell.Run({"status"});
+  CHECK(outcome.code == 2);
+  CHECK(outcome.out.find("Unseal Progress    1/3\nUnseal Nonce       no\n") != std::string::npos);
+  outcome = shell.Run({"operator", "unseal", " KEY "});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.requests[0] == R"(PUT http://v:8200/v1/sys/unseal {"key":"KEY"})");
+  shell.input = "KEY\n";
+  for (const std::vector<std::string>& args :
+       {std::vector<std::string>{"operator", "unseal"}, {"operator", "unseal", "-"}}) {
+    CHECK(shell.Run(args).requests[0] == R"(PUT http://v:8200/v1/sys/unseal {"key":"KEY"})");
+  }
+  CHECK(shell.Run({"operator", "unseal", "-non-interactive"}).code == 1);
+  CHECK(shell.Run({"operator", "unseal", "-reset"}).requests[0] ==
+        R"(PUT http://v:8200/v1/sys/unseal {"reset":true})");
+  CHECK(shell.Run({"status", "-format=json"}).out.starts_with(
+      "{\n  \"type\": \"shamir\",\n  \"initialized\": true,\n  \"sealed\": true,\n  \"t\": 3,\n"));
+  shell.answers = {{400, R"({"errors":["Vault is not initialized"]})"}};
+  CHECK(shell.Run({"status"}).code == 1);
+}
+
+TEST_CASE("operator init prints shares, root token and what to do with them") {
+  TestShell shell;
+  shell.answers = {{200, R"({"keys":["aa","bb"],"keys_base64":["qg==","uw=="],
+                    "root_token":"hvs.root"})"}};
+  Outcome outcome = shell.Run({"operator", "init", "-n=2", "-key-threshold", "2"});
+  CHECK(outcome.requests[0] ==
+        R"(PUT http://v:8200/v1/sys/init {"secret_shares":2,"secret_threshold":2})");
+  CHECK(outcome.out ==
+        "Unseal Key 1: qg==\nUnseal Key 2: uw==\n\nInitial Root Token: hvs.root\n\n"
+        "Vault initialized with 2 key shares and a key threshold of 2. Please securely\n"
+        "distribute the key shares printed above. When the Vault is re-sealed,\n"
+        "restarted, or stopped, you must supply at least 2 of these keys to unseal it\n"
+        "before it can start servicing requests.\n\n"
+        "Vault does not store the generated root key. Without at least 2 keys to\n"
+        "reconstruct the root key, Vault will remain permanently sealed!\n\n"
+        "It is possible to generate new unseal keys, provided you have a quorum of\n"
+        "existing unseal keys shares. See \"vault operator rekey\" for more information.\n");
+  outcome = shell.Run({"operator", "init", "-format=json"});
+  CHECK(outcome.out.starts_with("{\n  \"unseal_keys_b64\": [\n    \"qg==\",\n"));
+  CHECK(outcome.out.ends_with("  \"root_token\": \"hvs.root\"\n}\n"));
+  shell.answers = {{200, R"({"initialized":false})"}};
+  CHECK(shell.Run({"operator", "init", "-status"}).code == 2);
+}
+
+TEST_CASE("tokens print in vault's order, root tokens without end") {
+  TestShell shell;
+  shell.answers = {{200, R"({"auth":{"client_token":"hvs.t","accessor":"acc","policies":
+                    ["admin","default"],"token_policies":["admin","default"],"metadata":{"m":"1"},
+                    "lease_duration":2764800,"renewable":true}})"}};
+  Outcome outcome =
+      shell.Run({"token", "create", "-policy=admin", "-ttl=768h", "-metadata=m=1", "-orphan"});
+  CHECK(outcome.requests[0] ==
+        "POST http://v:8200/v1/auth/token/create {\"meta\":{\"m\":\"1\"},\"no_default_policy\":false,"
+        "\"no_parent\":true,\"num_uses\":0,\"policies\":[\"admin\"],\"renewable\":true,\"ttl\":"
+        "\"768h0m0s\",\"type\":\"service\"}");
+  CHECK(outcome.out ==
+        "Key                  Value\n---                  -----\ntoken                hvs.t\n"
+        "token_accessor       acc\ntoken_duration       768h\ntoken_renewable      true\n"
+        "token_policies       [\"admin\" \"default\"]\nidentity_policies    []\n"
+        "policies             [\"admin\" \"default\"]\ntoken_meta_m         1\n");
+  CHECK(shell.Run({"token", "create", "-field=token"}).out == "hvs.t");
+
+  char home[] = "/tmp/coffer_cli_home_XXXXXX";
+  REQUIRE(mkdtemp(home) != nullptr);
+  shell.variables["HOME"] = home;
+  shell.answers = {{200, R"({"data":{"accessor":"acc","ttl":0,"policies":["root"]}})"}};
+  for (const std::vector<std::string>& args : {std::vector<std::string>{"login", "hvs.root"},
+                                               {"login", "-"},
+                                               {"login"},
+                                               {"login", "token=hvs.root"}}) {
+    shell.input = "hvs.root\n";
+    outcome = shell.Run(args);
+    CHECK(outcome.out ==
+          "Success! You are now authenticated. The token information displayed below\n"
+          "is already stored in the token helper. You do NOT need to run \"vault login\"\n"
+          "again. Future Vault requests will automatically use this token.\n\n"
+          "Key                  Value\n---                  -----\ntoken                hvs.root\n"
+          "token_accessor       acc\ntoken_duration       ∞\ntoken_renewable      false\n"
+          "token_policies       [\"root\"]\nidentity_policies    []\n"
+          "policies             [\"root\"]\n");
+    CHECK(shell.Run({"print", "token"}).out == "hvs.root\n");
+    CHECK(unlink(StrCat(home, "/.vault-token").c_str()) == 0);
+  }
+  CHECK(shell.Run({"login", "-token-only", "hvs.root"}).out == "hvs.root");
+  CHECK(shell.Run({"login", "-no-print", "-no-store", "hvs.root"}).code == 1);
+  CHECK(access(StrCat(home, "/.vault-token").c_str(), F_OK) != 0);
+  rmdir(home);
+}
+
+TEST_CASE("login by a method sends its fields to the method's mount") {
+  TestShell shell;
+  shell.variables["VAULT_TOKEN"] = "hvs.old";
+  shell.answers = {{200, R"({"auth":{"client_token":"hvs.t","policies":[]}})"}};
+  shell.input = "pass\n";
+  const std::pair<std::vector<std::string>, std::string_view> kCases[] = {
+      {{"login", "-no-store", "-method=kubernetes", "role=web", "jwt=j"},
+       R"(PUT http://v:8200/v1/auth/kubernetes/login {"jwt":"j","role":"web"})"},
+      {{"login", "-no-store", "-method=jwt", "-path=oidc/", "role=web", "jwt=j"},
+       R"(PUT http://v:8200/v1/auth/oidc/login {"jwt":"j","role":"web"})"},
+      {{"login", "-no-store", "-method=userpass", "username=me"},
+       R"(PUT http://v:8200/v1/auth/userpass/login/me {"password":"pass"})"},
+  };
+  for (const auto& [args, request] : kCases) {
+    CHECK(shell.Run(args).requests.at(0) == request);
+    for (const std::string& header : shell.headers) CHECK(header != "X-Vault-Token: hvs.old");
+  }
+}
+
+TEST_CASE("commands that change something say what they did") {
+  struct Case {
+    std::vector<std::string> args;
+    std::string_view request, out;
+  };
+  const Case kCases[] = {
+      {{"secrets", "enable", "-path=secret", "kv-v2"},
+       "POST http://v:8200/v1/sys/mounts/secret {\"config\":{},\"description\":\"\",\"local\":false,"
+       "\"seal_wrap\":false,\"type\":\"kv-v2\"}",
+       "Success! Enabled the kv-v2 secrets engine at: secret/\n"},
+      {{"secrets", "enable", "-version=1", "kv"},
+       "POST http://v:8200/v1/sys/mounts/kv {\"config\":{},\"description\":\"\",\"local\":false,"
+       "\"options\":{\"version\":\"1\"},\"seal_wrap\":false,\"type\":\"kv\"}",
+       "Success! Enabled the kv secrets engine at: kv/\n"},
+      {{"secrets", "disable", "secret"}, "DELETE http://v:8200/v1/sys/mounts/secret",
+       "Success! Disabled the secrets engine (if it existed) at: secret/\n"},
+      {{"secrets", "tune", "-max-lease-ttl=1h", "-default-lease-ttl=-1", "secret"},
+       R"(POST http://v:8200/v1/sys/mounts/secret/tune {"default_lease_ttl":"system","max_lease_ttl":"1h0m0s"})",
+       "Success! Tuned the secrets engine at: secret/\n"},
+      {{"auth", "enable", "kubernetes"},
+       "POST http://v:8200/v1/sys/auth/kubernetes {\"config\":{},\"description\":\"\",\"local\":false"
+       ",\"seal_wrap\":false,\"type\":\"kubernetes\"}",
+       "Success! Enabled kubernetes auth method at: kubernetes/\n"},
+      {{"auth", "disable", "kubernetes/"}, "DELETE http://v:8200/v1/sys/auth/kubernetes",
+       "Success! Disabled the auth method (if it existed) at: kubernetes/\n"},
+      {{"write", "auth/kubernetes/config", "kubernetes_host=https://10.0.0.1:443"},
+       R"(PUT http://v:8200/v1/auth/kubernetes/config {"kubernetes_host":"https://10.0.0.1:443"})",
+       "Success! Data written to: auth/kubernetes/config\n"},
+      {{"write", "-f", "sys/x"}, "PUT http://v:8200/v1/sys/x {}",
+       "Success! Data written to: sys/x\n"},
+      {{"policy", "write", "WebApp", "-"},
+       R"(PUT http://v:8200/v1/sys/policies/acl/webapp {"policy":"path \"a\" {}\n"})",
+       "Success! Uploaded policy: webapp\n"},
+      {{"policy", "delete", "webapp"}, "DELETE http://v:8200/v1/sys/policies/acl/webapp",
+       "Success! Deleted policy: webapp\n"},
+      {{"delete", "secret/a"}, "DELETE http://v:8200/v1/secret/a",
+       "Success! Data deleted (if it existed) at: secret/a\n"},
+      {{"token", "revoke", "hvs.x"},
+       R"(PUT http://v:8200/v1/auth/token/revoke {"token":"hvs.x"})",
+       "Success! Revoked token (if it existed)\n"},
+      {{"token", "revoke", "-self"}, "PUT http://v:8200/v1/auth/token/revoke-self {}",
+       "Success! Revoked token (if it existed)\n"},
+      {{"token", "revoke", "-accessor", "a"},
+       R"(PUT http://v:8200/v1/auth/token/revoke-accessor {"accessor":"a"})",
+       "Success! Revoked token (if it existed)\n"},
+      {{"operator", "seal"}, "PUT http://v:8200/v1/sys/seal", "Success! Vault is sealed.\n"},
+      {{"operator", "rekey", "-cancel"}, "DELETE http://v:8200/v1/sys/rekey/init",
+       "Success! Canceled rekeying (if it was started)\n"},
+      {{"lease", "revoke", "-sync", "id"},
+       R"(PUT http://v:8200/v1/sys/leases/revoke {"lease_id":"id","sync":true})",
+       "Success! Revoked lease: id\n"},
+  };
+  for (const Case& c : kCases) {
+    TestShell shell;
+    shell.input = "path \"a\" {}\n";
+    shell.answers = {{204, ""}};
+    const Outcome outcome = shell.Run(c.args);
+    CAPTURE(c.args, outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(outcome.requests.at(0) == c.request);
+    CHECK(outcome.out == c.out);
+  }
+}
+
+TEST_CASE("generate-root decodes what only the starter's password opens") {
+  TestShell shell;
+  // "hvs.x" XOR "abcde"
+  CHECK(shell.Run({"operator", "generate-root", "-decode=CRQQSh0=", "-otp=abcde"}).out == "hvs.x");
+  CHECK(shell.Run({"operator", "generate-root", "-decode=CRQQSh0", "-otp=abcd"}).code == 1);
+  shell.input = "CRQQSh0\n";
+  CHECK(shell.Run({"operator", "generate-root", "-decode=-", "-otp=abcde"}).out == "hvs.x");
+  shell.answers = {{200, R"({"nonce":"n","started":true,"progress":0,"required":3,"complete":false,
+                    "otp":"abc","otp_length":3})"}};
+  CHECK(shell.Run({"operator", "generate-root", "-init"}).out ==
+        "Nonce         n\nStarted       true\nProgress      0/3\nComplete      false\n"
+        "OTP           abc\nOTP Length    3\n");
+  CHECK(shell.Run({"operator", "generate-root", "KEY"}).code == 1);  // no -nonce
+}
+
+}  // namespace
+}  // namespace coffer::cli
