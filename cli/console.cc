@@ -14,14 +14,19 @@ namespace {
 
 constexpr std::size_t kMaxInput = 64 << 20;
 
-// Turns the terminal's echo off while it lives.
+constexpr char kInterrupt = '\x03';  // Ctrl-C
+
+// Turns the terminal's echo off while it lives. Ctrl-C ends the line instead of the process, which
+// would leave the terminal without echo.
 class HiddenInput {
  public:
   explicit HiddenInput(int fd) : fd_(fd) {
     hidden_ = tcgetattr(fd_, &before_) == 0;
     termios quiet = before_;
     quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
-    quiet.c_lflag |= ICANON | ISIG;
+    quiet.c_lflag &= ~static_cast<tcflag_t>(ISIG);
+    quiet.c_lflag |= ICANON;
+    quiet.c_cc[VEOL] = kInterrupt;
     if (hidden_) tcsetattr(fd_, TCSAFLUSH, &quiet);
   }
   ~HiddenInput() {
@@ -48,7 +53,7 @@ absl::StatusOr<SecretBytes> ReadFrom(int fd, bool one_line) {
     }
     if (count == 0) return text;
     text.Append(block.view().substr(0, count));
-    if (one_line && text.view().back() == '\n') return text;
+    if (one_line && (text.view().back() == '\n' || text.view().back() == kInterrupt)) return text;
     if (text.size() > kMaxInput) {
       return absl::ResourceExhaustedError("Failed to read from stdin: it holds over 64 MiB");
     }
@@ -113,7 +118,9 @@ absl::StatusOr<SecretBytes> Console::Ask(std::string_view question) {
   } else {
     ASSIGN_OR_RETURN(answer, ReadFrom(in_, false));
   }
-  if (answer.empty()) return absl::CancelledError("user canceled");
+  if (answer.empty() || answer.view().back() == kInterrupt) {
+    return absl::CancelledError("user canceled");
+  }
   return SecretBytes::CopyOf(Trim(answer.view()));
 }
 
