@@ -1,0 +1,177 @@
+#include "csi/class_source.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "absl/time/clock.h"
+#include "common/http_client_test_server.h"
+#include "csi/kube_client.h"
+
+namespace coffer::csi {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Folder {
+  Folder() {
+    char name[] = "/tmp/coffer-classes.XXXXXX";
+    path = mkdtemp(name);
+  }
+  ~Folder() { fs::remove_all(path); }
+  // Appears whole, as an editor or a ConfigMap would have it.
+  void Write(const std::string& name, const std::string& text) const {
+    std::ofstream(path + "/." + name) << text;
+    fs::rename(path + "/." + name, path + "/" + name);
+  }
+  std::string path;
+};
+
+std::string ClassText(const std::string& name, const std::string& role = "r") {
+  return StrCat("apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nmetadata:\n  name: ",
+                name, "\nspec:\n  provider: vault\n  parameters:\n    roleName: ", role, "\n");
+}
+
+TEST_CASE("classes of a folder are found, and found anew when a file changes") {
+  Folder folder;
+  folder.Write("a.yaml", ClassText("a") + "---\n" + ClassText("b"));
+  folder.Write("c.yml", ClassText("c"));
+  folder.Write("notes.txt", "not: [yaml");
+  const auto source = MakeDirectoryClassSource(folder.path);
+  const auto get = [&](std::string_view name, std::string_view space = "default") {
+    return source->Get(space, name, absl::InfiniteFuture());
+  };
+  CHECK(get("a").ok());
+  CHECK(get("b").ok());
+  CHECK(get("c")->parameters.at("roleName") == "r");
+  CHECK(absl::IsNotFound(get("a", "shop").status()));
+  folder.Write("c.yml", ClassText("c", "other"));
+  CHECK(get("c")->parameters.at("roleName") == "other");
+  fs::remove(folder.path + "/c.yml");
+  CHECK(absl::IsNotFound(get("c").status()));
+  folder.Write("d.json", R"({"apiVersion":"secrets-store.csi.x-k8s.io/v1","kind":"SecretProviderClass",
+                            "metadata":{"name":"d"},"spec":{"provider":"coffer"}})");
+  CHECK(get("d")->provider == "coffer");
+}
+
+TEST_CASE("a broken file hurts only who needs it, and a class in two files is refused") {
+  Folder folder;
+  folder.Write("a.yaml", ClassText("a"));
+  folder.Write("broken.yaml", "kind: [");
+  const auto source = MakeDirectoryClassSource(folder.path);
+  CHECK(source->Get("default", "a", absl::InfiniteFuture()).ok());
+  const auto missing = source->Get("default", "b", absl::InfiniteFuture()).status();
+  CHECK(absl::IsInvalidArgument(missing));
+  CHECK_THAT(std::string(Message(missing)), Catch::Contains("broken.yaml: line"));
+  folder.Write("again.yaml", ClassText("a"));
+  const auto twice = source->Get("default", "a", absl::InfiniteFuture()).status();
+  CHECK(absl::IsFailedPrecondition(twice));
+  CHECK_THAT(std::string(Message(twice)), Catch::Contains("again.yaml"));
+  CHECK(absl::IsUnavailable(
+      MakeDirectoryClassSource("/nowhere")->Get("a", "b", absl::InfiniteFuture()).status()));
+}
+
+// Runs against an API server that demands a bearer token over its own CA's TLS.
+TEST_CASE("classes come from the API server that a kubeconfig names, with its CA and token") {
+  const TestCertificate ca("");
+  const TestCertificate leaf("IP:127.0.0.1", &ca);
+  int status = 200;
+  TestHttpServer server(
+      [&status](const TestHttpRequest& request) {
+        if (request.header("Authorization") != "Bearer sesame") {
+          return TestHttpAnswer(401, R"({"kind":"Status","message":"Unauthorized"})");
+        }
+        if (request.target() !=
+            "/apis/secrets-store.csi.x-k8s.io/v1/namespaces/shop/secretproviderclasses/webapp") {
+          return TestHttpAnswer(404, R"({"kind":"Status","message":"not found"})");
+        }
+        return TestHttpAnswer(status, R"({"apiVersion":"secrets-store.csi.x-k8s.io/v1",
+            "kind":"SecretProviderClass","metadata":{"name":"webapp","namespace":"shop",
+            "resourceVersion":"42"},"spec":{"provider":"vault","parameters":{"roleName":"r"}}})");
+      },
+      &leaf);
+  Folder folder;
+  folder.Write("token", "sesame\n");
+  const std::string ca_data(EncodeBase64(SecretBytes::CopyOf(ca.certificate_pem()).span()).view());
+  const auto config_with = [&](const std::string& user) {
+    folder.Write("config", StrCat("apiVersion: v1\nkind: Config\ncurrent-context: c\n"
+                                  "contexts: [{name: c, context: {cluster: k, user: u}}]\n"
+                                  "clusters: [{name: k, cluster: {server: ", server.address(),
+                                  "/, certificate-authority-data: ", ca_data, "}}]\n"
+                                  "users: [{name: u, user: {", user, "}}]\n"));
+    return LoadKubeConfig(folder.path + "/config");
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  for (const char* user : {"token: sesame", "tokenFile: token"}) {
+    INFO(user);
+    auto config = config_with(user);
+    REQUIRE(config.ok());
+    KubeClient client(*std::move(config));
+    const auto source = MakeClusterClassSource(client);
+    const auto found = source->Get("shop", "webapp", deadline);
+    INFO(found.status());
+    REQUIRE(found.ok());
+    CHECK(found->resource_version == "42");
+    const auto missing = source->Get("shop", "other", deadline).status();
+    CHECK(absl::IsNotFound(missing));
+    CHECK_THAT(std::string(Message(missing)), Catch::Contains("SecretProviderClass shop/other"));
+  }
+  {  // the token file is read anew
+    KubeClient client(*config_with("tokenFile: token"));
+    const auto source = MakeClusterClassSource(client);
+    folder.Write("token", "wrong");
+    CHECK(absl::IsUnauthenticated(source->Get("shop", "webapp", deadline).status()));
+    folder.Write("token", "sesame");
+    CHECK(source->Get("shop", "webapp", deadline).ok());
+    status = 500;
+    CHECK(absl::IsUnavailable(source->Get("shop", "webapp", deadline).status()));
+  }
+  for (const auto& [user, error] : std::map<std::string, std::string>{
+           {"exec: {command: aws}", "user.exec: isn't supported"},
+           {"client-key-data: '***'", "client-key-data: not base64"}}) {
+    const auto config = config_with(user);
+    REQUIRE(absl::IsInvalidArgument(config.status()));
+    CHECK_THAT(std::string(Message(config.status())), Catch::Contains(error));
+  }
+}
+
+TEST_CASE("a kubeconfig with a client certificate inside is used without touching the disk") {
+  const TestCertificate ca("");
+  const TestCertificate leaf("IP:127.0.0.1", &ca);
+  const TestCertificate client_certificate("", &ca);
+  TestHttpServer server([](const TestHttpRequest&) { return TestHttpAnswer(200, "{}"); }, &leaf, &ca);
+  const auto base64 = [](const std::string& text) {
+    return std::string(EncodeBase64(SecretBytes::CopyOf(text).span()).view());
+  };
+  Folder folder;
+  folder.Write("config", StrCat("current-context: c\n"
+                                "contexts: [{name: c, context: {cluster: k, user: u}}]\n"
+                                "clusters: [{name: k, cluster: {server: '", server.address(),
+                                "', certificate-authority-data: ", base64(ca.certificate_pem()),
+                                "}}]\nusers: [{name: u, user: {client-certificate-data: ",
+                                base64(client_certificate.certificate_pem()), ", client-key-data: ",
+                                base64(client_certificate.key_pem()), "}}]\n"));
+  auto config = LoadKubeConfig(folder.path + "/config");
+  REQUIRE(config.ok());
+  KubeClient client(*std::move(config));
+  const auto answer = client.Get("/api", absl::Now() + absl::Seconds(10));
+  INFO(answer.status());
+  CHECK(answer.ok());
+}
+
+TEST_CASE("inside a cluster the ServiceAccount's files say how; outside, the error says what to do") {
+  unsetenv("KUBERNETES_SERVICE_HOST");
+  const auto outside = InClusterConfig().status();
+  CHECK(absl::IsFailedPrecondition(outside));
+  CHECK_THAT(std::string(Message(outside)), Catch::Contains("--secret-provider-class-dir"));
+  setenv("KUBERNETES_SERVICE_HOST", "fd00::1", 1);
+  setenv("KUBERNETES_SERVICE_PORT", "6443", 1);
+  const auto inside = InClusterConfig("/sa");
+  REQUIRE(inside.ok());
+  CHECK(inside->server == "https://[fd00::1]:6443");
+  CHECK(inside->tls.ca_file == "/sa/ca.crt");
+  CHECK(inside->token_file == "/sa/token");
+  unsetenv("KUBERNETES_SERVICE_HOST");
+}
+
+}  // namespace
+}  // namespace coffer::csi

@@ -1,0 +1,73 @@
+#include "csi/flags.h"
+
+#include "csi/socket_server.h"
+
+namespace coffer::csi {
+namespace {
+
+absl::StatusOr<Flags> Parse(const std::vector<const char*>& arguments) {
+  return ParseFlags(std::span<const char* const>(arguments));
+}
+
+TEST_CASE("flags are taken as Go writes them, the upstream driver's too") {
+  const auto flags = Parse({"--endpoint=unix:///x/csi.sock", "-nodeid", "n1", "--drivername=d.example",
+                            "-log-format-json", "--vault-addr=http://v", "--vault-tls-skip-verify",
+                            "--provider-volume=/p", "--enable-secret-rotation", "--rotation-poll-interval",
+                            "2m", "--metrics-addr=:8095", "-v=5", "--provider-health-check=false"});
+  INFO(flags.status());
+  REQUIRE(flags.ok());
+  CHECK(flags->endpoint == "unix:///x/csi.sock");
+  CHECK(flags->node_id == "n1");
+  CHECK(flags->driver_name == "d.example");
+  CHECK(flags->log_format == log::Format::kJson);
+  CHECK(flags->log_level == log::Level::kDebug);
+  CHECK(flags->defaults.address == "http://v");
+  CHECK(flags->defaults.tls.skip_verify);
+}
+
+TEST_CASE("the environment of the Vault provider counts, a flag counts more") {
+  setenv("VAULT_ADDR", "http://env", 1);
+  setenv("VAULT_NAMESPACE", "team", 1);
+  const auto flags = Parse({"--nodeid=n", "--vault-addr=http://flag"});
+  CHECK(flags->defaults.address == "http://flag");
+  CHECK(flags->defaults.vault_namespace == "team");
+  CHECK(Parse({"--nodeid=n"})->defaults.address == "http://env");
+  unsetenv("VAULT_ADDR");
+  unsetenv("VAULT_NAMESPACE");
+}
+
+TEST_CASE("a wrong command line is one clear line") {
+  const std::vector<std::pair<std::vector<const char*>, std::string>> cases = {
+      {{}, "--nodeid is missing"},
+      {{"--nodeid=n", "--nonsense"}, "unknown flag --nonsense"},
+      {{"--nodeid=n", "file"}, "unexpected argument \"file\""},
+      {{"--nodeid"}, "--nodeid needs a value"},
+      {{"--nodeid=n", "--log-level=loud"}, "--log-level: unknown log level"},
+      {{"--nodeid=n", "--vault-tls-skip-verify=maybe"}, "--vault-tls-skip-verify: must be true"},
+      {{"--nodeid=n", "--driver-name=a/b"}, "--driver-name \"a/b\" must be"},
+      {{"--nodeid=n", "--kubelet-root=var"}, "--kubelet-root must be an absolute path"},
+      {{"--nodeid=n", "--plugin-registration-dir=/r"}, "belong together"},
+      {{"--nodeid=n", "--kubeconfig=/k", "--secret-provider-class-dir=/d"}, "exclude each other"},
+  };
+  for (const auto& [arguments, error] : cases) {
+    const auto flags = Parse(arguments);
+    INFO(error);
+    REQUIRE(absl::IsInvalidArgument(flags.status()));
+    CHECK_THAT(std::string(Message(flags.status())), Catch::Contains(error));
+    CHECK_THAT(std::string(Message(flags.status())), !Catch::Contains("\n"));
+  }
+}
+
+TEST_CASE("endpoints are Unix sockets") {
+  for (const char* endpoint : {"unix:///a/b.sock", "unix:/a/b.sock", "/a/b.sock"}) {
+    CHECK(*SocketPath(endpoint) == "/a/b.sock");
+  }
+  for (const std::string& endpoint :
+       {std::string("unix://a"), std::string("tcp://1.2.3.4:5"), std::string(),
+        "unix:///" + std::string(107, 'a')}) {
+    CHECK(absl::IsInvalidArgument(SocketPath(endpoint).status()));
+  }
+}
+
+}  // namespace
+}  // namespace coffer::csi

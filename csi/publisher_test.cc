@@ -1,0 +1,217 @@
+// Needs root and /dev/fuse: mounts. The keystore here is a server that says what a test wants; a
+// real one is in tests/csi.
+#include "csi/publisher.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "common/http_client_test_server.h"
+
+namespace coffer::csi {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+class FixedClasses : public ClassSource {
+ public:
+  absl::StatusOr<provider::SecretProviderClass> Get(std::string_view, std::string_view name,
+                                                    absl::Time) override {
+    if (name != secret_class.name) return absl::NotFoundError("no such class");
+    return secret_class;
+  }
+  provider::SecretProviderClass secret_class;
+};
+
+struct Fixture {
+  Fixture() {
+    fs::create_directories(root + "/pods/1");
+    classes.secret_class = {
+        .name = "webapp",
+        .kubernetes_namespace = "default",
+        .provider = "vault",
+        .parameters = {{"vaultAddress", keystore.address()},
+                       {"roleName", "r"},
+                       {"objects", "- {objectName: p, secretPath: kv/a, secretKey: p}"}}};
+  }
+  ~Fixture() {
+    (void)volumes.Unmount(target);
+    if (const auto mounts = volume::FindMounts(root); mounts.ok()) {
+      for (const auto& mount : *mounts) (void)volume::DetachMount(mount.target);
+    }
+    fs::remove_all(root);
+  }
+
+  absl::Status Publish(const std::string& volume_id = "v", const std::string& at = "",
+                       const std::string& secret_class = "webapp") {
+    VolumeContext context{.secret_class = secret_class,
+                          .pod = {.name = "web", .kubernetes_namespace = "default",
+                                  .service_account = "vault"}};
+    context.pod.tokens.emplace("", SecretBytes::CopyOf("jwt"));
+    return publisher.Publish(volume_id, at.empty() ? target : at, context,
+                             absl::Now() + absl::Seconds(20));
+  }
+
+  bool drained() { return revoker.Drain(absl::Now() + absl::Seconds(5)); }
+
+  std::atomic<int> status{200};
+  std::atomic<int> revoke_status{204}, revoked{0};
+  std::mutex mutex;
+  std::string secret = "one";
+  absl::Duration delay;
+  TestHttpServer keystore{[this](const TestHttpRequest& request) {
+    std::lock_guard lock(mutex);
+    if (request.target().ends_with("/login")) {
+      return TestHttpAnswer(200, R"({"auth":{"client_token":"hvs.x","lease_duration":3600}})");
+    }
+    if (request.target().ends_with("/revoke-self")) {
+      if (revoke_status == 204) ++revoked;
+      return TestHttpAnswer(revoke_status, "");
+    }
+    absl::SleepFor(delay);
+    return TestHttpAnswer(status, StrCat(R"({"data":{"p":")", secret, R"("}})"));
+  }};
+  char name[27] = "/tmp/coffer-publish.XXXXXX";
+  const std::string root = mkdtemp(name);
+  const std::string target = root + "/pods/1/mount";
+  SystemClock clock;
+  FixedClasses classes;
+  provider::Workers workers{4};
+  provider::Provider provider{clock, workers, provider::Provider::Options()};
+  volume::VolumeServer volumes{clock, 1};
+  TokenRevoker revoker{clock, provider};
+  Publisher publisher{clock, classes, provider, volumes, revoker, root};
+};
+
+TEST_CASE("publish mounts, publish again swaps, unpublish leaves nothing and revokes the token") {
+  Fixture f;
+  REQUIRE(f.Publish() == absl::OkStatus());
+  CHECK(ReadFile(f.target + "/p") == "one");
+  REQUIRE(f.Publish().ok());
+  const std::string data = fs::read_symlink(f.target + "/..data");
+  REQUIRE(f.Publish().ok());
+  CHECK(fs::read_symlink(f.target + "/..data") == data);  // nothing new: nothing changes
+  {
+    std::lock_guard lock(f.mutex);
+    f.secret = "two";
+  }
+  REQUIRE(f.Publish().ok());
+  CHECK(ReadFile(f.target + "/p") == "two");
+  CHECK(fs::read_symlink(f.target + "/..data") != data);
+  REQUIRE(f.publisher.Unpublish("v", f.target).ok());
+  CHECK_FALSE(fs::exists(f.target));
+  CHECK(volume::FindMounts(f.root)->empty());
+  CHECK(f.drained());
+  CHECK(f.revoked == 1);
+  CHECK(f.publisher.Unpublish("v", f.target).ok());
+}
+
+TEST_CASE("a publish that fails mounts nothing and leaves no folder and no token") {
+  Fixture f;
+  f.status = 404;
+  CHECK(absl::IsNotFound(f.Publish()));
+  CHECK_FALSE(fs::exists(f.target));
+  CHECK(f.drained());
+  CHECK(f.revoked == 1);
+  f.status = 200;
+  CHECK(absl::IsNotFound(f.Publish("v", "", "other")));
+  f.classes.secret_class.provider = "azure";
+  CHECK(absl::IsFailedPrecondition(f.Publish()));
+  f.classes.secret_class.provider = "coffer";
+  CHECK(absl::IsInvalidArgument(f.Publish("v", "/etc/mount")));
+  CHECK(absl::IsNotFound(f.Publish("v", f.root + "/pods/none/mount")));
+  CHECK(volume::FindMounts(f.root)->empty());
+  CHECK(f.Publish().ok());
+}
+
+TEST_CASE("a republish that fails keeps what is there and says why") {
+  Fixture f;
+  REQUIRE(f.Publish().ok());
+  f.status = 403;
+  const absl::Status failed = f.Publish();
+  CHECK(absl::IsPermissionDenied(failed));
+  CHECK(ReadFile(f.target + "/p") == "one");
+  f.status = 200;
+  CHECK(f.Publish().ok());
+}
+
+TEST_CASE("one call at a time works on a volume; another is told to come again") {
+  Fixture f;
+  f.delay = absl::Milliseconds(300);
+  absl::Status first;
+  std::thread publishing([&] { first = f.Publish(); });
+  absl::SleepFor(absl::Milliseconds(100));
+  CHECK(absl::IsAborted(f.Publish()));
+  CHECK(absl::IsAborted(f.publisher.Unpublish("v", f.target)));
+  publishing.join();
+  CHECK(first.ok());
+  CHECK(ReadFile(f.target + "/p") == "one");
+}
+
+TEST_CASE("a target holds one volume") {
+  Fixture f;
+  REQUIRE(f.Publish("a").ok());
+  CHECK(absl::IsAlreadyExists(f.Publish("b")));
+  CHECK(f.Publish("a").ok());
+}
+
+TEST_CASE("the mounts of a plugin that died are detached at start and made anew by the next publish") {
+  Fixture f;
+  fs::create_directories(f.target);
+  {
+    volume::VolumeServer died(f.clock, 1);
+    std::vector<volume::SnapshotFile> files;
+    files.push_back({.path = "old", .content = SecretBytes::CopyOf("x")});
+    REQUIRE(died.Mount({"v", f.target}, std::move(files)).ok());
+  }
+  REQUIRE(volume::FindMounts(f.root)->size() == 1);
+  f.publisher.DetachDeadMounts();
+  CHECK(volume::FindMounts(f.root)->empty());
+  REQUIRE(f.Publish().ok());
+  CHECK(ReadFile(f.target + "/p") == "one");
+}
+
+TEST_CASE("a live mount of another process is left alone at start") {
+  Fixture f;
+  fs::create_directories(f.target);
+  std::vector<volume::SnapshotFile> files;
+  files.push_back({.path = "live", .content = SecretBytes::CopyOf("x")});
+  volume::VolumeServer other(f.clock, 1);
+  REQUIRE(other.Mount({"v", f.target}, std::move(files)).ok());
+  f.publisher.DetachDeadMounts();
+  CHECK(ReadFile(f.target + "/live") == "x");
+  CHECK(other.Unmount(f.target).ok());
+}
+
+TEST_CASE("a token waits for a keystore that is away and is given back when it returns") {
+  Fixture f;
+  REQUIRE(f.Publish().ok());
+  f.revoke_status = 503;
+  REQUIRE(f.publisher.Unpublish("v", f.target).ok());  // doesn't wait
+  CHECK_FALSE(f.revoker.Drain(absl::Now() + absl::Seconds(1)));
+  CHECK(f.revoked == 0);
+  f.revoke_status = 204;
+  CHECK(f.drained());
+  CHECK(f.revoked == 1);
+}
+
+TEST_CASE("a plugin that stops gives its tokens back and leaves its volumes") {
+  Fixture f;
+  REQUIRE(f.Publish().ok());
+  f.publisher.ForgetTokens();
+  CHECK(f.drained());
+  CHECK(f.revoked == 1);
+  CHECK(ReadFile(f.target + "/p") == "one");
+}
+
+}  // namespace
+}  // namespace coffer::csi
