@@ -9,7 +9,8 @@ struct Fixture : TestKeystore {
   Fixture() {
     core.Register("token", backend);
     for (const char* name : {"a", "b"}) {
-      REQUIRE(Write(StrCat("sys/policies/acl/", name), {{"policy", ""}}).ok());
+      REQUIRE(Write(StrCat("sys/policies/acl/", name),
+                    {{"policy", "path \"x\" { capabilities = [\"read\"] }"}}).ok());
     }
     // Makes tokens, but has no sudo.
     REQUIRE(Write("sys/policies/acl/maker",
@@ -394,7 +395,7 @@ TEST_CASE("a role's terms hold for its tokens, at renewal as they are then") {
                                          {"orphan", true},
                                          {"token_period", "1h"},
                                          {"token_num_uses", 50},
-                                         {"path_suffix", "v1"},
+                                         {"path_suffix", "v-1"},
                                          {"token_bound_cidrs", "127.0.0.0/8"}})
               .ok());
   const std::string token = f.Make({{"num_uses", 60}}, "root", "create/r");
@@ -403,7 +404,7 @@ TEST_CASE("a role's terms hold for its tokens, at renewal as they are then") {
   CHECK(data.at("orphan") == true);
   CHECK(data.at("period") == 3600);
   CHECK(data.at("num_uses") == 50);
-  CHECK(data.at("path") == "auth/token/create/r/v1");
+  CHECK(data.at("path") == "auth/token/create/r/v-1");
   CHECK(data.at("bound_cidrs") == Json::array({"127.0.0.0/8"}));
   CHECK(f.Write("auth/token/create/r", {{"period", "30m"}})->warnings ==
         std::vector<std::string>{"Period specified both during creation call and in role; using "

@@ -228,7 +228,10 @@ absl::Status TokenStore::Erase(Txn& txn, const TokenEntry& entry) {
   RETURN_IF_ERROR(txn.Delete(IdPath(entry.hash)));
   RETURN_IF_ERROR(txn.Delete(AccessorPath(entry.accessor)));
   if (entry.expires()) RETURN_IF_ERROR(txn.Delete(ExpirePath(entry)));
-  return txn.DeleteAll(CubbyholePath(entry.hash));
+  // Most have none: looking first writes nothing for these.
+  const std::string cubbyhole = CubbyholePath(entry.hash);
+  ASSIGN_OR_RETURN(const std::vector<std::string> kept, txn.List(cubbyhole));
+  return kept.empty() ? absl::OkStatus() : txn.DeleteAll(cubbyhole);
 }
 
 absl::Status TokenStore::Revoke(Txn& txn, std::string_view hash) {
@@ -250,10 +253,10 @@ absl::Status TokenStore::Revoke(Txn& txn, std::string_view hash) {
     }
     const std::string directory = ChildrenPath(current);
     ASSIGN_OR_RETURN(std::vector<std::string> children, txn.List(directory));
-    for (std::string& child : children) {
-      RETURN_IF_ERROR(txn.Delete(StrCat(directory, child)));
-      pending.push_back(std::move(child));
-    }
+    if (children.empty()) continue;
+    RETURN_IF_ERROR(txn.DeleteAll(directory));
+    pending.insert(pending.end(), std::make_move_iterator(children.begin()),
+                   std::make_move_iterator(children.end()));
   }
   return absl::OkStatus();
 }
@@ -267,8 +270,8 @@ absl::Status TokenStore::RevokeOrphan(Txn& txn, std::string_view hash) {
   RETURN_IF_ERROR(Erase(txn, *entry));
   const std::string directory = ChildrenPath(hash);
   ASSIGN_OR_RETURN(const std::vector<std::string> children, txn.List(directory));
+  if (!children.empty()) RETURN_IF_ERROR(txn.DeleteAll(directory));
   for (const std::string& name : children) {
-    RETURN_IF_ERROR(txn.Delete(StrCat(directory, name)));
     ASSIGN_OR_RETURN(const std::shared_ptr<const TokenEntry> child, Load(txn, name));
     if (child == nullptr) continue;
     TokenEntry orphan = *child;
