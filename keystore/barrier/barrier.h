@@ -2,6 +2,7 @@
 // authenticated on the way out. Sealed, it holds no key and opens nothing.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -64,6 +66,8 @@ class Barrier {
 
   // Forgets every key and name. Transactions begun before fail at Commit().
   void Seal();
+  // Runs at each Seal(). To be set before the barrier is used.
+  void OnSeal(std::function<void()> action) { on_seal_.push_back(std::move(action)); }
 
   // Unavailable while sealed.
   absl::StatusOr<KeyStatus> key_status() const;
@@ -73,19 +77,34 @@ class Barrier {
   Store& store() { return store_; }
   const Clock& clock() const { return clock_; }
 
-  // For the seal alone: opens the barrier with the keys that the root key gave.
+  // What follows is for the seal alone.
+
+  // Opens the barrier with the keys that the root key gave.
   void Unseal(std::shared_ptr<const Keyring> keyring);
   // Null while sealed.
   std::shared_ptr<const Keyring> keyring() const;
-  // For the seal alone: serialises changes of the keyring.
-  std::mutex& keyring_change() { return keyring_change_; }
+  // Stores `next`, which was made from the barrier's keyring, and `also` (a key and its value) in one
+  // commit, and goes on with it. Aborted: the keyring was changed meanwhile. Waits for the disk.
+  absl::Status ChangeKeyring(std::shared_ptr<const Keyring> next,
+                             const std::optional<std::pair<std::string, std::string>>& also);
 
  private:
+  class TreeTxn;
+
+  // Goes on with `next`, unless the barrier was sealed or has a newer one.
+  void Install(std::shared_ptr<const Keyring> next);
+  // Whether transactions begun with `keyring` may commit.
+  bool IsCurrent(const Keyring& keyring) const;
+  // Adds what keeps the count of encryptions to a transaction; the action follows its commit.
+  std::function<void(bool stored)> Account(StoreTxn& txn,
+                                           const std::shared_ptr<const Keyring>& keyring);
+
   Store& store_;
   const Clock& clock_;
   const std::uint64_t rotate_after_;
-  std::mutex keyring_change_;
-  mutable std::mutex mutex_;  // of what follows
+  std::vector<std::function<void()>> on_seal_;
+  std::atomic<bool> rotating_{false};
+  mutable std::mutex mutex_;  // of keyring_
   std::shared_ptr<const Keyring> keyring_;
 };
 

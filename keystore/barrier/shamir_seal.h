@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -16,19 +15,11 @@
 #include "absl/status/statusor.h"
 #include "common/secret_bytes.h"
 #include "keystore/barrier/barrier.h"
+#include "keystore/barrier/shamir.h"
 
 namespace coffer::keystore {
 
-// How many shares there are, and how many of them open the keystore.
-struct ShareConfig {
-  int shares = 0;     // 1..255
-  int threshold = 0;  // 2..shares, or 1 of 1
-  bool operator==(const ShareConfig&) const = default;
-};
-
-// InvalidArgument in Vault's words.
-absl::Status CheckShareConfig(const ShareConfig& config);
-
+// Where the seal stands.
 struct SealStatus {
   bool initialized = false;
   bool sealed = true;
@@ -70,49 +61,48 @@ struct GenerateRootStatus : CeremonyStatus {
   SecretBytes encoded_token;  // base64 without padding of token XOR otp, once complete
 };
 
-// All of it is safe on any thread. "May block" marks what waits for the disk. Errors are
-// InvalidArgument for what the caller did wrong; Unavailable while sealed.
+// All of it is safe on any thread. Errors are InvalidArgument for what the caller did wrong, and
+// Unavailable while the barrier is sealed. Sealing the barrier ends what is under way.
 class ShamirSeal {
  public:
   // "hvs." and 24 characters: the length of a root token, and so of an OTP.
   static constexpr std::size_t kOtpLength = 28;
 
-  // The barrier must outlive the seal.
+  // The barrier must outlive the seal, and isn't sealed or unsealed after it.
   explicit ShamirSeal(Barrier& barrier);
   ~ShamirSeal();
 
-  // Reads the store's seal record while it isn't known.
+  // These don't wait for others; they only read the store.
+
   absl::StatusOr<SealStatus> status();
-
-  // Makes the keys and returns the shares. `contents` runs on the open barrier and writes what a new
-  // keystore holds; whatever happens, the keystore is initialised by one last commit or not at all.
-  // Leaves the barrier sealed. May block.
-  absl::StatusOr<std::vector<SecretBytes>> Initialize(
-      const ShareConfig& config, const std::function<absl::Status()>& contents);
-
   // Adds one share, hex or base64. The last one needed opens the barrier; wrong ones are refused
   // then, and the progress starts over. Given while unsealed, it changes nothing.
   absl::StatusOr<SealStatus> Unseal(std::string_view share);
   absl::StatusOr<SealStatus> ResetUnseal();
-  // Seals the barrier and ends every ceremony.
-  void Seal();
+
+  // All that follow may wait for the disk.
+
+  // Makes the keys and returns the shares. `contents` runs on the open barrier and writes what a new
+  // keystore holds; whatever happens, the keystore is initialised by one last commit or not at all.
+  // Leaves the barrier sealed.
+  absl::StatusOr<std::vector<SecretBytes>> Initialize(
+      const ShareConfig& config, const std::function<absl::Status()>& contents);
 
   absl::StatusOr<RekeyStatus> rekey_status();
   absl::StatusOr<RekeyStatus> StartRekey(const ShareConfig& config, bool require_verification);
   absl::Status CancelRekey();
-  // May block.
   absl::StatusOr<RekeyUpdate> UpdateRekey(std::string_view share, std::string_view nonce);
   absl::StatusOr<VerifyUpdate> verify_status();
   // Drops what was gathered and starts the verification over with a new nonce.
   absl::StatusOr<VerifyUpdate> RestartVerify();
-  // Takes the new shares; the last one needed makes them the valid ones. May block.
+  // Takes the new shares; the last one needed makes them the valid ones.
   absl::StatusOr<VerifyUpdate> UpdateVerify(std::string_view share, std::string_view nonce);
 
   absl::StatusOr<GenerateRootStatus> generate_root_status();
   // Draws an OTP if `otp` is empty.
   absl::StatusOr<GenerateRootStatus> StartGenerateRoot(std::string_view otp);
   absl::Status CancelGenerateRoot();
-  // `make_token` makes and stores the root token. May block.
+  // `make_token` makes and stores the root token, of kOtpLength characters.
   absl::StatusOr<GenerateRootStatus> UpdateGenerateRoot(
       std::string_view share, std::string_view nonce,
       const std::function<absl::StatusOr<SecretBytes>()>& make_token);
@@ -120,9 +110,45 @@ class ShamirSeal {
   Barrier& barrier() { return barrier_; }
 
  private:
-  struct State;
+  // Shares on their way to a quorum.
+  struct Gathering {
+    std::string nonce;  // "": not begun
+    std::vector<SecretBytes> shares;
+  };
+  struct Rekey {
+    ShareConfig config;  // of the new shares
+    bool verification_required = false;
+    Gathering old_shares;
+    SecretBytes new_key;  // the new unseal key, while it waits for verification
+    Gathering new_shares;
+  };
+  struct GenerateRoot {
+    SecretBytes otp;
+    Gathering shares;
+  };
+  class Record;
+
+  // The stored seal record; InvalidArgument before initialisation.
+  absl::StatusOr<Record> ReadRecord();
+  // The same for an open barrier only.
+  absl::StatusOr<Record> ReadRecordUnsealed();
+  // Adds a share to a ceremony on the open barrier. True: it was the last one, and together they are
+  // right. `what` ("rekey") is for messages.
+  absl::StatusOr<bool> Gather(const Record& record, std::string_view share, std::string_view nonce,
+                              std::string_view what, Gathering* gathering);
+  absl::Status OpenBarrier(const Record& record, const std::vector<SecretBytes>& shares);
+  absl::Status ClearLeftovers();
+  absl::Status ReplaceUnsealKey(const SecretBytes& key, const ShareConfig& config);
+  RekeyStatus Describe(const Record& record) const;
+  VerifyUpdate DescribeVerify() const;
+  void ForgetCeremonies();
+
   Barrier& barrier_;
-  std::unique_ptr<State> state_;
+  std::mutex unseal_mutex_;  // of unseal_
+  Gathering unseal_;
+  std::mutex ceremony_mutex_;  // of what follows; held while the disk is awaited
+  std::optional<Rekey> rekey_;
+  std::optional<GenerateRoot> generate_root_;
 };
 
 }  // namespace coffer::keystore

@@ -57,7 +57,7 @@ absl::StatusOr<std::vector<StoredEntry>> BufferedTxn::Scan(std::string_view pref
       if (mine->second) found.push_back({mine->first, *mine->second});
       ++mine;
     } else {
-      found.push_back({std::string(key), std::string(value)});
+      found.push_back({key, value});
     }
     return !full();
   }));

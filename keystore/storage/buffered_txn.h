@@ -68,7 +68,8 @@ class BufferedTxn : public StoreTxn {
 
   // The snapshot's value; the view holds until the transaction ends.
   virtual absl::StatusOr<std::optional<std::string_view>> Read(std::string_view key) = 0;
-  // Shows the snapshot's entries from key `begin` on, in byte order, until `visit` returns false.
+  // Shows the snapshot's entries from key `begin` on, in byte order, until `visit` returns false. The
+  // views hold until the transaction ends.
   using Visit = absl::FunctionRef<bool(std::string_view key, std::string_view value)>;
   virtual absl::Status Walk(std::string_view begin, Visit visit) = 0;
 

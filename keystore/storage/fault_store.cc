@@ -32,7 +32,10 @@ class FaultStore::Wrapped : public StoreTxn {
     if (store_.Strikes(&Faults::read_fails)) return Struck();
     ASSIGN_OR_RETURN(auto entries, inner_->Scan(prefix, after, limit));
     for (StoredEntry& entry : entries) {
-      if (store_.Strikes(&Faults::read_tears)) entry.value = Torn(entry.value);
+      if (store_.Strikes(&Faults::read_tears)) {
+        torn_.push_back(Torn(entry.value));
+        entry.value = torn_.back();
+      }
     }
     return entries;
   }
@@ -62,7 +65,7 @@ class FaultStore::Wrapped : public StoreTxn {
   FaultStore& store_;
   std::unique_ptr<StoreTxn> inner_;
   const std::uint64_t life_;
-  std::deque<std::string> torn_;  // what Get's views are of
+  std::deque<std::string> torn_;  // what views of torn values are of
 };
 
 FaultStore::FaultStore(Store& inner, std::uint64_t seed)

@@ -23,7 +23,7 @@ class MemoryStore::Snapshot : public BufferedTxn {
     if (found == store_.entries_.end()) return std::optional<std::string_view>();
     const Version* version = VersionAt(found->second, id_);
     if (version == nullptr || version->value == nullptr) return std::optional<std::string_view>();
-    // Safe without a copy: no version that this snapshot can see is pruned before it ends.
+    // Needs no copy: no version that this snapshot can see is pruned before it ends.
     return std::optional<std::string_view>(*version->value);
   }
 

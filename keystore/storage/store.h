@@ -18,8 +18,8 @@ namespace coffer::keystore {
 inline constexpr std::size_t kMaxKeySize = 511;
 
 struct StoredEntry {
-  std::string key;
-  std::string value;
+  std::string_view key;
+  std::string_view value;
 };
 
 // One transaction: a consistent snapshot under the transaction's own writes. Used by one thread at a
@@ -32,7 +32,8 @@ class StoreTxn {
   // Unavailable: the storage can't be read.
   virtual absl::StatusOr<std::optional<std::string_view>> Get(std::string_view key) = 0;
   // Entries whose key starts with `prefix`, in byte order, after key `after` ("" = from the start),
-  // at most `limit` (0 = all). What is listed belongs to what Commit() checks, absent keys too.
+  // at most `limit` (0 = all). What is listed belongs to what Commit() checks, absent keys too. The
+  // views hold until the transaction writes or ends.
   virtual absl::StatusOr<std::vector<StoredEntry>> Scan(std::string_view prefix,
                                                         std::string_view after = {},
                                                         std::size_t limit = 0) = 0;

@@ -268,8 +268,9 @@ TEST_CASE("a store keeps its contract") {
   SECTION("it agrees with a plain map over random changes") {
     std::mt19937 random(42);
     std::map<std::string, std::string> model;
-    const auto before = Begin(store)->Scan("");
-    for (const auto& [key, value] : *before) model[key] = value;
+    auto before = Begin(store);
+    const auto entries = before->Scan("");
+    for (const auto& [key, value] : *entries) model[std::string(key)] = value;
     for (int round = 0; round < 100; ++round) {
       auto txn = Begin(store);
       auto next = model;

@@ -1,0 +1,101 @@
+#include "keystore/barrier/gcm_key.h"
+
+#include <openssl/evp.h>
+
+#include <cstdlib>
+#include <utility>
+
+#include "common/random.h"
+
+namespace coffer::keystore {
+namespace {
+
+const std::uint8_t* Bytes(std::string_view text) {
+  return reinterpret_cast<const std::uint8_t*>(text.data());
+}
+
+// For what fails only where memory or the library is broken.
+void Must(bool done) {
+  if (!done) std::abort();
+}
+
+}  // namespace
+
+// A context for one use; given back, it keeps the key schedule.
+class GcmKey::Lease {
+ public:
+  explicit Lease(const GcmKey& key) : key_(key) {
+    {
+      std::lock_guard lock(key_.mutex_);
+      if (!key_.idle_.empty()) {
+        context_ = key_.idle_.back();
+        key_.idle_.pop_back();
+        return;
+      }
+    }
+    context_ = EVP_CIPHER_CTX_new();
+    Must(context_ != nullptr && EVP_CipherInit_ex(context_, EVP_aes_256_gcm(), nullptr,
+                                                  key_.key_.data(), nullptr, 1) == 1);
+  }
+  ~Lease() {
+    std::lock_guard lock(key_.mutex_);
+    key_.idle_.push_back(context_);
+  }
+  EVP_CIPHER_CTX* get() { return context_; }
+
+ private:
+  const GcmKey& key_;
+  EVP_CIPHER_CTX* context_ = nullptr;
+};
+
+GcmKey::GcmKey(SecretBytes key) : key_(std::move(key)) { Must(key_.size() == kKeySize); }
+
+GcmKey::~GcmKey() {
+  for (EVP_CIPHER_CTX* context : idle_) EVP_CIPHER_CTX_free(context);  // wipes it
+}
+
+void GcmKey::Seal(std::string_view associated, std::string_view plaintext,
+                  std::string* out) const {
+  const std::size_t start = out->size();
+  out->resize(start + kOverhead + plaintext.size());
+  auto* nonce = reinterpret_cast<std::uint8_t*>(out->data()) + start;
+  std::uint8_t* ciphertext = nonce + kNonceSize;
+  std::uint8_t* tag = ciphertext + plaintext.size();
+  FillRandom({nonce, kNonceSize});
+  Lease lease(*this);
+  int size = 0;
+  Must(EVP_CipherInit_ex(lease.get(), nullptr, nullptr, nullptr, nonce, 1) == 1 &&
+       EVP_CipherUpdate(lease.get(), nullptr, &size, Bytes(associated),
+                        static_cast<int>(associated.size())) == 1 &&
+       EVP_CipherUpdate(lease.get(), ciphertext, &size, Bytes(plaintext),
+                        static_cast<int>(plaintext.size())) == 1 &&
+       EVP_CipherFinal_ex(lease.get(), tag, &size) == 1 &&
+       EVP_CIPHER_CTX_ctrl(lease.get(), EVP_CTRL_GCM_GET_TAG, kTagSize, tag) == 1);
+}
+
+absl::StatusOr<SecretBytes> GcmKey::Open(std::string_view associated,
+                                         std::string_view sealed) const {
+  if (sealed.size() < kOverhead || sealed.size() > kOverhead + kMaxPlaintext) {
+    return absl::DataLossError("a stored entry has a wrong size");
+  }
+  const std::uint8_t* nonce = Bytes(sealed);
+  const std::uint8_t* ciphertext = nonce + kNonceSize;
+  SecretBytes plaintext(sealed.size() - kOverhead);
+  std::uint8_t tag[kTagSize];
+  sealed.copy(reinterpret_cast<char*>(tag), kTagSize, sealed.size() - kTagSize);
+  std::uint8_t nothing;
+  Lease lease(*this);
+  int size = 0;
+  Must(EVP_CipherInit_ex(lease.get(), nullptr, nullptr, nullptr, nonce, 0) == 1 &&
+       EVP_CipherUpdate(lease.get(), nullptr, &size, Bytes(associated),
+                        static_cast<int>(associated.size())) == 1 &&
+       EVP_CipherUpdate(lease.get(), plaintext.empty() ? &nothing : plaintext.data(), &size,
+                        ciphertext, static_cast<int>(plaintext.size())) == 1 &&
+       EVP_CIPHER_CTX_ctrl(lease.get(), EVP_CTRL_GCM_SET_TAG, kTagSize, tag) == 1);
+  if (EVP_CipherFinal_ex(lease.get(), &nothing, &size) != 1) {
+    return absl::DataLossError("a stored entry was changed outside of the keystore");
+  }
+  return plaintext;
+}
+
+}  // namespace coffer::keystore

@@ -1,0 +1,73 @@
+#include "keystore/barrier/names.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/hash/hash.h"
+#include "common/strings.h"
+
+namespace coffer::keystore {
+
+std::string_view ParentOf(std::string_view path) {
+  if (path.ends_with('/')) path.remove_suffix(1);
+  return path.substr(0, path.rfind('/') + 1);
+}
+
+Names::Names(SecretBytes key) : key_(std::move(key)), root_(MacOf("")) {}
+
+Names::Mac Names::MacOf(std::string_view path) const {
+  std::uint8_t full[EVP_MAX_MD_SIZE];
+  if (HMAC(EVP_sha256(), key_.data(), static_cast<int>(key_.size()),
+           reinterpret_cast<const std::uint8_t*>(path.data()), path.size(), full,
+           nullptr) == nullptr) {
+    std::abort();
+  }
+  Mac mac;
+  std::copy_n(full, kMacSize, mac.begin());
+  return mac;
+}
+
+Names::StoredKey Names::KeyOf(std::string_view path) {
+  Shard& shard = shards_[absl::HashOf(path) % kShards];
+  {
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.keys.find(ToAbsl(path));
+    if (found != shard.keys.end()) return found->second;
+  }
+  const Mac parent = PrefixOf(ParentOf(path));
+  const Mac own = MacOf(path);
+  StoredKey key;
+  std::copy(own.begin(), own.end(), std::copy(parent.begin(), parent.end(), key.begin()));
+  std::lock_guard lock(shard.mutex);
+  if (shard.keys.size() >= kKeysPerShard) shard.Forget();
+  shard.keys.try_emplace(std::string(path), key);
+  return key;
+}
+
+Names::Mac Names::PrefixOf(std::string_view directory) {
+  if (directory.empty()) return root_;
+  const StoredKey key = KeyOf(directory);
+  Mac prefix;
+  std::copy_n(key.begin() + kMacSize, kMacSize, prefix.begin());
+  return prefix;
+}
+
+void Names::Shard::Forget() {
+  for (auto& [path, key] : keys) OPENSSL_cleanse(const_cast<char*>(path.data()), path.size());
+  keys.clear();
+}
+
+void Names::Forget() {
+  for (Shard& shard : shards_) {
+    std::lock_guard lock(shard.mutex);
+    shard.Forget();
+  }
+}
+
+}  // namespace coffer::keystore

@@ -1,0 +1,166 @@
+#include "keystore/barrier/tree_txn.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace coffer::keystore {
+namespace {
+
+absl::Status CheckSegments(std::string_view path) {
+  if (path.starts_with('/') || path.find("//") != std::string_view::npos) {
+    return absl::InvalidArgumentError("a path can't have an empty segment");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPath(std::string_view path) {
+  if (path.empty() || path.ends_with('/')) {
+    return absl::InvalidArgumentError("a path must end in a name");
+  }
+  return CheckSegments(path);
+}
+
+absl::Status CheckDirectory(std::string_view directory) {
+  if (directory.empty()) return absl::OkStatus();
+  if (!directory.ends_with('/')) {
+    return absl::InvalidArgumentError("a directory's path must end in \"/\"");
+  }
+  return CheckSegments(directory);
+}
+
+// "c" of "a/b/c", "b/" of "a/b/".
+std::string_view NameIn(std::string_view path) { return path.substr(ParentOf(path).size()); }
+
+}  // namespace
+
+absl::StatusOr<const GcmKey*> Barrier::TreeTxn::KeyFor(const Entry& entry) const {
+  const DataKey* key = keyring_->Find(entry.term);
+  if (key == nullptr) {
+    return absl::DataLossError(
+        StrCat("a stored entry is encrypted under key term ", entry.term, ", which is unknown"));
+  }
+  return &key->key;
+}
+
+absl::StatusOr<std::optional<SecretBytes>> Barrier::TreeTxn::Get(std::string_view path) {
+  RETURN_IF_ERROR(CheckPath(path));
+  const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
+  ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
+  if (!stored) return std::optional<SecretBytes>();
+  ASSIGN_OR_RETURN(const Entry entry, Entry::Parse(*stored));
+  ASSIGN_OR_RETURN(const GcmKey* key, KeyFor(entry));
+  ASSIGN_OR_RETURN(SecretBytes value, entry.OpenValue(*key, Names::View(stored_key)));
+  return std::optional<SecretBytes>(std::move(value));
+}
+
+absl::StatusOr<std::optional<std::string>> Barrier::TreeTxn::Tag(std::string_view path) {
+  RETURN_IF_ERROR(CheckPath(path));
+  const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
+  ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
+  if (!stored) return std::optional<std::string>();
+  ASSIGN_OR_RETURN(const Entry entry, Entry::Parse(*stored));
+  return std::optional<std::string>(entry.tag());
+}
+
+absl::Status Barrier::TreeTxn::Put(std::string_view path, std::string_view value) {
+  RETURN_IF_ERROR(CheckPath(path));
+  if (NameIn(path).size() > kMaxNameSize || value.size() > GcmKey::kMaxPlaintext) {
+    return absl::InvalidArgumentError("a name or value is too large to be stored");
+  }
+  RETURN_IF_ERROR(MakeDirectories(path));
+  const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
+  DataKey& key = keyring_->newest();
+  key.encryptions.fetch_add(2, std::memory_order_relaxed);
+  txn_->Put(Names::View(stored_key), SealValueEntry(key.key, key.term, Names::View(stored_key),
+                                                    NameIn(path), value));
+  return absl::OkStatus();
+}
+
+absl::Status Barrier::TreeTxn::MakeDirectories(std::string_view path) {
+  DataKey& key = keyring_->newest();
+  for (std::string_view directory = ParentOf(path); !directory.empty();
+       directory = ParentOf(directory)) {
+    if (NameIn(directory).size() > kMaxNameSize) {
+      return absl::InvalidArgumentError("a name is too large to be stored");
+    }
+    const Names::StoredKey stored_key = keyring_->names().KeyOf(directory);
+    ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
+    if (stored) break;  // and so have all above it
+    key.encryptions.fetch_add(1, std::memory_order_relaxed);
+    txn_->Put(Names::View(stored_key),
+              SealDirectoryEntry(key.key, key.term, Names::View(stored_key), NameIn(directory)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Barrier::TreeTxn::Delete(std::string_view path) {
+  RETURN_IF_ERROR(CheckPath(path));
+  const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
+  ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
+  if (!stored) return absl::OkStatus();
+  txn_->Delete(Names::View(stored_key));
+  return RemoveEmpty(ParentOf(path));
+}
+
+absl::Status Barrier::TreeTxn::RemoveEmpty(std::string_view directory) {
+  for (; !directory.empty(); directory = ParentOf(directory)) {
+    const Names::Mac prefix = keyring_->names().PrefixOf(directory);
+    ASSIGN_OR_RETURN(const auto left, txn_->Scan(Names::View(prefix), {}, 1));
+    if (!left.empty()) break;
+    txn_->Delete(Names::View(keyring_->names().KeyOf(directory)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SecretBytes> Barrier::TreeTxn::NameOf(const StoredEntry& stored,
+                                                     const Entry& entry) const {
+  ASSIGN_OR_RETURN(const GcmKey* key, KeyFor(entry));
+  return entry.OpenName(*key, stored.key);
+}
+
+absl::StatusOr<std::vector<std::string>> Barrier::TreeTxn::List(std::string_view directory) {
+  RETURN_IF_ERROR(CheckDirectory(directory));
+  const Names::Mac prefix = keyring_->names().PrefixOf(directory);
+  ASSIGN_OR_RETURN(const auto entries, txn_->Scan(Names::View(prefix)));
+  std::vector<std::string> names;
+  names.reserve(entries.size());
+  for (const StoredEntry& stored : entries) {
+    ASSIGN_OR_RETURN(const Entry entry, Entry::Parse(stored.value));
+    ASSIGN_OR_RETURN(const SecretBytes name, NameOf(stored, entry));
+    names.emplace_back(name.view());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::Status Barrier::TreeTxn::DeleteAll(std::string_view directory) {
+  RETURN_IF_ERROR(CheckDirectory(directory));
+  const Names::Mac prefix = keyring_->names().PrefixOf(directory);
+  RETURN_IF_ERROR(DeleteBelow(Names::View(prefix)));
+  return RemoveEmpty(directory);
+}
+
+// Deletes everything in the directory whose children's keys start with `top`, and in those below.
+absl::Status Barrier::TreeTxn::DeleteBelow(std::string_view top) {
+  std::vector<std::string> prefixes{std::string(top)};
+  while (!prefixes.empty()) {
+    const std::string prefix = std::move(prefixes.back());
+    prefixes.pop_back();
+    ASSIGN_OR_RETURN(const auto entries, txn_->Scan(prefix));
+    std::vector<std::string> keys;
+    for (const StoredEntry& stored : entries) {
+      ASSIGN_OR_RETURN(const Entry entry, Entry::Parse(stored.value));
+      // Opened only to be sure that it is a directory: its kind is part of what is authenticated.
+      RETURN_IF_ERROR(NameOf(stored, entry).status());
+      if (entry.kind == EntryKind::kDirectory) prefixes.emplace_back(Names::PrefixIn(stored.key));
+      keys.emplace_back(stored.key);
+    }
+    for (const std::string& key : keys) txn_->Delete(key);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace coffer::keystore

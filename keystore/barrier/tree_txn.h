@@ -1,0 +1,50 @@
+// TreeTxn: the tree of names and values as entries of a store's transaction. A directory has an entry
+// of its own from its first child to its last; what is read to keep that so is part of what the store
+// checks at commit, so that it also holds against transactions at the same time.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "keystore/barrier/barrier.h"
+#include "keystore/barrier/entry.h"
+#include "keystore/barrier/keyring.h"
+
+namespace coffer::keystore {
+
+class Barrier::TreeTxn : public BarrierTxn {
+ public:
+  TreeTxn(std::unique_ptr<StoreTxn> txn, std::shared_ptr<const Keyring> keyring)
+      : txn_(std::move(txn)), keyring_(std::move(keyring)) {}
+
+  absl::StatusOr<std::optional<SecretBytes>> Get(std::string_view path) override;
+  absl::StatusOr<std::optional<std::string>> Tag(std::string_view path) override;
+  absl::Status Put(std::string_view path, std::string_view value) override;
+  absl::Status Delete(std::string_view path) override;
+  absl::StatusOr<std::vector<std::string>> List(std::string_view directory) override;
+  absl::Status DeleteAll(std::string_view directory) override;
+  void OnCommit(std::function<void()> action) override { actions_.push_back(std::move(action)); }
+  bool has_writes() const override { return txn_->has_writes(); }
+
+  const std::shared_ptr<const Keyring>& keyring() const { return keyring_; }
+  StoreTxn& store_txn() { return *txn_; }
+  std::unique_ptr<StoreTxn> TakeStoreTxn() && { return std::move(txn_); }
+  std::vector<std::function<void()>> TakeActions() && { return std::move(actions_); }
+
+ private:
+  absl::StatusOr<const GcmKey*> KeyFor(const Entry& entry) const;
+  absl::StatusOr<SecretBytes> NameOf(const StoredEntry& stored, const Entry& entry) const;
+  absl::Status MakeDirectories(std::string_view path);
+  // Removes `directory`, and those above it, as far as nothing is left in them.
+  absl::Status RemoveEmpty(std::string_view directory);
+  absl::Status DeleteBelow(std::string_view prefix);
+
+  std::unique_ptr<StoreTxn> txn_;
+  const std::shared_ptr<const Keyring> keyring_;
+  std::vector<std::function<void()>> actions_;
+};
+
+}  // namespace coffer::keystore
