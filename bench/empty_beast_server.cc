@@ -2,6 +2,8 @@
 // and nothing else. Coroutines, one io_context per thread and connections handed round, as the
 // keystore has them; read and write are Beast's own.
 //   empty_beast_server PORT THREADS FILE      FILE: the body of every answer
+#include <utility>  // Boost 1.74's awaitable.hpp uses std::exchange without it
+
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>

@@ -13,6 +13,7 @@
 #include "keystore/core/core.h"
 #include "keystore/core/mount_entry.h"
 #include "keystore/http/decode.h"
+#include "keystore/http/origin.h"
 
 namespace coffer::keystore {
 namespace {
@@ -26,6 +27,14 @@ constexpr std::size_t kMuchRoom = RequestParser::kMaxHeaderBytes + kUsualRoom;
 // the answer instead of a reset connection.
 constexpr absl::Duration kLinger = absl::Seconds(2);
 constexpr std::size_t kLingerBytes = std::size_t{64} << 20;
+
+// An IPv4 client of a socket for both is shown as IPv4.
+std::string TextOf(const asio::ip::address& address) {
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string();
+  }
+  return address.to_string();
+}
 
 asio::const_buffer ToBuffer(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
 
@@ -197,6 +206,8 @@ Task<bool> StreamConnection<Stream>::ServeRequest() {
   const bool malformed = refusal.has_value();
 
   Request request;
+  request.remote_address = remote_address_;
+  if (!refusal) refusal = CheckOrigin(options_, message, &request.remote_address);
   if (!refusal) refusal = DecodeRequest(message, &request);
   if (refusal) {
     keep_alive = keep_alive && !worker_.stopping;
@@ -204,7 +215,6 @@ Task<bool> StreamConnection<Stream>::ServeRequest() {
   } else {
     message.body = SecretBytes();  // decoded
     request.id = worker_.NextRequestId();
-    request.remote_address = remote_address_;
     phase_ = Phase::kHandling;
     pending_.Reset();
     const auto answered = [this, &request](absl::StatusOr<Response> response) {
@@ -262,7 +272,7 @@ Task<void> StreamConnection<Stream>::Serve() {
   const auto place = worker_.connections.insert(worker_.connections.end(), this);
   Enter(Phase::kReceiving, options_.header_timeout);
   ErrorCode error;
-  remote_address_ = stream_.lowest_layer().remote_endpoint(error).address().to_string();
+  remote_address_ = TextOf(stream_.lowest_layer().remote_endpoint(error).address());
   stream_.lowest_layer().set_option(asio::ip::tcp::no_delay(true), error);
   // So that SendNow() sends what it can without waiting.
   if constexpr (!kTls) stream_.non_blocking(true, error);

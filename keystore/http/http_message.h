@@ -16,6 +16,7 @@ struct HttpMessage {
   std::string content_type;
   std::string name_space;  // X-Vault-Namespace
   std::string wrap_ttl;    // X-Vault-Wrap-TTL
+  std::string forwarded_for;     // X-Forwarded-For, several joined by ","
   bool vault_request = false;    // X-Vault-Request: true
   bool expect_continue = false;  // Expect: 100-continue
   SecretBytes body;

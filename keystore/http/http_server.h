@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -15,6 +16,15 @@
 #include "keystore/http/tls.h"
 
 namespace coffer::keystore {
+
+// Whose X-Forwarded-For says where a request comes from; Vault's rules:
+// https://developer.hashicorp.com/vault/docs/configuration/listener/tcp
+struct ForwardedForOptions {
+  std::vector<std::string> authorized;  // CIDRs or addresses; empty: nobody's, it is ignored
+  std::uint64_t hop_skips = 0;          // entries to skip from the end
+  bool reject_not_authorized = true;    // connections from elsewhere
+  bool reject_not_present = true;       // requests without it
+};
 
 struct ListenerOptions {
   std::string address = "127.0.0.1:8200";  // "host:port" or "[v6]:port"; port 0: a free one
@@ -26,6 +36,8 @@ struct ListenerOptions {
   absl::Duration header_timeout = absl::Seconds(10);
   absl::Duration read_timeout = absl::Seconds(30);
   absl::Duration idle_timeout = absl::Minutes(5);
+  bool require_request_header = false;  // refuse requests without X-Vault-Request: true
+  ForwardedForOptions forwarded_for;
 };
 
 struct ServerOptions {

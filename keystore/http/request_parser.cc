@@ -101,6 +101,9 @@ void RequestParser::on_field_impl(http::field field, Text name, Text value, Erro
     message_.name_space.assign(value.data(), value.size());
   } else if (iequals(name, "X-Vault-Wrap-TTL")) {
     message_.wrap_ttl.assign(value.data(), value.size());
+  } else if (iequals(name, "X-Forwarded-For")) {
+    if (!message_.forwarded_for.empty()) message_.forwarded_for += ',';
+    message_.forwarded_for.append(value.data(), value.size());
   }
 }
 

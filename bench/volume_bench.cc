@@ -1,0 +1,204 @@
+// Volume against tmpfs with the same layout, in one run: how fast applications read, how fast volumes
+// come and go, how much memory they take. Needs root. Usage: volume_bench [seconds per measurement]
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "common/clock.h"
+#include "common/strings.h"
+#include "csi/volume/volume.h"
+
+namespace coffer::volume {
+namespace {
+
+namespace fs = std::filesystem;
+using Steady = std::chrono::steady_clock;
+
+double seconds_each = 1.0;
+std::size_t wrong = 0;
+
+double Since(Steady::time_point start) {
+  return std::chrono::duration<double>(Steady::now() - start).count();
+}
+
+std::vector<SnapshotFile> TwoFiles(int version) {
+  std::vector<SnapshotFile> files(2);
+  files[0].path = "username";
+  files[0].content = SecretBytes::CopyOf(std::string_view("static-user"));
+  files[1].path = "password";
+  files[1].content = SecretBytes::CopyOf(StrCat("static-password-", version));
+  return files;
+}
+
+// Calls a second, in turns with the other side, so that both meet the same weather.
+std::pair<double, double> Compare(const std::function<void()>& ours, const std::function<void()>& theirs) {
+  double time[2] = {}, calls[2] = {};
+  for (int turn = 0; turn < 20; ++turn) {
+    for (const int side : {0, 1}) {
+      const std::function<void()>& call = side == 0 ? ours : theirs;
+      const auto start = Steady::now();
+      double spent = 0;
+      for (; spent < seconds_each / 20; spent = Since(start)) {
+        for (int i = 0; i < 200; ++i) call();
+        calls[side] += 200;
+      }
+      time[side] += spent;
+    }
+  }
+  return {calls[0] / time[0], calls[1] / time[1]};
+}
+
+void Print(const char* what, std::pair<double, double> rates, double required) {
+  const double ratio = rates.first / rates.second;
+  std::printf("%-34s %9.0f/s  tmpfs %9.0f/s  ratio %.2f (required %.2f)%s\n", what, rates.first,
+              rates.second, ratio, required, ratio < required ? "  TOO LOW" : "");
+}
+
+double Percentile(std::vector<double>& times, double part) {
+  std::sort(times.begin(), times.end());
+  return times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))] * 1e6;
+}
+
+void PrintTimes(const char* what, std::vector<double> times) {
+  std::printf("%-34s median %5.0f us, 99 %% %5.0f us\n", what, Percentile(times, 0.5), Percentile(times, 0.99));
+}
+
+void CompareReads(VolumeServer& server, const std::string& folder) {
+  const std::string target = folder + "/volume", plain = folder + "/tmpfs";
+  for (const std::string& path : {target, plain}) fs::create_directory(path);
+  const std::string big(1 << 20, 'b');
+  std::vector<SnapshotFile> files = TwoFiles(0);
+  files.emplace_back();
+  files.back().path = "big";
+  files.back().content = SecretBytes::CopyOf(big);
+  if (!server.Mount({"bench", target}, std::move(files)).ok() || mount("tmpfs", plain.c_str(), "tmpfs", 0, "") != 0) {
+    std::puts("can't mount");
+    std::exit(1);
+  }
+  fs::create_directory(plain + "/..2026");
+  fs::create_directory_symlink("..2026", plain + "/..data");
+  for (const auto& [name, text] : {std::pair<std::string, std::string>{"username", "static-user"}, {"big", big}}) {
+    std::ofstream(plain + "/..2026/" + name) << text;
+    fs::create_symlink("..data/" + name, plain + "/" + name);
+  }
+
+  static char buffer[1 << 20];
+  const auto reads = [](const std::string& path, std::size_t size) {
+    return [path, size] {
+      const int fd = open(path.c_str(), O_RDONLY);
+      wrong += read(fd, buffer, sizeof buffer) != static_cast<ssize_t>(size);
+      close(fd);
+    };
+  };
+  Print("open+read+close", Compare(reads(target + "/username", 11), reads(plain + "/username", 11)), 0.60);
+  Print("open+read+close, 1 MiB", Compare(reads(target + "/big", 1 << 20), reads(plain + "/big", 1 << 20)), 0.60);
+  const auto stats = [](const std::string& path) {
+    return [path] {
+      struct stat info {};
+      wrong += stat(path.c_str(), &info) != 0;
+    };
+  };
+  Print("stat", Compare(stats(target + "/username"), stats(plain + "/username")), 0.60);
+  for (const std::string name : {"/username", "/big"}) {
+    const auto preads = [&](const std::string& base) {
+      const int fd = open((base + name).c_str(), O_RDONLY);
+      return [fd] { wrong += pread(fd, buffer, 4096, 0) <= 0; };
+    };
+    Print(name == "/big" ? "pread of 4 KiB" : "pread of 11 bytes", Compare(preads(target), preads(plain)), 0.90);
+  }
+  const auto maps = [&](const std::string& base) {
+    const int fd = open((base + "/big").c_str(), O_RDONLY);
+    return [fd] {
+      auto* mapped = static_cast<volatile char*>(mmap(nullptr, 65536, PROT_READ, MAP_SHARED, fd, 0));
+      for (int i = 0; i < 65536; i += 4096) wrong += mapped[i] != 'b';
+      munmap(const_cast<char*>(mapped), 65536);
+    };
+  };
+  Print("mmap, 16 pages touched, munmap", Compare(maps(target), maps(plain)), 0.90);
+  umount2(plain.c_str(), MNT_DETACH);
+  (void)server.Unmount(target);
+}
+
+long ResidentKiB() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmRSS:", 0) == 0) return std::atol(line.c_str() + 6);
+  }
+  return 0;
+}
+
+void ComeAndGo(VolumeServer& server, const std::string& folder, int count) {
+  std::vector<std::string> targets;
+  for (int i = 0; i < count; ++i) {
+    targets.push_back(StrCat(folder, "/v", i));
+    fs::create_directory(targets.back());
+  }
+  const long before = ResidentKiB();
+  std::vector<double> mounts, first_reads, swaps, unmounts;
+  char buffer[64];
+  const auto timed = [](std::vector<double>& times, const auto& call) {
+    const auto start = Steady::now();
+    wrong += !call();
+    times.push_back(Since(start));
+  };
+  for (const std::string& target : targets) {
+    timed(mounts, [&] { return server.Mount({"bench", target}, TwoFiles(0)).ok(); });
+    timed(first_reads, [&] {
+      const int fd = open((target + "/username").c_str(), O_RDONLY);
+      const bool ok = read(fd, buffer, sizeof buffer) == 11;
+      close(fd);
+      return ok;
+    });
+  }
+  const long after = ResidentKiB();
+  const auto start = Steady::now();
+  for (const std::string& target : targets) {
+    timed(swaps, [&] { return server.Swap(target, TwoFiles(1)).ok(); });
+  }
+  const double all_swaps = Since(start);
+  sleep(2);
+  const long swapped = ResidentKiB();
+  for (const std::string& target : targets) timed(unmounts, [&] { return server.Unmount(target).ok(); });
+  std::printf("%d volumes of 2 files: resident %.1f MB -> %.1f MB (%.1f KiB each); swapped, old ones gone: %.1f MB\n",
+              count, static_cast<double>(before) / 1024, static_cast<double>(after) / 1024,
+              static_cast<double>(after - before) / count, static_cast<double>(swapped) / 1024);
+  PrintTimes("  mount", mounts);
+  PrintTimes("  first open+read+close", first_reads);
+  PrintTimes("  swap", swaps);
+  std::printf("  all swapped in                   %.0f ms\n", all_swaps * 1000);
+  PrintTimes("  unmount", unmounts);
+}
+
+}  // namespace
+}  // namespace coffer::volume
+
+int main(int argc, char** argv) {
+  using namespace coffer::volume;
+  if (argc > 1) seconds_each = std::atof(argv[1]);
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+
+  char name[] = "/tmp/coffer-bench.XXXXXX";
+  const std::string folder = mkdtemp(name);
+  coffer::SystemClock clock;
+  VolumeServer server(clock);
+  ComeAndGo(server, folder, 110);
+  ComeAndGo(server, folder, 1500);
+  CompareReads(server, folder);
+  std::filesystem::remove_all(folder);
+  if (wrong != 0) std::printf("%zu calls failed\n", wrong);
+  return wrong == 0 ? 0 : 1;
+}

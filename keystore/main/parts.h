@@ -1,0 +1,30 @@
+// The parts of the keystore that its configuration decides on.
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "keystore/config/config.h"
+#include "keystore/http/http_server.h"
+#include "keystore/storage/store.h"
+
+namespace coffer::keystore {
+
+// Errors name the storage's type and folder.
+absl::StatusOr<std::unique_ptr<Store>> OpenStore(const StorageConfig& config);
+
+ListenerOptions ListenerOptionsFor(const ListenerConfig& config);
+
+// Holds a file with the process's id, which goes with it.
+class PidFile {
+ public:
+  // "": none.
+  static absl::StatusOr<std::unique_ptr<PidFile>> Write(const std::string& path);
+  ~PidFile();
+
+ private:
+  explicit PidFile(std::string path) : path_(std::move(path)) {}
+  const std::string path_;
+};
+
+}  // namespace coffer::keystore
