@@ -14,7 +14,9 @@ namespace {
 constexpr std::uint64_t kCacheSeconds = 365 * 86400;
 constexpr std::uint32_t kOpcodes = 64;
 
-enum : std::uint32_t { kTmpfile = 51, kStatx = 52 };  // newer than Debian 12's header
+// Newer than Debian 12's header.
+constexpr std::uint32_t kTmpfile = 51;                  // 7.37
+constexpr std::uint64_t kAllowIdmap = 1ULL << 40;       // 7.41, Linux 6.12: for pods with user namespaces
 
 struct Request {
   const fuse_in_header& header;
@@ -78,6 +80,11 @@ int Init(Tree&, const Request& request, SecretBytes& answer) {
   out.flags = in.flags & (FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_DO_READDIRPLUS |
                           FUSE_READDIRPLUS_AUTO | FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT |
                           FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA);
+  const std::size_t flags2_end = offsetof(fuse_init_in, flags2) + sizeof in.flags2;
+  if ((in.flags & FUSE_INIT_EXT) != 0 && request.body.size() >= flags2_end) {
+    out.flags |= FUSE_INIT_EXT;
+    out.flags2 = in.flags2 & static_cast<std::uint32_t>(kAllowIdmap >> 32);
+  }
   out.max_background = 16;
   out.congestion_threshold = 12;
   out.max_write = 4096;  // the least; keeps the buffer for requests small

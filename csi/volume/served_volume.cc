@@ -78,6 +78,7 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
   }
   const absl::Status swapped = SwapBySteps(root.get(), folder);
   if (!swapped.ok()) {
+    unlinkat(root.get(), std::string(Tree::kNewData).c_str(), 0);
     std::lock_guard lock(mutex_);
     tree_.Abandon(std::chrono::steady_clock::now());
     return swapped;

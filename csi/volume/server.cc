@@ -168,13 +168,13 @@ absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFil
   if (volume == nullptr) {
     return absl::NotFoundError(StrCat("no volume is mounted at \"", target, "\""));
   }
-  ASSIGN_OR_RETURN(const bool changed, volume->Swap(std::move(files), clock_.Now()));
-  if (changed) {
+  const absl::StatusOr<bool> changed = volume->Swap(std::move(files), clock_.Now());
+  if (changed.value_or(true)) {  // one that failed halfway leaves something, too
     std::lock_guard lock(removal_mutex_);
     removals_.push_back({std::chrono::steady_clock::now() + Volume::kGrace, volume});
     removal_wake_.notify_one();
   }
-  return absl::OkStatus();
+  return changed.status();
 }
 
 absl::Status VolumeServer::Unmount(std::string_view target) {

@@ -199,7 +199,7 @@ void Snapshot::AddLookup(std::uint32_t index) {
 }
 
 void Snapshot::Forget(std::uint32_t index, std::uint64_t count) {
-  const auto known = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, nodes_[index].lookups));
+  const std::uint64_t known = std::min(count, nodes_[index].lookups);
   nodes_[index].lookups -= known;
   header().lookups -= known;
 }

@@ -35,8 +35,7 @@ struct Node {
   std::uint32_t child_count = 0;
   std::uint32_t name_offset = 0;  // in the names
   std::uint32_t name_size = 0;    // bytes
-  std::uint32_t lookups = 0;      // references that the kernel holds
-  std::uint32_t reserved = 0;
+  std::uint64_t lookups = 0;      // references that the kernel holds
 };
 
 class Snapshot {

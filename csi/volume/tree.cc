@@ -275,6 +275,7 @@ bool Tree::Remove(std::uint64_t folder, std::string_view name) {
     HeldOf(removing_).listed = false;
     return true;
   }
+  if (name == kNewData && new_data_) return !(new_data_ = false);
   if (current_ == nullptr || current_->Child(Snapshot::kFolder, name)) return false;
   return std::erase_if(links_, [name](const Link& link) { return link.name == name; }) > 0;
 }

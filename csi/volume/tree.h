@@ -6,6 +6,7 @@
 //
 //   swap    := mkdir "..2026_…"  symlink "..data_tmp"  rename "..data_tmp" over "..data"
 //              symlink{new top-level names}  unlink{names that are gone}
+//   given up:= unlink "..data_tmp"
 //   removal := unlink and rmdir in an old snapshot  rmdir "..2025_…"
 //
 // So it needs no trust in who asks: any process could only do what is about to be done anyway.
