@@ -8,6 +8,7 @@ namespace coffer::cli {
 namespace {
 
 constexpr absl::Duration kFirstPause = absl::Milliseconds(250);
+constexpr std::size_t kMaxRawMessage = 1024;  // a proxy's error page
 constexpr absl::Duration kLongestPause = absl::Milliseconds(1500);
 
 // As Vault's client: what may pass by itself. 412 is a follower that hasn't seen a write yet.
@@ -37,7 +38,7 @@ absl::Status Refusal(const HttpRequest& request, const HttpResponse& response,
       body.ok() ? body->get_ptr<const Json::object_t*>() : nullptr;
   const auto errors = object == nullptr ? Json::object_t::const_iterator() : object->find("errors");
   if (object == nullptr || errors == object->end() || !errors->second.is_array()) {
-    StrAppend(&text, "Raw Message:\n\n", response.body.view());
+    StrAppend(&text, "Raw Message:\n\n", response.body.view().substr(0, kMaxRawMessage));
     return {CodeOf(response.status), ToAbsl(text)};
   }
   text += "Errors:\n\n";

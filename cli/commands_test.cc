@@ -198,6 +198,19 @@ TEST_CASE("commands that change something say what they did") {
   }
 }
 
+TEST_CASE("warnings go to standard error, and an answer of nothing else is a success") {
+  TestShell shell;
+  shell.answers = {{200, R"({"warnings":["Role has no audience"],"data":null})"}};
+  Outcome outcome = shell.Run({"write", "auth/kubernetes/role/x", "a=b"});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.out == "Success! Data written to: auth/kubernetes/role/x\n");
+  CHECK(outcome.err ==
+        "WARNING! The following warnings were returned from Vault:\n\n  * Role has no audience\n\n");
+  outcome = shell.Run({"write", "-format=json", "auth/kubernetes/role/x", "a=b"});
+  CHECK(outcome.err.empty());
+  CHECK(outcome.out.find("\"warnings\": [\n    \"Role has no audience\"\n  ]") != std::string::npos);
+}
+
 TEST_CASE("generate-root decodes what only the starter's password opens") {
   TestShell shell;
   // "hvs.x" XOR "abcde"

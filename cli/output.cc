@@ -139,6 +139,7 @@ int PrintField(Session& session, const Json& value, std::string_view field) {
 }  // namespace
 
 void PrintWarnings(Session& session, const Json& secret) {
+  if (!session.table()) return;
   const Json& warnings = At(secret, "warnings");
   if (!warnings.is_array() || warnings.empty()) return;
   session.console.Warn("WARNING! The following warnings were returned from Vault:\n");
@@ -209,7 +210,10 @@ int PrintAnswer(Session& session, const Json& secret) {
 }
 
 int PrintWritten(Session& session, const Json& secret, std::string_view path) {
-  if (!secret.is_null()) return PrintAnswer(session, secret);
+  const bool tells = At(secret, "data").is_object() || At(secret, "auth").is_object() ||
+                     At(secret, "wrap_info").is_object();
+  if (tells || (!session.table() && !secret.is_null())) return PrintAnswer(session, secret);
+  PrintWarnings(session, secret);
   if (session.table()) session.console.Line(StrCat("Success! Data written to: ", path));
   return kDone;
 }

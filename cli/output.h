@@ -29,7 +29,8 @@ int PrintFieldOfMap(Session& session, const Json& map, std::string_view field);
 
 // An envelope to print: PrintSecret's or, with -field, the field.
 int PrintAnswer(Session& session, const Json& secret);
-// After a write: the answer's secret, or "Success! Data written to: <path>" where it had none.
+// After a write: the answer's secret, or "Success! Data written to: <path>" where it holds nothing but
+// warnings, which are printed first.
 int PrintWritten(Session& session, const Json& secret, std::string_view path);
 
 // "====== Metadata =======" over a table of `map`, and over a path.
