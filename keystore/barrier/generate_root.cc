@@ -4,6 +4,7 @@
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "keystore/barrier/ceremony.h"
 #include "keystore/barrier/seal_record.h"
 #include "keystore/barrier/shamir_seal.h"
 
@@ -24,7 +25,7 @@ SecretBytes EncodeToken(const SecretBytes& token, const SecretBytes& otp) {
 }  // namespace
 
 absl::StatusOr<GenerateRootStatus> ShamirSeal::generate_root_status() {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   ASSIGN_OR_RETURN(const Record record, ReadRecordUnsealed());
   GenerateRootStatus status;
   status.required = record.config().threshold;
@@ -37,7 +38,7 @@ absl::StatusOr<GenerateRootStatus> ShamirSeal::generate_root_status() {
 }
 
 absl::StatusOr<GenerateRootStatus> ShamirSeal::StartGenerateRoot(std::string_view otp) {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   ASSIGN_OR_RETURN(const Record record, ReadRecordUnsealed());
   if (!otp.empty() && otp.size() != kOtpLength) {
     return absl::InvalidArgumentError(
@@ -62,7 +63,7 @@ absl::StatusOr<GenerateRootStatus> ShamirSeal::StartGenerateRoot(std::string_vie
 }
 
 absl::Status ShamirSeal::CancelGenerateRoot() {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   RETURN_IF_ERROR(ReadRecordUnsealed().status());
   generate_root_.reset();
   return absl::OkStatus();
@@ -71,7 +72,7 @@ absl::Status ShamirSeal::CancelGenerateRoot() {
 absl::StatusOr<GenerateRootStatus> ShamirSeal::UpdateGenerateRoot(
     std::string_view share, std::string_view nonce,
     const std::function<absl::StatusOr<SecretBytes>()>& make_token) {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   ASSIGN_OR_RETURN(const Record record, ReadRecordUnsealed());
   if (!generate_root_) return absl::InvalidArgumentError("no root generation in progress");
   ASSIGN_OR_RETURN(const bool enough,

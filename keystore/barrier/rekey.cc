@@ -5,6 +5,7 @@
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "keystore/barrier/ceremony.h"
 #include "keystore/barrier/keyring.h"
 #include "keystore/barrier/seal_record.h"
 #include "keystore/barrier/shamir_seal.h"
@@ -30,7 +31,7 @@ RekeyStatus ShamirSeal::Describe(const Record& record) const {
 }
 
 absl::StatusOr<RekeyStatus> ShamirSeal::rekey_status() {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   ASSIGN_OR_RETURN(const Record record, ReadRecordUnsealed());
   return Describe(record);
 }
@@ -42,7 +43,7 @@ absl::StatusOr<RekeyStatus> ShamirSeal::StartRekey(const ShareConfig& config,
     return absl::InvalidArgumentError(
         StrCat("invalid rekey seal configuration: ", Message(checked)));
   }
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   ASSIGN_OR_RETURN(const Record record, ReadRecordUnsealed());
   if (rekey_) return absl::InvalidArgumentError("rekey already in progress");
   rekey_.emplace();
@@ -53,7 +54,7 @@ absl::StatusOr<RekeyStatus> ShamirSeal::StartRekey(const ShareConfig& config,
 }
 
 absl::Status ShamirSeal::CancelRekey() {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   RETURN_IF_ERROR(ReadRecordUnsealed().status());
   rekey_.reset();
   return absl::OkStatus();
@@ -61,7 +62,7 @@ absl::Status ShamirSeal::CancelRekey() {
 
 absl::StatusOr<RekeyUpdate> ShamirSeal::UpdateRekey(std::string_view share,
                                                     std::string_view nonce) {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   ASSIGN_OR_RETURN(const Record record, ReadRecordUnsealed());
   if (!rekey_) return absl::InvalidArgumentError("no barrier rekey in progress");
   if (!rekey_->new_key.empty()) {
@@ -116,14 +117,14 @@ VerifyUpdate ShamirSeal::DescribeVerify() const {
 }
 
 absl::StatusOr<VerifyUpdate> ShamirSeal::verify_status() {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   RETURN_IF_ERROR(ReadRecordUnsealed().status());
   if (!rekey_) return absl::InvalidArgumentError("no rekey configuration found");
   return DescribeVerify();
 }
 
 absl::StatusOr<VerifyUpdate> ShamirSeal::RestartVerify() {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   RETURN_IF_ERROR(ReadRecordUnsealed().status());
   if (!rekey_) return absl::InvalidArgumentError("no rekey configuration found");
   rekey_->new_shares.shares.clear();
@@ -133,7 +134,7 @@ absl::StatusOr<VerifyUpdate> ShamirSeal::RestartVerify() {
 
 absl::StatusOr<VerifyUpdate> ShamirSeal::UpdateVerify(std::string_view share,
                                                       std::string_view nonce) {
-  std::lock_guard lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   RETURN_IF_ERROR(ReadRecordUnsealed().status());
   if (!rekey_) return absl::InvalidArgumentError("no rekey in progress");
   if (rekey_->new_key.empty()) {

@@ -7,6 +7,7 @@
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "keystore/barrier/ceremony.h"
 #include "keystore/barrier/keyring.h"
 #include "keystore/barrier/seal_record.h"
 
@@ -30,20 +31,14 @@ absl::Status WrongSize() {
 }  // namespace
 
 ShamirSeal::ShamirSeal(Barrier& barrier) : barrier_(barrier) {
-  barrier_.OnSeal([this] { ForgetCeremonies(); });
+  barrier_.OnSeal([this] {
+    Ceremony::Sealed(*this);
+    std::lock_guard lock(unseal_mutex_);
+    unseal_ = {};
+  });
 }
 
 ShamirSeal::~ShamirSeal() = default;
-
-void ShamirSeal::ForgetCeremonies() {
-  {
-    std::lock_guard lock(unseal_mutex_);
-    unseal_ = {};
-  }
-  std::lock_guard lock(ceremony_mutex_);
-  rekey_.reset();
-  generate_root_.reset();
-}
 
 absl::StatusOr<ShamirSeal::Record> ShamirSeal::ReadRecord() {
   ASSIGN_OR_RETURN(const std::unique_ptr<StoreTxn> txn, barrier_.store().Begin());
@@ -88,7 +83,7 @@ absl::StatusOr<std::vector<SecretBytes>> ShamirSeal::Initialize(
   if (!checked.ok()) {
     return absl::InvalidArgumentError(StrCat("invalid seal configuration: ", Message(checked)));
   }
-  std::unique_lock lock(ceremony_mutex_);
+  const Ceremony ceremony(*this);
   RETURN_IF_ERROR(ClearLeftovers());
   const std::shared_ptr<const Keyring> keyring = Keyring::Create(barrier_.clock().Now());
   const SecretBytes unseal_key = RandomSecret(GcmKey::kKeySize);
@@ -115,7 +110,6 @@ absl::StatusOr<std::vector<SecretBytes>> ShamirSeal::Initialize(
     txn->Put(kSealRecord, Record::Make(config, unseal_key, now->root_key().bytes()));
     return CommitAndWait(barrier_.store(), std::move(txn));
   }();
-  lock.unlock();
   barrier_.Seal();
   if (!status.ok()) return status;
   return shares;

@@ -3,6 +3,7 @@
 // generate-root.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -127,6 +128,7 @@ class ShamirSeal {
     Gathering shares;
   };
   class Record;
+  class Ceremony;
 
   // The stored seal record; InvalidArgument before initialisation.
   absl::StatusOr<Record> ReadRecord();
@@ -141,7 +143,6 @@ class ShamirSeal {
   absl::Status ReplaceUnsealKey(const SecretBytes& key, const ShareConfig& config);
   RekeyStatus Describe(const Record& record) const;
   VerifyUpdate DescribeVerify() const;
-  void ForgetCeremonies();
 
   Barrier& barrier_;
   std::mutex unseal_mutex_;  // of unseal_
@@ -149,6 +150,7 @@ class ShamirSeal {
   std::mutex ceremony_mutex_;  // of what follows; held while the disk is awaited
   std::optional<Rekey> rekey_;
   std::optional<GenerateRoot> generate_root_;
+  std::atomic<bool> stale_{false};  // sealed meanwhile: both are to be forgotten
 };
 
 }  // namespace coffer::keystore
