@@ -27,6 +27,9 @@ struct Login {
 struct Response {
   int http_status = 0;  // 0: 200 with a body, 204 without
   Json data;            // null: no "data"
+  // The text of "data" in place of `data`, where it is at hand: saves the reading and writing of what
+  // isn't looked at. A JSON document, or empty.
+  SecretBytes data_text;
   // The answer is `data` itself, not wrapped in Vault's envelope (sys/health, sys/seal-status).
   bool bare = false;
   // Each member of `data` also stands beside it at the top (sys/mounts, sys/policy: as Vault does).

@@ -71,7 +71,11 @@ void AppendEnvelope(const Request& request, const Response& response, std::strin
   out->Append("\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":");
   AppendJsonInteger(absl::ToInt64Seconds(response.lease_duration), out);
   out->Append(",\"data\":");
-  AppendJson(response.data, out);
+  if (response.data_text.empty()) {
+    AppendJson(response.data, out);
+  } else {
+    out->Append(response.data_text.span());
+  }
   out->Append(",\"wrap_info\":null,\"warnings\":");
   if (response.warnings.empty()) {
     out->Append("null");
@@ -168,7 +172,8 @@ void HttpAnswer::Write(const Request& request, const Response& response,
     return Finish(response.http_status == 0 ? 200 : response.http_status, response.content_type,
                   head);
   }
-  const bool empty = response.data.is_null() && response.warnings.empty() && !response.auth;
+  const bool empty = response.data.is_null() && response.data_text.empty() &&
+                     response.warnings.empty() && !response.auth;
   const int status = response.http_status != 0 ? response.http_status : empty ? 204 : 200;
   if (response.bare) {
     if (!response.data.is_null()) {

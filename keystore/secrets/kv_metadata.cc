@@ -9,6 +9,7 @@
 
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "keystore/core/rfc3339.h"
 
 namespace coffer::keystore {
 namespace {
@@ -92,6 +93,18 @@ std::vector<std::int64_t> KvMetadata::AddVersion(const KvConfig& config, absl::T
   return dropped;
 }
 
+std::string FormatDeletion(absl::Time deletion) {
+  return deletion == absl::InfiniteFuture() ? "" : FormatRfc3339(deletion);
+}
+
+Json DescribeVersion(const KvMetadata& metadata, const KvVersion& version) {
+  return {{"created_time", FormatRfc3339(version.created)},
+          {"custom_metadata", metadata.custom},
+          {"deletion_time", FormatDeletion(version.deletion)},
+          {"destroyed", version.destroyed},
+          {"version", version.number}};
+}
+
 SecretBytes EncodeKvMetadata(const KvMetadata& metadata) {
   Json stored = {{"i", metadata.id},
                  {"c", metadata.current_version},
@@ -135,6 +148,9 @@ absl::StatusOr<std::shared_ptr<const KvMetadata>> DecodeKvMetadata(std::string_v
     }
   } catch (const Json::exception&) {
     return absl::DataLossError("stored kv metadata has a member that is missing or of wrong type");
+  }
+  if (const KvVersion* newest = metadata->Find(metadata->current_version); newest != nullptr) {
+    metadata->newest_text = DumpJson(DescribeVersion(*metadata, *newest)).view();
   }
   return metadata;
 }

@@ -40,6 +40,9 @@ struct KvMetadata {
   absl::Duration delete_version_after;
   Json custom;  // null or an object of strings
   std::vector<KvVersion> versions;  // by number
+  // What answers show of the newest version, as JSON text: made when this is decoded, since reads of
+  // the newest version are most of all requests. "" where there is none.
+  std::string newest_text;
 
   // Null where there is no such version.
   const KvVersion* Find(std::int64_t number) const;
@@ -50,6 +53,11 @@ struct KvMetadata {
   // When a version made or undeleted at `from` is deleted.
   absl::Time DeletionTime(const KvConfig& config, absl::Time from) const;
 };
+
+// What answers show of a version.
+Json DescribeVersion(const KvMetadata& metadata, const KvVersion& version);
+// "" for never.
+std::string FormatDeletion(absl::Time deletion);
 
 // The stored forms; their grammar stands in kv_metadata.cc. DataLoss: not what was encoded.
 SecretBytes EncodeKvMetadata(const KvMetadata& metadata);

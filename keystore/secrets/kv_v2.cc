@@ -11,7 +11,6 @@
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
-#include "keystore/core/rfc3339.h"
 
 namespace coffer::keystore {
 namespace {
@@ -136,18 +135,6 @@ absl::StatusOr<std::string_view> SecretPath(const Request& request) {
 
 std::string VersionPath(const KvMetadata& metadata, std::int64_t number) {
   return StrCat("version/", metadata.id, "-", number);
-}
-
-std::string FormatDeletion(absl::Time deletion) {
-  return deletion == absl::InfiniteFuture() ? "" : FormatRfc3339(deletion);
-}
-
-Json DescribeVersion(const KvMetadata& metadata, const KvVersion& version) {
-  return {{"created_time", FormatRfc3339(version.created)},
-          {"custom_metadata", metadata.custom},
-          {"deletion_time", FormatDeletion(version.deletion)},
-          {"destroyed", version.destroyed},
-          {"version", version.number}};
 }
 
 absl::StatusOr<std::shared_ptr<const KvMetadata>> KvV2::Load(Txn& txn, std::string_view path) {

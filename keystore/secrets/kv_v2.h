@@ -55,9 +55,5 @@ class KvV2 : public Backend {
 absl::StatusOr<std::string_view> SecretPath(const Request& request);
 // Where the data of a version stands.
 std::string VersionPath(const KvMetadata& metadata, std::int64_t number);
-// What answers show of a version.
-Json DescribeVersion(const KvMetadata& metadata, const KvVersion& version);
-// "" for never.
-std::string FormatDeletion(absl::Time deletion);
 
 }  // namespace coffer::keystore

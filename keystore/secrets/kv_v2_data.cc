@@ -12,12 +12,14 @@ const KvVersion* Asked(const Request& request, const KvMetadata& metadata) {
   return metadata.Find(number > 0 ? number : metadata.current_version);
 }
 
+absl::Status NoData(const KvVersion& version) {
+  return absl::DataLossError(
+      StrCat("the data of version ", version.number, " is not in storage"));
+}
+
 absl::StatusOr<Json> LoadData(Txn& txn, const KvMetadata& metadata, const KvVersion& version) {
   ASSIGN_OR_RETURN(std::optional<Json> data, txn.GetJson(VersionPath(metadata, version.number)));
-  if (!data) {
-    return absl::DataLossError(
-        StrCat("the data of version ", version.number, " is not in storage"));
-  }
+  if (!data) return NoData(version);
   return *std::move(data);
 }
 
@@ -63,15 +65,29 @@ absl::StatusOr<Response> KvV2::Read(const Request& request, Txn& txn) {
   if (metadata == nullptr) return absl::NotFoundError("");
   const KvVersion* version = Asked(request, *metadata);
   if (version == nullptr) return absl::NotFoundError("");
-  Json description = DescribeVersion(*metadata, *version);
   if (version->destroyed || version->deleted(clock_.Now())) {
-    return Response::NotFoundWith({{"data", nullptr}, {"metadata", std::move(description)}});
+    return Response::NotFoundWith(
+        {{"data", nullptr}, {"metadata", DescribeVersion(*metadata, *version)}});
   }
-  ASSIGN_OR_RETURN(Json data, LoadData(txn, *metadata, *version));
-  Json answer = Json::object();
-  answer.emplace("data", std::move(data));
-  answer.emplace("metadata", std::move(description));
-  return Response::Data(std::move(answer));
+  ASSIGN_OR_RETURN(const std::optional<SecretBytes> data,
+                   txn.Get(VersionPath(*metadata, version->number)));
+  if (!data) return NoData(*version);
+  // Nothing here looks into the secret, so what is stored goes out as it is.
+  SecretBytes older;
+  std::string_view description = metadata->newest_text;
+  if (version->number != metadata->current_version) {
+    older = DumpJson(DescribeVersion(*metadata, *version));
+    description = older.view();
+  }
+  Response response;
+  SecretBytes& text = response.data_text;
+  text.Reserve(data->size() + description.size() + 24);
+  text.Append("{\"data\":");
+  text.Append(data->span());
+  text.Append(",\"metadata\":");
+  text.Append(description);
+  text.Append("}");
+  return response;
 }
 
 absl::StatusOr<Response> KvV2::ReadSubkeys(const Request& request, Txn& txn) {

@@ -41,7 +41,11 @@ struct TestKeystore {
     request.data = std::move(data);
     request.token = SecretBytes::CopyOf(token == "root" ? std::string_view(root_token) : token);
     request.remote_address = "127.0.0.1";
-    return core.HandleAndWait(request);
+    absl::StatusOr<Response> response = core.HandleAndWait(request);
+    if (response.ok() && !response->data_text.empty()) {
+      response->data = ParseJson(response->data_text.view()).value();
+    }
+    return response;
   }
   absl::StatusOr<Response> Read(std::string_view path, std::string_view token = "root") {
     return Call(Operation::kRead, path, Json::object(), token);
