@@ -122,7 +122,7 @@ class HvacTest(unittest.TestCase):
         signer = TokenSigner(self.keystore.folder)
         self.client.sys.enable_auth_method("kubernetes")
         self.client.auth.kubernetes.configure(
-            kubernetes_host="https://127.0.0.1:6443", pem_keys=[signer.public_key],
+            kubernetes_host="https://127.0.0.1:6443", pem_keys=[signer.certificate()],
             disable_local_ca_jwt=True)
         self.client.auth.kubernetes.create_role(
             "webapp", bound_service_account_names=["vault"],
@@ -151,9 +151,7 @@ class HvacTest(unittest.TestCase):
         self.assertTrue(last["complete"])
         self.assertTrue(last["encoded_token"])
         self.client.sys.rotate_encryption_key()
-        self.assertEqual(self.client.sys.encryption_key_status["data"]["term"]
-                         if "data" in self.client.sys.encryption_key_status
-                         else self.client.sys.encryption_key_status["term"], 2)
+        self.assertEqual(self.client.sys.get_encryption_key_status()["data"]["term"], 2)
 
     def test_zz_seal(self):
         self.client.sys.seal()

@@ -107,7 +107,14 @@ class TokenSigner:
         subprocess.run(["openssl", "genrsa", "-out", self.key, "2048"], check=True, capture_output=True)
         self.public_key = subprocess.run(
             ["openssl", "rsa", "-in", self.key, "-pubout"], check=True, capture_output=True, text=True
-        ).stdout
+        ).stdout.strip()
+
+    def certificate(self):
+        """The public key as a self-signed certificate: hvac takes nothing else."""
+        return subprocess.run(
+            ["openssl", "req", "-x509", "-key", self.key, "-subj", "/CN=sa", "-days", "1"],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()
 
     def sign(self, claims, header=None):
         header = {"alg": "RS256", "kid": "test"} if header is None else header
