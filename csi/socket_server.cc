@@ -1,5 +1,6 @@
 #include "csi/socket_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -9,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -18,6 +20,9 @@ namespace {
 constexpr std::chrono::seconds kGrace{5};
 // Requests are a volume context with a few tokens; more is not for us.
 constexpr int kMostRequestBytes = 1 << 20;
+
+// gRPC's own words, for who debugs it: what matters is said by us.
+void LogGrpc(gpr_log_func_args* line) { log::Debug("grpc", {{"message", line->message}}); }
 
 // Makes way for a socket at `path`.
 absl::Status RemoveStale(const std::string& path) {
@@ -59,6 +64,7 @@ absl::StatusOr<std::string> SocketPath(const std::string& endpoint) {
 
 absl::StatusOr<std::unique_ptr<SocketServer>> SocketServer::Start(
     const std::vector<std::string>& paths, const std::vector<grpc::Service*>& services) {
+  gpr_set_log_function(LogGrpc);
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMostRequestBytes);
   std::vector<int> ports(paths.size());
