@@ -6,7 +6,6 @@ Usage: tutorial.py BIN_DIR
 
 import json
 import os
-import pty
 import re
 import shutil
 import signal
@@ -18,6 +17,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 from coffer_test import Keystore, TokenSigner, free_port  # noqa: E402
+from shell import ShellTest  # noqa: E402
 
 BIN_DIR = os.path.abspath(sys.argv.pop(1))
 
@@ -52,7 +52,7 @@ existing unseal keys shares. See "vault operator rekey" for more information.
 """
 
 
-class Tutorial(unittest.TestCase):
+class Tutorial(ShellTest):
     """The steps build on each other: they run in the order of their names, in one shell's world."""
 
     @classmethod
@@ -83,26 +83,6 @@ listener "tcp" {{
     def tearDownClass(cls):
         cls.keystore.stop()
         shutil.rmtree(cls.folder)
-
-    def shell(self, command, code=0, stdin=""):
-        """Standard output of a command line, checked for its exit code; keeps standard error."""
-        done = subprocess.run(["bash", "-c", command], input=stdin, env=self.environment, text=True,
-                              capture_output=True, timeout=60)
-        type(self).error = done.stderr
-        self.assertEqual(done.returncode, code, f"{command}\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    def matches(self, pattern, text):
-        if not re.fullmatch(pattern, text):
-            self.fail(f"this doesn't look like\n{pattern}\n--- but like\n{text}")
-
-    # Parts of the tables may grow with the server's version: lines that must be there, in this order.
-    def has_lines(self, text, *patterns):
-        lines = text.splitlines()
-        for pattern in patterns:
-            while lines and not re.fullmatch(pattern, lines[0]):
-                lines.pop(0)
-            self.assertTrue(lines, f"no line {pattern} (in this order) in\n{text}")
 
     def unseal_with(self, shares):
         for share in shares:
@@ -147,28 +127,6 @@ listener "tcp" {{
                       self.by_terminal(["vault", "operator", "unseal"], "\x03", code=1))
         self.has_lines(self.shell("vault operator unseal -reset"), r"Unseal Progress +0/3")
         self.has_lines(self.unseal_with([one, two, three]), r"Sealed +false")
-
-    def by_terminal(self, command, answer, code=0):
-        """What a terminal shows while `answer` is typed."""
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.execvpe(command[0], command, self.environment)
-        screen = b""
-        typed = False
-        while True:
-            try:
-                block = os.read(terminal, 4096)
-            except OSError:  # the other side is closed
-                break
-            if not block:
-                break
-            screen += block
-            if not typed and screen.endswith(b"(will be hidden): "):
-                os.write(terminal, answer.encode() + b"\n")
-                typed = True
-        os.close(terminal)
-        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), code, screen)
-        return screen.decode()
 
     def test_04_status(self):
         out = self.shell("vault status")
