@@ -155,10 +155,10 @@ absl::StatusOr<std::shared_ptr<const KvConfig>> KvV2::LoadConfig(Txn& txn) {
   return config ? config : *unset;
 }
 
-KvMetadata KvV2::NewMetadata() const {
+KvMetadata KvV2::NewMetadata(absl::Time now) {
   KvMetadata metadata;
   metadata.id = std::string(RandomBase62(kIdLength).view());
-  metadata.created = metadata.updated = clock_.Now();
+  metadata.created = metadata.updated = now;
   return metadata;
 }
 

@@ -22,7 +22,7 @@ class KvV2 : public Backend {
   absl::StatusOr<Response> DeleteNewest(const Request& request, Txn& txn);
   absl::StatusOr<Response> ReadSubkeys(const Request& request, Txn& txn);
   absl::StatusOr<Response> AddVersion(Txn& txn, std::string_view path, KvMetadata metadata,
-                                      const KvConfig& config, const Json& data);
+                                      const KvConfig& config, const Json& data, absl::Time now);
   // kv_v2_metadata.cc
   absl::StatusOr<Response> ReadMetadata(const Request& request, Txn& txn);
   absl::StatusOr<Response> WriteMetadata(const Request& request, Txn& txn);
@@ -40,7 +40,7 @@ class KvV2 : public Backend {
   absl::StatusOr<std::shared_ptr<const KvMetadata>> Load(Txn& txn, std::string_view path);
   absl::Status Save(Txn& txn, std::string_view path, const KvMetadata& metadata);
   absl::StatusOr<std::shared_ptr<const KvConfig>> LoadConfig(Txn& txn);
-  KvMetadata NewMetadata() const;
+  static KvMetadata NewMetadata(absl::Time now);
 
   std::vector<Route> MakeRoutes();
 

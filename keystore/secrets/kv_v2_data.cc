@@ -106,8 +106,9 @@ absl::StatusOr<Response> KvV2::ReadSubkeys(const Request& request, Txn& txn) {
 }
 
 absl::StatusOr<Response> KvV2::AddVersion(Txn& txn, std::string_view path, KvMetadata metadata,
-                                          const KvConfig& config, const Json& data) {
-  for (const std::int64_t dropped : metadata.AddVersion(config, clock_.Now())) {
+                                          const KvConfig& config, const Json& data,
+                                          absl::Time now) {
+  for (const std::int64_t dropped : metadata.AddVersion(config, now)) {
     RETURN_IF_ERROR(txn.Delete(VersionPath(metadata, dropped)));
   }
   RETURN_IF_ERROR(txn.PutJson(VersionPath(metadata, metadata.current_version), data));
@@ -121,9 +122,10 @@ absl::StatusOr<Response> KvV2::Write(const Request& request, Txn& txn) {
   if (!data.is_object()) return absl::InvalidArgumentError("no data provided");
   ASSIGN_OR_RETURN(const auto config, LoadConfig(txn));
   ASSIGN_OR_RETURN(const auto stored, Load(txn, path));
-  KvMetadata metadata = stored ? *stored : NewMetadata();
+  const absl::Time now = clock_.Now();
+  KvMetadata metadata = stored ? *stored : NewMetadata(now);
   RETURN_IF_ERROR(CheckCas(request, *config, metadata));
-  return AddVersion(txn, path, std::move(metadata), *config, data);
+  return AddVersion(txn, path, std::move(metadata), *config, data, now);
 }
 
 absl::StatusOr<Response> KvV2::Patch(const Request& request, Txn& txn) {
@@ -141,7 +143,7 @@ absl::StatusOr<Response> KvV2::Patch(const Request& request, Txn& txn) {
   }
   ASSIGN_OR_RETURN(Json data, LoadData(txn, *metadata, *newest));
   data.merge_patch(patch);
-  return AddVersion(txn, path, *metadata, *config, data);
+  return AddVersion(txn, path, *metadata, *config, data, clock_.Now());
 }
 
 absl::StatusOr<Response> KvV2::DeleteNewest(const Request& request, Txn& txn) {

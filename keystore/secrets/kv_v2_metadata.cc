@@ -64,7 +64,7 @@ absl::StatusOr<Response> KvV2::WriteMetadata(const Request& request, Txn& txn) {
   }
   ASSIGN_OR_RETURN(const auto config, LoadConfig(txn));
   ASSIGN_OR_RETURN(const auto stored, Load(txn, path));
-  KvMetadata metadata = stored ? *stored : NewMetadata();
+  KvMetadata metadata = stored ? *stored : NewMetadata(clock_.Now());
   Response response;
   RETURN_IF_ERROR(ApplySettings(request, *config, &metadata, &response));
   if (request.has("custom_metadata")) {
