@@ -14,10 +14,9 @@
 #include <iterator>
 #include <mutex>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "common/url.h"
 
 namespace coffer {
 namespace {
@@ -101,56 +100,6 @@ class StringList {
  private:
   std::unique_ptr<curl_slist, SlistDeleter> list_;
 };
-
-// A character of a token, RFC 9110 section 5.6.2.
-bool IsTokenCharacter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-         std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
-}
-
-bool IsToken(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), IsTokenCharacter);
-}
-
-bool SameName(std::string_view a, std::string_view b) {
-  return absl::EqualsIgnoreCase(ToAbsl(a), ToAbsl(b));
-}
-
-// The pieces of "scheme://user:password@host:port/path?query" that matter here.
-struct UrlParts {
-  std::string_view scheme;     // "https"
-  std::string_view host_port;  // "vault:8200", "[::1]:8200"
-  std::string_view host;       // "vault", "[::1]"
-  std::string_view port;       // "8200", or ""
-  std::string_view rest;       // "/v1/x?y"
-  std::string_view path;       // "/v1/x"
-};
-
-absl::StatusOr<UrlParts> ParseUrl(std::string_view url) {
-  UrlParts parts;
-  const std::size_t colon = url.find("://");
-  parts.scheme = url.substr(0, colon == std::string_view::npos ? 0 : colon);
-  if (!SameName(parts.scheme, "http") && !SameName(parts.scheme, "https")) {
-    return absl::InvalidArgumentError("the address must start with http:// or https://");
-  }
-  const auto is_control = [](unsigned char c) { return c <= ' ' || c == 0x7f; };
-  if (std::any_of(url.begin(), url.end(), is_control)) {
-    return absl::InvalidArgumentError("the address holds a space or a control character");
-  }
-  url.remove_prefix(colon + 3);
-  const std::size_t end = std::min(url.find_first_of("/?#"), url.size());
-  parts.rest = url.substr(end);
-  parts.path = parts.rest.substr(0, parts.rest.find_first_of("?#"));
-  parts.host_port = url.substr(0, end);
-  parts.host_port.remove_prefix(parts.host_port.rfind('@') + 1);  // npos + 1 is 0
-  const std::size_t bracket = parts.host_port.find(']');
-  const std::size_t port =
-      parts.host_port.find(':', bracket == std::string_view::npos ? 0 : bracket);
-  parts.host = parts.host_port.substr(0, port);
-  if (port != std::string_view::npos) parts.port = parts.host_port.substr(port + 1);
-  if (parts.host.empty()) return absl::InvalidArgumentError("the address names no host");
-  return parts;
-}
 
 // What one transfer collects.
 struct Transfer {
@@ -306,15 +255,15 @@ absl::Status CurlTransport::SetTls(CURL* handle, std::string* ca_pem) const {
 
 // Sets the method, headers and body.
 absl::Status SetMessage(CURL* handle, const HttpRequest& request, StringList& headers) {
-  if (!IsToken(request.method)) return absl::InvalidArgumentError("not an HTTP method");
+  if (!IsHttpToken(request.method)) return absl::InvalidArgumentError("not an HTTP method");
   bool has_content_type = false;
   for (const HttpHeader& header : request.headers) {
-    if (!IsToken(header.name) ||
+    if (!IsHttpToken(header.name) ||
         header.value.view().find_first_of(std::string_view("\r\n\0", 3)) != std::string_view::npos) {
       return absl::InvalidArgumentError(
           "a header's name or value holds a character that isn't allowed there");
     }
-    has_content_type |= SameName(header.name, "Content-Type");
+    has_content_type |= SameHttpName(header.name, "Content-Type");
     SecretBytes line = SecretBytes::CopyOf(header.name);
     // libcurl takes "Name:" as the wish to leave the header out, "Name;" as an empty one.
     line.Append(header.value.empty() ? ";" : ": ");
@@ -413,7 +362,7 @@ absl::StatusOr<HttpResponse> CurlTransport::Send(const HttpRequest& request) {
                    static_cast<long>(absl::ToInt64Milliseconds(kConnectTimeout)));
 
   absl::Status status = SetMessage(curl, request, headers);
-  if (status.ok() && SameName(url.scheme, "https")) {
+  if (status.ok() && SameHttpName(url.scheme, "https")) {
     status = SetTls(curl, &ca_pem);
     if (!tls_.server_name.empty()) {
       // libcurl names in SNI, and verifies, the URL's host: that becomes the server name, while the
@@ -423,7 +372,7 @@ absl::StatusOr<HttpResponse> CurlTransport::Send(const HttpRequest& request) {
       connect_to.Append(
           StrCat(tls_.server_name, ":", port, ":", url.host, ":", port).c_str());
       curl_easy_setopt(curl, CURLOPT_CONNECT_TO, connect_to.get());
-      const auto is_host = [](const HttpHeader& h) { return SameName(h.name, "Host"); };
+      const auto is_host = [](const HttpHeader& h) { return SameHttpName(h.name, "Host"); };
       if (std::none_of(request.headers.begin(), request.headers.end(), is_host)) {
         headers.Append(StrCat("Host: ", url.host_port).c_str());
       }
@@ -446,36 +395,10 @@ absl::StatusOr<HttpResponse> CurlTransport::Send(const HttpRequest& request) {
   return std::move(transfer.response);
 }
 
-std::string PercentEncode(std::string_view text, std::string_view also_kept) {
-  std::string encoded;
-  for (const char c : text) {
-    const bool unreserved = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                            (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
-    if (unreserved || also_kept.find(c) != std::string_view::npos) {
-      encoded += c;
-    } else {
-      static constexpr char kHex[] = "0123456789ABCDEF";
-      const auto byte = static_cast<unsigned char>(c);
-      encoded += {'%', kHex[byte >> 4], kHex[byte & 15]};
-    }
-  }
-  return encoded;
-}
-
 }  // namespace
-
-std::string_view HttpResponse::header(std::string_view name) const {
-  for (const HttpHeader& header : headers) {
-    if (SameName(header.name, name)) return header.value.view();
-  }
-  return "";
-}
 
 std::unique_ptr<HttpTransport> MakeCurlTransport(const TlsClientOptions& tls) {
   return std::make_unique<CurlTransport>(tls);
 }
-
-std::string EncodeUrlPath(std::string_view path) { return PercentEncode(path, "/"); }
-std::string EncodeUrlQuery(std::string_view text) { return PercentEncode(text, ""); }
 
 }  // namespace coffer

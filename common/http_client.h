@@ -61,6 +61,10 @@ class HttpTransport {
 // libcurl; keeps connections open between calls.
 std::unique_ptr<HttpTransport> MakeCurlTransport(const TlsClientOptions& tls);
 
+// Sockets, OpenSSL and Beast's parser, for daemons: the same, without the libraries that libcurl
+// loads (LDAP, Kerberos, RTMP, SSH) and without proxies; one CA store for all connections.
+std::unique_ptr<HttpTransport> MakeStreamTransport(const TlsClientOptions& tls);
+
 // Percent-encodes all but unreserved characters (RFC 3986 section 2.3) and, for a path, "/".
 std::string EncodeUrlPath(std::string_view path);
 std::string EncodeUrlQuery(std::string_view text);

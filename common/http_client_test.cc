@@ -9,6 +9,9 @@ namespace {
 
 const std::string kNames = "DNS:localhost,DNS:keystore.test,IP:127.0.0.1";
 
+// Every case holds for each.
+using Factory = std::unique_ptr<HttpTransport> (*)(const TlsClientOptions&);
+
 HttpRequest Get(const std::string& url) { return {.url = url}; }
 
 std::string Temporary(std::string_view content) {
@@ -20,12 +23,13 @@ std::string Temporary(std::string_view content) {
 }
 
 TEST_CASE("a request arrives as it was given, and the answer comes back whole") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   TestHttpRequest seen;
   TestHttpServer server([&](const TestHttpRequest& request) {
     seen = request;
     return TestHttpAnswer(404, R"({"errors":[]})", "X-One: 1\r\nx-two:   two words \r\nX-One: 3\r\n");
   });
-  const auto transport = MakeCurlTransport({});
+  const auto transport = Make({});
 
   struct Case {
     std::string method, target, body, content_length;
@@ -66,13 +70,14 @@ TEST_CASE("a request arrives as it was given, and the answer comes back whole") 
 }
 
 TEST_CASE("HEAD answers have headers and no body, redirects aren't followed, cookies aren't kept") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   TestHttpRequest seen;
   TestHttpServer server([&](const TestHttpRequest& request) {
     seen = request;
     if (request.method() == "HEAD") return std::string("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
     return TestHttpAnswer(307, "", "Location: /elsewhere\r\nSet-Cookie: a=b\r\n");
   });
-  const auto transport = MakeCurlTransport({});
+  const auto transport = Make({});
   HttpRequest head{.method = "HEAD", .url = server.address()};
   CHECK(transport->Send(head)->header("Content-Length") == "9");
   const auto redirect = transport->Send(Get(server.address() + "/here"));
@@ -83,12 +88,13 @@ TEST_CASE("HEAD answers have headers and no body, redirects aren't followed, coo
 }
 
 TEST_CASE("chunked and interim answers are understood") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   TestHttpServer server([](const TestHttpRequest&) {
     return std::string(
         "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
   });
-  const auto response = MakeCurlTransport({})->Send(Get(server.address()));
+  const auto response = Make({})->Send(Get(server.address()));
   REQUIRE(response.ok());
   CHECK(response->status == 200);
   CHECK(response->body.view() == "abcde");
@@ -96,10 +102,11 @@ TEST_CASE("chunked and interim answers are understood") {
 }
 
 TEST_CASE("a transport serves many threads at once, over a connection each") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   TestHttpServer server([](const TestHttpRequest& request) {
     return TestHttpAnswer(200, request.target());
   });
-  const auto transport = MakeCurlTransport({});
+  const auto transport = Make({});
   std::atomic<int> right{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 8; ++t) {
@@ -117,15 +124,17 @@ TEST_CASE("a transport serves many threads at once, over a connection each") {
 }
 
 TEST_CASE("a connection that the server closed while idle is replaced") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   TestHttpServer server([](const TestHttpRequest&) {
     return TestHttpAnswer(200, "", "Connection: close\r\n");
   });
-  const auto transport = MakeCurlTransport({});
+  const auto transport = Make({});
   CHECK(transport->Send(Get(server.address()))->status == 200);
   CHECK(transport->Send(Get(server.address()))->status == 200);
 }
 
 TEST_CASE("failures say what was tried and why, without the query") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   TestHttpServer server([](const TestHttpRequest& request) -> std::string {
     if (request.target() == "/slow") std::this_thread::sleep_for(std::chrono::milliseconds(400));
     if (request.target() == "/large") return TestHttpAnswer(200, std::string((32 << 20) + 1, 'x'));
@@ -163,7 +172,7 @@ TEST_CASE("failures say what was tried and why, without the query") {
       {"http://a/b c", absl::StatusCode::kInvalidArgument, "a space"},
       {"http://a:99999/", absl::StatusCode::kInvalidArgument, "valid URL"},
       {std::string("http://127.0.0.1/a\0b", 20), absl::StatusCode::kInvalidArgument, "control"}};
-  const auto transport = MakeCurlTransport({});
+  const auto transport = Make({});
   for (const Case& c : cases) {
     HttpRequest request = Get(c.url);
     if (c.url.ends_with("/slow")) request.timeout = absl::Milliseconds(150);
@@ -181,7 +190,8 @@ TEST_CASE("failures say what was tried and why, without the query") {
 }
 
 TEST_CASE("headers and methods can't smuggle lines") {
-  const auto transport = MakeCurlTransport({});
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
+  const auto transport = Make({});
   struct Case {
     std::string method, name, value;
   };
@@ -196,6 +206,7 @@ TEST_CASE("headers and methods can't smuggle lines") {
 }
 
 TEST_CASE("TLS: who is trusted is what the options say") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   const TestCertificate ca("");
   const TestCertificate other_ca("");
   const TestCertificate good(kNames, &ca);
@@ -240,7 +251,7 @@ TEST_CASE("TLS: who is trusted is what the options say") {
        "can't read the CA file /nonexistent/ca.pem"},
       {"https to a plain server", {.skip_verify = true}, plain_https, "plain http://"}};
   for (const Case& c : cases) {
-    const auto response = MakeCurlTransport(c.tls)->Send(Get(c.url));
+    const auto response = Make(c.tls)->Send(Get(c.url));
     CAPTURE(c.holds, response.status().ToString());
     if (c.says.empty()) {
       REQUIRE(response.ok());
@@ -255,25 +266,27 @@ TEST_CASE("TLS: who is trusted is what the options say") {
 }
 
 TEST_CASE("TLS: the client shows its certificate where it has one") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   const TestCertificate ca("");
   const TestCertificate good(kNames, &ca);
   const TestCertificate client("", &ca);
   TestHttpServer server([](const TestHttpRequest&) { return TestHttpAnswer(200, "in"); }, &good,
                         &ca);
   TlsClientOptions tls{.ca_pem = ca.certificate_pem()};
-  CHECK_FALSE(MakeCurlTransport(tls)->Send(Get(server.address())).ok());
+  CHECK_FALSE(Make(tls)->Send(Get(server.address())).ok());
   tls.client_certificate_file = Temporary(client.certificate_pem());
   tls.client_key_file = Temporary(client.key_pem());
-  const auto transport = MakeCurlTransport(tls);
+  const auto transport = Make(tls);
   CHECK(transport->Send(Get(server.address()))->body.view() == "in");
   CHECK(transport->Send(Get(server.address()))->body.view() == "in");
   CHECK(server.connections() == 2);  // the refused one, and one kept alive
 }
 
 TEST_CASE("TLS: a server that has gone away raises no signal") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   const TestCertificate ca("");
   const TestCertificate good(kNames, &ca);
-  const auto transport = MakeCurlTransport({.ca_pem = ca.certificate_pem()});
+  const auto transport = Make({.ca_pem = ca.certificate_pem()});
   for (int i = 0; i < 20; ++i) {
     TestHttpServer server([](const TestHttpRequest&) { return TestHttpAnswer(200, "in"); }, &good);
     HttpRequest request{.method = "POST", .url = server.address()};
