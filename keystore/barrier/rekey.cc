@@ -46,9 +46,7 @@ absl::StatusOr<RekeyStatus> ShamirSeal::StartRekey(const ShareConfig& config,
   const Ceremony ceremony(*this);
   ASSIGN_OR_RETURN(const Record record, ReadRecordUnsealed());
   if (rekey_) return absl::InvalidArgumentError("rekey already in progress");
-  rekey_.emplace();
-  rekey_->config = config;
-  rekey_->verification_required = require_verification;
+  rekey_ = Rekey{.config = config, .verification_required = require_verification};
   rekey_->old_shares.nonce = RandomUuid();
   return Describe(record);
 }

@@ -118,7 +118,7 @@ class ShamirSeal {
   };
   struct Rekey {
     ShareConfig config;  // of the new shares
-    bool verification_required = false;
+    bool verification_required;
     Gathering old_shares;
     SecretBytes new_key;  // the new unseal key, while it waits for verification
     Gathering new_shares;
