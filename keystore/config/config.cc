@@ -1,6 +1,7 @@
 // The top of the configuration: which settings there are, and what they mean together.
 #include "keystore/config/config.h"
 
+#include "common/lower_case.h"
 #include "keystore/config/listener.h"
 #include "keystore/config/settings.h"
 #include "keystore/hcl/hcl.h"
@@ -180,14 +181,6 @@ constexpr struct {
                   {"notice", "info"}, {"warn", "warn"},   {"warning", "warn"}, {"err", "error"},
                   {"error", "error"}};
 
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
-
 absl::Status ReadAll(std::string_view text, S& config) {
   ASSIGN_OR_RETURN(const hcl::Value document, hcl::Parse(text));
   RETURN_IF_ERROR(
@@ -198,14 +191,14 @@ absl::Status ReadAll(std::string_view text, S& config) {
     }
     return absl::InvalidArgumentError(ToAbsl(message));
   };
-  const std::string level = Lower(config.log_level);
+  const std::string level = LowerCase(config.log_level);
   const auto known = std::find_if(std::begin(kLogLevels), std::end(kLogLevels),
                                   [&](const auto& known) { return known.name == level; });
   if (known == std::end(kLogLevels)) {
     return wrong("log_level", "\"log_level\" must be trace, debug, info, warn or error");
   }
   config.log_level = known->level;
-  config.log_format = Lower(config.log_format);
+  config.log_format = LowerCase(config.log_format);
   if (!config.log_format.empty() && config.log_format != "standard" &&
       config.log_format != "json") {
     return wrong("log_format", "\"log_format\" must be standard or json");

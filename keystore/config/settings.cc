@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "common/duration.h"
+#include "common/lower_case.h"
 #include "keystore/config/config.h"
 
 namespace coffer::keystore {
@@ -30,14 +31,6 @@ bool IsScalar(const hcl::Item& item, Value::Kind kind) {
 
 bool IsInteger(const hcl::Item& item) {
   return IsScalar(item, Value::Kind::kNumber) && item.value.scalar.is_number_integer();
-}
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
 }
 
 }  // namespace
@@ -69,7 +62,7 @@ absl::StatusOr<std::uint64_t> ParseSize(std::string_view text) {
   const auto [end, error] =
       std::from_chars(trimmed.data(), trimmed.data() + trimmed.size(), number);
   if (error != std::errc()) return wrong;
-  const std::string unit = Lower(Trim(trimmed.substr(end - trimmed.data())));
+  const std::string unit = LowerCase(Trim(trimmed.substr(end - trimmed.data())));
   for (const auto& known : kUnits) {
     if (known.name != unit) continue;
     if (number > static_cast<std::uint64_t>(INT64_MAX) / known.bytes) return wrong;
@@ -87,7 +80,7 @@ absl::Status ReadValue(const hcl::Item& item, bool& value) {
   }
   std::string text;
   if (IsInteger(item)) text = StrCat(item.value.scalar.get<std::int64_t>());
-  if (IsScalar(item, Value::Kind::kString)) text = Lower(Text(item.value));
+  if (IsScalar(item, Value::Kind::kString)) text = LowerCase(Text(item.value));
   if (IsInteger(item) || IsScalar(item, Value::Kind::kString)) {
     value = std::find(std::begin(kTrue), std::end(kTrue), text) != std::end(kTrue);
     if (value || std::find(std::begin(kFalse), std::end(kFalse), text) != std::end(kFalse)) {

@@ -2,6 +2,7 @@
 // errors, warnings and the merging of files follow from the members' types.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <string_view>

@@ -3,9 +3,9 @@
 #include "keystore/core/policy.h"
 
 #include "common/duration.h"
+#include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
-#include "keystore/core/policy_text.h"
 #include "keystore/hcl/hcl.h"
 
 namespace coffer::keystore {

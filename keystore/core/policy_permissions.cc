@@ -1,7 +1,7 @@
 // Permissions: how rules for one path add up, and which parameters they let through.
+#include "common/lower_case.h"
 #include "common/strings.h"
 #include "keystore/core/policy.h"
-#include "keystore/core/policy_text.h"
 
 namespace coffer::keystore {
 namespace {

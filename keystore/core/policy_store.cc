@@ -1,9 +1,9 @@
 // PolicyStore: policies by name, and the Acl of a set of names, which is found again by the tags of
 // the stored policies without reading them.
+#include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/core/policy.h"
-#include "keystore/core/policy_text.h"
 
 namespace coffer::keystore {
 namespace {

@@ -1,11 +1,11 @@
-// Lower case as policies' names and parameters' names have it: ASCII letters.
+// ASCII letters in lower case, as names and keywords of Vault are compared.
 #pragma once
 
 #include <algorithm>
 #include <string>
 #include <string_view>
 
-namespace coffer::keystore {
+namespace coffer {
 
 inline bool HasUpperCase(std::string_view text) {
   return std::any_of(text.begin(), text.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
@@ -19,4 +19,4 @@ inline std::string LowerCase(std::string_view text) {
   return lower;
 }
 
-}  // namespace coffer::keystore
+}  // namespace coffer
