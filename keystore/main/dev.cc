@@ -1,6 +1,7 @@
 #include "keystore/main/dev.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -44,7 +45,9 @@ absl::Status StoreTokenForCommandLine(std::string_view token) {
   if (home == nullptr) return absl::OkStatus();
   const std::string path = StrCat(home, "/.vault-token");
   const UniqueFd file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!file || write(file.get(), token.data(), token.size()) != static_cast<ssize_t>(token.size())) {
+  // Also where it was there before.
+  if (!file || fchmod(file.get(), 0600) != 0 ||
+      write(file.get(), token.data(), token.size()) != static_cast<ssize_t>(token.size())) {
     return absl::UnavailableError(StrCat("can't write the root token to ", path, ": ",
                                          std::strerror(errno), "; see -dev-no-store-token"));
   }

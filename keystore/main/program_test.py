@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""The program coffer-keystore as its user meets it: command line, errors, signals, files, sealed answers.
+
+    program_test.py BIN_DIR
+"""
+
+import http.client
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/lib"))
+from coffer_test import Keystore, free_port  # noqa: E402
+
+BIN_DIR = sys.argv.pop(1)
+PROGRAM = os.path.join(BIN_DIR, "coffer-keystore")
+
+
+def run(*arguments, home="/nonexistent"):
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=20,
+                          env={**os.environ, "HOME": home})
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="coffer-test-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def write(self, name, text):
+        path = os.path.join(self.folder, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+
+class CommandLine(Folder):
+    def test_version_and_help_end_well(self):
+        self.assertRegex(run("-version").stdout, r"^Coffer v\d+\.\d+\.\d+, built \d{4}-")
+        self.assertIn("-config=<path>", run("-help").stdout)
+
+    def test_start_up_errors_are_one_line_and_exit_1(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            listener = f'listener "tcp" {{ address = "127.0.0.1:{port}"\n tls_disable = true }}\n'
+            tls = ('listener "tcp" { address = "127.0.0.1:0"\n tls_cert_file = "/nonexistent.crt"\n'
+                   ' tls_key_file = "/nonexistent.key" }\n')
+            cases = [
+                ("no arguments", [], "-config=FILE"),
+                ("an unknown flag", ["-verbose"], "-verbose"),
+                ("no such file", ["-config=/nonexistent.hcl"], "/nonexistent.hcl"),
+                ("broken HCL", ["-config=" + self.write("a.hcl", "storage {{")], "a.hcl"),
+                ("an unknown key", ["-config=" + self.write("b.hcl", "stroage = 1\n")], "stroage"),
+                ("a port in use",
+                 ["-config=" + self.write("c.hcl", 'storage "inmem" {}\n' + listener)], str(port)),
+                ("no certificate",
+                 ["-config=" + self.write("d.hcl", 'storage "inmem" {}\n' + tls)], "/nonexistent.crt"),
+                ("no folder",
+                 ["-config=" + self.write("e.hcl", 'storage "lmdb" { path = "/proc/x" }\n'
+                                          + listener.replace(str(port), "0"))], "/proc/x"),
+                ("an unknown log level", ["-dev", "-log-level=loud"], "loud"),
+            ]
+            for name, arguments, says in cases:
+                with self.subTest(name):
+                    done = run(*arguments)
+                    errors = [line for line in done.stderr.splitlines() if "[" not in line]
+                    self.assertEqual(done.returncode, 1)
+                    self.assertEqual(len(errors), 1, done.stderr)
+                    self.assertIn(says, errors[0])
+                    self.assertTrue(errors[0].startswith("coffer-keystore: "))
+
+
+class Dev(Folder):
+    def test_dev_is_unsealed_with_kv_version_2_and_says_how_to_use_it(self):
+        port = free_port()
+        process = subprocess.Popen(
+            [PROGRAM, "server", "-dev", "-dev-root-token-id=root",
+             f"-dev-listen-address=127.0.0.1:{port}"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "HOME": self.folder})
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        banner = ""
+        while "Development mode should NOT" not in banner:
+            line = process.stdout.readline()
+            self.assertTrue(line, banner)
+            banner += line
+        self.addCleanup(process.stdout.close)
+        self.assertIn(f"export VAULT_ADDR='http://127.0.0.1:{port}'", banner)
+        self.assertIn("Root Token: root\n", banner)
+        self.assertRegex(banner, r"Unseal Key: [A-Za-z0-9+/]{43}=")
+
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        headers = {"X-Vault-Token": "root"}
+        connection.request("POST", "/v1/secret/data/a", '{"data":{"b":"c"}}', headers)
+        connection.getresponse().read()
+        connection.request("GET", "/v1/secret/data/a", headers=headers)
+        self.assertEqual(json.load(connection.getresponse())["data"]["data"], {"b": "c"})
+
+        token_file = os.path.join(self.folder, ".vault-token")
+        with open(token_file, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "root")
+        self.assertEqual(os.stat(token_file).st_mode & 0o777, 0o600)
+
+
+class Server(unittest.TestCase):
+    def setUp(self):
+        self.keystore = Keystore(BIN_DIR)
+        self.addCleanup(self.keystore.stop)
+
+    def test_sealed_and_unsealed_it_answers_health_and_refuses_the_rest(self):
+        health = lambda query="": self.keystore.request("GET", "sys/health" + query)[0]
+        self.assertEqual(health(), 501)
+        self.assertEqual(health("?uninitcode=200"), 200)
+        _, root = self.keystore.initialize()
+        self.assertEqual(health(), 200)
+        self.assertEqual(self.keystore.request("HEAD", "sys/health")[0], 200)
+        self.keystore.must("PUT", "sys/seal", token=root)
+        self.assertEqual(health(), 503)
+        self.assertEqual(health("?sealedcode=299"), 299)
+        self.assertEqual(self.keystore.request("HEAD", "sys/health")[0], 503)
+        status, answer = self.keystore.request("GET", "secret/data/x", token=root)
+        self.assertEqual(status, 503)
+        self.assertIn("sealed", answer["errors"][0])
+        self.assertEqual(self.keystore.request("GET", "sys/seal-status")[0], 200)
+
+    def test_it_keeps_what_it_holds_from_others(self):
+        pid = self.keystore.process.pid
+        self.assertEqual(resource.prlimit(pid, resource.RLIMIT_CORE), (0, 0))
+        self.assertEqual(os.stat(f"/proc/{pid}/mem").st_uid, 0)  # not dumpable: root's
+        for folder, _, files in os.walk(os.path.join(self.keystore.folder, "data")):
+            self.assertEqual(os.stat(folder).st_mode & 0o077, 0, folder)
+            for name in files:
+                path = os.path.join(folder, name)
+                self.assertEqual(os.stat(path).st_mode & 0o077, 0, path)
+
+    def test_a_folder_belongs_to_one_process(self):
+        done = run(f"-config={self.keystore.config}")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(self.keystore.folder, done.stderr)
+
+    def test_sigterm_finishes_what_is_under_way_and_ends_with_0(self):
+        _, root = self.keystore.initialize()
+        self.keystore.must("POST", "sys/mounts/secret", {"type": "kv-v2"}, root)
+        acknowledged, wrong = {}, []
+
+        def write(number):
+            connection = http.client.HTTPConnection("127.0.0.1", self.keystore.port, timeout=20)
+            for count in range(100_000):
+                try:
+                    connection.request("POST", f"/v1/secret/data/{number}",
+                                       json.dumps({"data": {"count": count}}),
+                                       {"X-Vault-Token": root})
+                    answer = connection.getresponse()
+                    answer.read()
+                except (ConnectionError, http.client.RemoteDisconnected):
+                    return  # between two requests
+                except http.client.HTTPException as error:
+                    wrong.append(repr(error))  # in the middle of an answer
+                    return
+                if answer.status != 200:
+                    wrong.append(f"{answer.status}")
+                acknowledged[number] = count
+                if answer.getheader("Connection") == "close":
+                    return
+
+        threads = [threading.Thread(target=write, args=(i,)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        self.keystore.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.keystore.process.wait(timeout=20), 0)
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+        self.assertEqual(len(acknowledged), 6)
+
+    def test_sigint_ends_it_and_sighup_does_not(self):
+        self.keystore.process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+        self.assertEqual(self.keystore.request("GET", "sys/seal-status")[0], 200)
+        self.keystore.process.send_signal(signal.SIGINT)
+        self.assertEqual(self.keystore.process.wait(timeout=20), 0)
+
+
+class PidFile(unittest.TestCase):
+    def test_the_pid_file_is_there_while_it_runs(self):
+        folder = tempfile.mkdtemp(prefix="coffer-test-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        path = os.path.join(folder, "pid")
+        keystore = Keystore(BIN_DIR, folder, extra_config=f'pid_file = "{path}"\n')
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(int(file.read()), keystore.process.pid)
+        keystore.stop()
+        self.assertFalse(os.path.exists(path))
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")
