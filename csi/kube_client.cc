@@ -28,7 +28,7 @@ absl::StatusCode CodeOf(int http_status) {
 }  // namespace
 
 KubeClient::KubeClient(KubeConfig config)
-    : config_(std::move(config)), transport_(MakeCurlTransport(config_.tls)) {}
+    : config_(std::move(config)), transport_(MakeStreamTransport(config_.tls)) {}
 
 absl::StatusOr<SecretBytes> KubeClient::Authorization() const {
   SecretBytes value;

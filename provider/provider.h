@@ -81,7 +81,7 @@ class Provider {
     // when empty, and then such versions change once at a restart.
     SecretBytes version_key;
     std::function<std::unique_ptr<HttpTransport>(const TlsClientOptions&)> make_transport =
-        MakeCurlTransport;
+        MakeStreamTransport;
   };
 
   Provider(const Clock& clock, Workers& workers, Options options);
