@@ -1,6 +1,5 @@
 #include "keystore/secrets/kv_v2.h"
 
-#include "keystore/secrets/kv_v1.h"
 #include "keystore/system/testing.h"
 
 namespace coffer::keystore {
@@ -8,7 +7,6 @@ namespace {
 
 struct Fixture : TestKeystore {
   Fixture() {
-    core.Register("kv/1", v1);
     core.Register("kv/2", v2);
     Enable("secret", "kv", "2");
   }
@@ -44,7 +42,6 @@ struct Fixture : TestKeystore {
     return std::string(made->id.view());
   }
 
-  KvV1 v1;
   KvV2 v2{clock};
 };
 
@@ -445,53 +442,6 @@ TEST_CASE("secrets are read again after a seal") {
   CHECK(absl::IsUnavailable(f.Get("a").status()));
   f.Unseal();
   CHECK(f.Get("a")->data.at("data").at("i") == 1);
-}
-
-TEST_CASE("kv version 1 keeps objects as they are") {
-  Fixture f;
-  f.Enable("kv", "kv", "1");
-  CHECK(f.Read("kv/a").status() == absl::NotFoundError(""));
-  CHECK(f.List("kv").status() == absl::NotFoundError(""));
-  const Json data = {{"path", "is not special"}, {"n", 1}, {"o", {{"p", nullptr}}}};
-  REQUIRE(f.Write("kv/a/b", data).ok());
-  CHECK(f.Write("kv/a/b", data)->data.is_null());
-  CHECK(f.Write("kv/a/b", data)->warnings.empty());
-  CHECK(f.Read("kv/a/b")->data == data);
-  CHECK(f.List("kv")->data == Json{{"keys", {"a/"}}});
-  CHECK(f.List("kv/a")->data == Json{{"keys", {"b"}}});
-  CHECK(absl::IsNotFound(f.Read("kv/a").status()));
-  CHECK(f.Delete("kv/a/b").ok());
-  CHECK(absl::IsNotFound(f.Read("kv/a/b").status()));
-  CHECK(absl::IsNotFound(f.List("kv").status()));
-
-  struct Refused {
-    std::string_view path;
-    Json data;
-    std::string_view message;
-  };
-  const Refused refused[] = {
-      {"kv/a", Json::object(), "missing data fields"},
-      {"kv/", {{"a", 1}}, "missing path"},
-      {"kv/a/", {{"a", 1}}, "cannot write to a path ending in '/'"},
-      {"kv/../a", {{"a", 1}}, "path cannot contain parent references"},
-      {"kv/a//b", {{"a", 1}}, "the path cannot have empty segments"}};
-  for (const Refused& c : refused) {
-    CHECK(f.Write(c.path, c.data).status() == absl::InvalidArgumentError(std::string(c.message)));
-  }
-
-  struct Lease {
-    Json data;
-    absl::Duration lease;
-  };
-  const Lease leases[] = {{{{"a", 1}}, kSystemLeaseTtl},
-                          {{{"ttl", "30m"}}, absl::Minutes(30)},
-                          {{{"ttl", 90}}, absl::Seconds(90)},
-                          {{{"lease", "1h"}}, absl::Hours(1)},
-                          {{{"ttl", "soon"}}, kSystemLeaseTtl}};
-  for (const Lease& c : leases) {
-    REQUIRE(f.Write("kv/l", c.data).ok());
-    CHECK(f.Read("kv/l")->lease_duration == c.lease);
-  }
 }
 
 }  // namespace
