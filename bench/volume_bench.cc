@@ -1,5 +1,6 @@
-// Volume against tmpfs with the same layout, in one run: how fast applications read, how fast volumes
-// come and go, how much memory they take. Needs root. Usage: volume_bench [seconds per measurement]
+// Volume against tmpfs with the same layout, in one run: how fast applications read, how fast
+// volumes come and go, how much memory they take. Needs root. Usage: volume_bench [seconds per
+// measurement]
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -42,7 +43,8 @@ std::vector<SnapshotFile> TwoFiles(int version) {
 }
 
 // Calls a second, in turns with the other side, so that both meet the same weather.
-std::pair<double, double> Compare(const std::function<void()>& ours, const std::function<void()>& theirs) {
+std::pair<double, double> Compare(const std::function<void()>& ours,
+                                  const std::function<void()>& theirs) {
   double time[2] = {}, calls[2] = {};
   for (int turn = 0; turn < 20; ++turn) {
     for (const int side : {0, 1}) {
@@ -71,7 +73,8 @@ double Percentile(std::vector<double>& times, double part) {
 }
 
 void PrintTimes(const char* what, std::vector<double> times) {
-  std::printf("%-34s median %5.0f us, 99 %% %5.0f us\n", what, Percentile(times, 0.5), Percentile(times, 0.99));
+  std::printf("%-34s median %5.0f us, 99 %% %5.0f us\n", what, Percentile(times, 0.5),
+              Percentile(times, 0.99));
 }
 
 void CompareReads(VolumeServer& server, const std::string& folder) {
@@ -82,13 +85,15 @@ void CompareReads(VolumeServer& server, const std::string& folder) {
   files.emplace_back();
   files.back().path = "big";
   files.back().content = SecretBytes::CopyOf(big);
-  if (!server.Mount({"bench", target}, std::move(files)).ok() || mount("tmpfs", plain.c_str(), "tmpfs", 0, "") != 0) {
+  if (!server.Mount({"bench", target}, std::move(files)).ok() ||
+      mount("tmpfs", plain.c_str(), "tmpfs", 0, "") != 0) {
     std::puts("can't mount");
     std::exit(1);
   }
   fs::create_directory(plain + "/..2026");
   fs::create_directory_symlink("..2026", plain + "/..data");
-  for (const auto& [name, text] : {std::pair<std::string, std::string>{"username", "static-user"}, {"big", big}}) {
+  for (const auto& [name, text] :
+       {std::pair<std::string, std::string>{"username", "static-user"}, {"big", big}}) {
     std::ofstream(plain + "/..2026/" + name) << text;
     fs::create_symlink("..data/" + name, plain + "/" + name);
   }
@@ -101,8 +106,10 @@ void CompareReads(VolumeServer& server, const std::string& folder) {
       close(fd);
     };
   };
-  Print("open+read+close", Compare(reads(target + "/username", 11), reads(plain + "/username", 11)), 0.60);
-  Print("open+read+close, 1 MiB", Compare(reads(target + "/big", 1 << 20), reads(plain + "/big", 1 << 20)), 0.60);
+  Print("open+read+close", Compare(reads(target + "/username", 11), reads(plain + "/username", 11)),
+        0.60);
+  Print("open+read+close, 1 MiB",
+        Compare(reads(target + "/big", 1 << 20), reads(plain + "/big", 1 << 20)), 0.60);
   const auto stats = [](const std::string& path) {
     return [path] {
       struct stat info {};
@@ -115,12 +122,14 @@ void CompareReads(VolumeServer& server, const std::string& folder) {
       const int fd = open((base + name).c_str(), O_RDONLY);
       return [fd] { wrong += pread(fd, buffer, 4096, 0) <= 0; };
     };
-    Print(name == "/big" ? "pread of 4 KiB" : "pread of 11 bytes", Compare(preads(target), preads(plain)), 0.90);
+    Print(name == "/big" ? "pread of 4 KiB" : "pread of 11 bytes",
+          Compare(preads(target), preads(plain)), 0.90);
   }
   const auto maps = [&](const std::string& base) {
     const int fd = open((base + "/big").c_str(), O_RDONLY);
     return [fd] {
-      auto* mapped = static_cast<volatile char*>(mmap(nullptr, 65536, PROT_READ, MAP_SHARED, fd, 0));
+      auto* mapped =
+          static_cast<volatile char*>(mmap(nullptr, 65536, PROT_READ, MAP_SHARED, fd, 0));
       for (int i = 0; i < 65536; i += 4096) wrong += mapped[i] != 'b';
       munmap(const_cast<char*>(mapped), 65536);
     };
@@ -169,10 +178,13 @@ void ComeAndGo(VolumeServer& server, const std::string& folder, int count) {
   const double all_swaps = Since(start);
   sleep(2);
   const long swapped = ResidentKiB();
-  for (const std::string& target : targets) timed(unmounts, [&] { return server.Unmount(target).ok(); });
-  std::printf("%d volumes of 2 files: resident %.1f MB -> %.1f MB (%.1f KiB each); swapped, old ones gone: %.1f MB\n",
-              count, static_cast<double>(before) / 1024, static_cast<double>(after) / 1024,
-              static_cast<double>(after - before) / count, static_cast<double>(swapped) / 1024);
+  for (const std::string& target : targets)
+    timed(unmounts, [&] { return server.Unmount(target).ok(); });
+  std::printf(
+      "%d volumes of 2 files: resident %.1f MB -> %.1f MB (%.1f KiB each); swapped, old ones gone: "
+      "%.1f MB\n",
+      count, static_cast<double>(before) / 1024, static_cast<double>(after) / 1024,
+      static_cast<double>(after - before) / count, static_cast<double>(swapped) / 1024);
   PrintTimes("  mount", mounts);
   PrintTimes("  first open+read+close", first_reads);
   PrintTimes("  swap", swaps);

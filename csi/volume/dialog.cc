@@ -15,8 +15,9 @@ constexpr std::uint64_t kCacheSeconds = 365 * 86400;
 constexpr std::uint32_t kOpcodes = 64;
 
 // Newer than Debian 12's header.
-constexpr std::uint32_t kTmpfile = 51;                  // 7.37
-constexpr std::uint64_t kAllowIdmap = 1ULL << 40;       // 7.41, Linux 6.12: for pods with user namespaces
+constexpr std::uint32_t kTmpfile = 51;  // 7.37
+constexpr std::uint64_t kAllowIdmap = 1ULL
+                                      << 40;  // 7.41, Linux 6.12: for pods with user namespaces
 
 struct Request {
   const fuse_in_header& header;
@@ -26,7 +27,8 @@ struct Request {
   const T& as() const {  // sizes are checked against the table
     return *reinterpret_cast<const T*>(body.data());
   }
-  // The `index`th of the strings, each with a NUL, that follow `skip` bytes. "" where there is none.
+  // The `index`th of the strings, each with a NUL, that follow `skip` bytes. "" where there is
+  // none.
   std::string_view text(std::size_t skip, int index = 0) const {
     std::string_view rest(reinterpret_cast<const char*>(body.data()), body.size());
     rest.remove_prefix(std::min(skip, rest.size()));
@@ -48,7 +50,8 @@ fuse_attr AttrOf(const Tree::Attributes& attributes) {
   attr.ino = attributes.inode;
   attr.size = attributes.size;
   attr.blocks = (attributes.size + 511) / 512;
-  attr.atime = attr.mtime = attr.ctime = static_cast<std::uint64_t>(attributes.time_nanos / 1'000'000'000);
+  attr.atime = attr.mtime = attr.ctime =
+      static_cast<std::uint64_t>(attributes.time_nanos / 1'000'000'000);
   attr.atimensec = attr.mtimensec = attr.ctimensec =
       static_cast<std::uint32_t>(attributes.time_nanos % 1'000'000'000);
   attr.mode = attributes.mode;
@@ -129,8 +132,8 @@ int Read(Tree& tree, const Request& request, SecretBytes& answer) {
   return 0;
 }
 
-// Entries of a folder, with attributes (and then a reference each) when `plus`. "." is at position 1
-// and ".." at 2.
+// Entries of a folder, with attributes (and then a reference each) when `plus`. "." is at position
+// 1 and ".." at 2.
 int AnswerFolder(Tree& tree, const Request& request, SecretBytes& answer, bool plus) {
   const auto& in = request.as<fuse_read_in>();
   const std::size_t end = answer.size() + in.size;

@@ -36,7 +36,9 @@ absl::Status ErrnoStatus(int error, std::string_view what) {
 std::string KernelLog(int context) {
   char text[256];
   const ssize_t size = read(context, text, sizeof text);
-  return size <= 0 ? "" : StrCat(" (", Trim(std::string_view(text, static_cast<std::size_t>(size))), ")");
+  return size <= 0
+             ? ""
+             : StrCat(" (", Trim(std::string_view(text, static_cast<std::size_t>(size))), ")");
 }
 
 bool Below(std::string_view root, std::string_view path) {
@@ -52,7 +54,8 @@ std::string Unescape(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '\\' && i + 3 < text.size() && octal(text[i + 1]) && octal(text[i + 2]) &&
         octal(text[i + 3])) {
-      plain += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+      plain += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                                 (text[i + 3] - '0'));
       i += 3;
     } else {
       plain += text[i];
@@ -75,10 +78,12 @@ absl::StatusOr<std::vector<MountLine>> OurMounts() {
     // id parent major:minor root target options {optional} - type source options
     const std::vector<std::string_view> fields = Split(line, ' ');
     const auto dash = std::find(fields.begin(), fields.end(), "-");
-    if (fields.size() < 7 || fields.end() - dash < 3 || dash[1] != kType || fields[3] != "/") continue;
+    if (fields.size() < 7 || fields.end() - dash < 3 || dash[1] != kType || fields[3] != "/")
+      continue;
     const std::string source = Unescape(dash[2]);
     if (source.compare(0, kSourcePrefix.size(), kSourcePrefix) != 0) continue;
-    found.push_back({std::string(fields[0]), {source.substr(kSourcePrefix.size()), Unescape(fields[4])}});
+    found.push_back(
+        {std::string(fields[0]), {source.substr(kSourcePrefix.size()), Unescape(fields[4])}});
   }
   return found;
 }
@@ -128,10 +133,12 @@ absl::StatusOr<DetachedMount> MakeMount(int fuse, std::string_view volume_id) {
       {"allow_other", ""},
       {"default_permissions", ""}};
   for (const auto& [name, value] : options) {
-    const int done = value.empty() ? fsconfig(context.get(), FSCONFIG_SET_FLAG, name, nullptr, 0)
-                                   : fsconfig(context.get(), FSCONFIG_SET_STRING, name, value.c_str(), 0);
+    const int done = value.empty()
+                         ? fsconfig(context.get(), FSCONFIG_SET_FLAG, name, nullptr, 0)
+                         : fsconfig(context.get(), FSCONFIG_SET_STRING, name, value.c_str(), 0);
     if (done != 0) {
-      return ErrnoStatus(errno, StrCat("can't set the FUSE option ", name, KernelLog(context.get())));
+      return ErrnoStatus(errno,
+                         StrCat("can't set the FUSE option ", name, KernelLog(context.get())));
     }
   }
   if (fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
@@ -139,15 +146,17 @@ absl::StatusOr<DetachedMount> MakeMount(int fuse, std::string_view volume_id) {
     return ErrnoStatus(error, StrCat("can't make a FUSE file system", KernelLog(context.get())));
   }
   DetachedMount made;
-  made.mount = UniqueFd(fsmount(context.get(), FSMOUNT_CLOEXEC,
-                                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  made.mount = UniqueFd(
+      fsmount(context.get(), FSMOUNT_CLOEXEC,
+              MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!made.mount) return ErrnoStatus(errno, "can't mount a FUSE file system");
   ASSIGN_OR_RETURN(made.device, DeviceOf(made.mount.get()));
   return made;
 }
 
 absl::Status Attach(const DetachedMount& mount, int target) {
-  if (move_mount(mount.mount.get(), "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
+  if (move_mount(mount.mount.get(), "", target, "",
+                 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
     return ErrnoStatus(errno, "can't put a FUSE file system onto its target");
   }
   return absl::OkStatus();
@@ -156,7 +165,8 @@ absl::Status Attach(const DetachedMount& mount, int target) {
 absl::StatusOr<UniqueFd> OpenWritable(int target, std::uint64_t device) {
   ASSIGN_OR_RETURN(const std::uint64_t found, DeviceOf(target));
   if (found != device) {
-    return absl::FailedPreconditionError("the volume's mount is gone, or something is mounted over it");
+    return absl::FailedPreconditionError(
+        "the volume's mount is gone, or something is mounted over it");
   }
   UniqueFd clone(open_tree(target, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   if (!clone) return ErrnoStatus(errno, "can't make a second mount of a volume");
@@ -197,8 +207,10 @@ absl::StatusOr<bool> IsMount(int target) {
 absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root) {
   ASSIGN_OR_RETURN(std::vector<MountLine> mounts, OurMounts());
   // The kernel tells where the links on the way to the root lead.
-  const std::unique_ptr<char, decltype(&free)> resolved(realpath(std::string(root).c_str(), nullptr), free);
-  if (resolved == nullptr) return ErrnoStatus(errno, StrCat("can't find the folder \"", root, "\""));
+  const std::unique_ptr<char, decltype(&free)> resolved(
+      realpath(std::string(root).c_str(), nullptr), free);
+  if (resolved == nullptr)
+    return ErrnoStatus(errno, StrCat("can't find the folder \"", root, "\""));
   const std::string_view real_root = resolved.get();
   while (!root.empty() && root.back() == '/') root.remove_suffix(1);
   std::vector<VolumeInfo> found;

@@ -10,14 +10,14 @@
 
 namespace coffer::volume {
 
-// The folder, or the root of the mount on it, opened O_PATH: the kernel asks nobody for it, so a dead
-// mount is no obstacle. InvalidArgument: not absolute, not below `root`, a link on the way from there;
-// NotFound.
+// The folder, or the root of the mount on it, opened O_PATH: the kernel asks nobody for it, so a
+// dead mount is no obstacle. InvalidArgument: not absolute, not below `root`, a link on the way
+// from there; NotFound.
 absl::StatusOr<UniqueFd> OpenTarget(std::string_view root, std::string_view target);
 
 struct DetachedMount {
-  UniqueFd mount;             // fsmount(2): in no namespace yet
-  std::uint64_t device = 0;   // st_dev of everything in the file system
+  UniqueFd mount;            // fsmount(2): in no namespace yet
+  std::uint64_t device = 0;  // st_dev of everything in the file system
 };
 
 // A FUSE file system of type fuse.coffer that asks on `fuse` (/dev/fuse), as a read-only mount.

@@ -1,5 +1,5 @@
-// Volumes as a DaemonSet's container and pods have them: mounted in one mount and pid namespace, seen
-// in others, there with identities mapped. Needs root and /dev/fuse.
+// Volumes as a DaemonSet's container and pods have them: mounted in one mount and pid namespace,
+// seen in others, there with identities mapped. Needs root and /dev/fuse.
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -90,7 +90,8 @@ TEST_CASE("a pod in a user namespace sees the owners of its own numbers") {
   }
   const UniqueFd users(open(StrCat("/proc/", child, "/ns/user").c_str(), O_RDONLY | O_CLOEXEC));
 
-  const UniqueFd pod(open_tree(AT_FDCWD, volume.target.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  const UniqueFd pod(
+      open_tree(AT_FDCWD, volume.target.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_IDMAP;
   attributes.userns_fd = static_cast<std::uint64_t>(users.get());

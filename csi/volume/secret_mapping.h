@@ -1,6 +1,6 @@
-// SecretMapping: one descriptor's worth of memory for secrets. memfd_secret(2) pages, which even the
-// kernel's own map of memory leaves out, or where the kernel has none a memfd on locked pages. Its
-// descriptor can be given to another process, which is why this is no SecretBytes.
+// SecretMapping: one descriptor's worth of memory for secrets. memfd_secret(2) pages, which even
+// the kernel's own map of memory leaves out, or where the kernel has none a memfd on locked pages.
+// Its descriptor can be given to another process, which is why this is no SecretBytes.
 #pragma once
 
 #include <cstdint>

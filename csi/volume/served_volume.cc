@@ -17,7 +17,8 @@ namespace {
 // "Done" or what failed.
 absl::Status Step(int result, std::string_view step, std::string_view name) {
   if (result == 0) return absl::OkStatus();
-  return absl::ErrnoToStatus(errno, ToAbsl(StrCat("swapping a volume's content: ", step, " ", name)));
+  return absl::ErrnoToStatus(errno,
+                             ToAbsl(StrCat("swapping a volume's content: ", step, " ", name)));
 }
 
 }  // namespace
@@ -91,8 +92,9 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
     stale = tree_.StaleLinks();
   }
   for (const std::string& name : missing) {
-    RETURN_IF_ERROR(Step(symlinkat(StrCat(Tree::kData, "/", name).c_str(), root.get(), name.c_str()),
-                         "making the link", name));
+    RETURN_IF_ERROR(
+        Step(symlinkat(StrCat(Tree::kData, "/", name).c_str(), root.get(), name.c_str()),
+             "making the link", name));
   }
   for (const std::string& name : stale) {
     RETURN_IF_ERROR(Step(unlinkat(root.get(), name.c_str(), 0), "removing the link", name));
@@ -109,8 +111,10 @@ bool Volume::TooManyOld() {
 absl::Status Volume::SwapBySteps(int root, const std::string& folder) {
   const std::string new_data(Tree::kNewData), data(Tree::kData);
   RETURN_IF_ERROR(Step(mkdirat(root, folder.c_str(), 0755), "making the folder", folder));
-  RETURN_IF_ERROR(Step(symlinkat(folder.c_str(), root, new_data.c_str()), "making the link", new_data));
-  return Step(renameat(root, new_data.c_str(), root, data.c_str()), "renaming the new link to", data);
+  RETURN_IF_ERROR(
+      Step(symlinkat(folder.c_str(), root, new_data.c_str()), "making the link", new_data));
+  return Step(renameat(root, new_data.c_str(), root, data.c_str()), "renaming the new link to",
+              data);
 }
 
 void Volume::RemoveOld() {
@@ -120,7 +124,8 @@ void Volume::RemoveOld() {
   const auto before = std::chrono::steady_clock::now() - kGrace;
   for (;;) {
     std::string folder;
-    std::vector<std::pair<std::string, bool>> known;  // paths the kernel knows, and whether a folder
+    std::vector<std::pair<std::string, bool>>
+        known;  // paths the kernel knows, and whether a folder
     {
       std::lock_guard lock(mutex_);
       const Snapshot* old = tree_.NextRemoval(before);
@@ -132,7 +137,8 @@ void Volume::RemoveOld() {
       }
     }
     // Unlinking makes the kernel tell watchers, and drop cached pages and its references once no
-    // handle is open. What it doesn't know needs no unlinking. Errors leave nothing worse than that.
+    // handle is open. What it doesn't know needs no unlinking. Errors leave nothing worse than
+    // that.
     if (root.ok()) {
       for (const auto& [path, is_folder] : known) {
         unlinkat(root->get(), StrCat(folder, "/", path).c_str(), is_folder ? AT_REMOVEDIR : 0);

@@ -1,5 +1,6 @@
-// Volume: one mounted file system: its tree, its /dev/fuse descriptor, and the swaps, which go by the
-// kernel so that watchers see them. Any number of threads answer requests; changes come one by one.
+// Volume: one mounted file system: its tree, its /dev/fuse descriptor, and the swaps, which go by
+// the kernel so that watchers see them. Any number of threads answer requests; changes come one by
+// one.
 #pragma once
 
 #include <atomic>
@@ -21,8 +22,8 @@ namespace coffer::volume {
 
 class Volume {
  public:
-  // A reader that is on its way through "..data" while it is swapped finds the old snapshot's folder
-  // for that long.
+  // A reader that is on its way through "..data" while it is swapped finds the old snapshot's
+  // folder for that long.
   static constexpr std::chrono::milliseconds kGrace{1000};
   // Swaps that come faster than the grace lets old snapshots go are held up.
   static constexpr std::size_t kMostOld = 256;
@@ -35,8 +36,8 @@ class Volume {
   int fuse() const { return fuse_.get(); }
   bool closed() const { return closed_; }
 
-  // Answers what the kernel has asked, at most `limit` requests. kIdle: nothing is left; kBusy: there
-  // may be more; kGone: unmounted everywhere, or aborted.
+  // Answers what the kernel has asked, at most `limit` requests. kIdle: nothing is left; kBusy:
+  // there may be more; kGone: unmounted everywhere, or aborted.
   enum class Progress { kIdle, kBusy, kGone };
   Progress AnswerRequests(DialogBuffers& buffers, int limit);
 
@@ -60,7 +61,7 @@ class Volume {
   const UniqueFd fuse_;
   const std::uint64_t device_;
 
-  std::mutex change_mutex_;  // before mutex_
+  std::mutex change_mutex_;           // before mutex_
   std::atomic<bool> closed_ = false;  // set under change_mutex_
 
   std::mutex mutex_;  // never held while waiting for the kernel

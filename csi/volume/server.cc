@@ -137,13 +137,16 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
   }
 
   UniqueFd fuse(open("/dev/fuse", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (!fuse) return absl::ErrnoToStatus(errno, "can't open /dev/fuse: the plugin's container needs the device");
+  if (!fuse)
+    return absl::ErrnoToStatus(errno,
+                               "can't open /dev/fuse: the plugin's container needs the device");
   ASSIGN_OR_RETURN(const DetachedMount mount, MakeMount(fuse.get(), info.volume_id));
   std::shared_ptr<Volume> volume;
   {
     std::lock_guard lock(mutex_);
     const std::uint64_t key = next_key_++;
-    volume = std::make_shared<Volume>(info, root_, key, std::move(fuse), mount.device, std::move(first));
+    volume =
+        std::make_shared<Volume>(info, root_, key, std::move(fuse), mount.device, std::move(first));
     by_key_[key] = volume;
   }
   // Answered before it can be seen.

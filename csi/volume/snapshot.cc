@@ -16,9 +16,9 @@ absl::Status CheckPath(std::string_view path) {
   for (const std::string_view part : Split(path, '/')) {
     if (part.empty() || part == "." || part.substr(0, 2) == ".." || part.size() > kLongestName ||
         part.find('\0') != std::string_view::npos) {
-      return absl::InvalidArgumentError(
-          StrCat("\"", path, "\" can't be a file of a volume: each part between slashes must be 1 to ",
-                 kLongestName, " bytes, not \".\", and not start with \"..\""));
+      return absl::InvalidArgumentError(StrCat(
+          "\"", path, "\" can't be a file of a volume: each part between slashes must be 1 to ",
+          kLongestName, " bytes, not \".\", and not start with \"..\""));
     }
   }
   return absl::OkStatus();
@@ -36,7 +36,8 @@ bool PathLess(const SnapshotFile& a, const SnapshotFile& b) {
 // The tree under construction: nodes, their names, and which files each node stands for.
 struct Plan {
   struct Range {
-    std::size_t first, last, prefix;  // files [first, last); `prefix` bytes of their paths lead here
+    std::size_t first, last,
+        prefix;  // files [first, last); `prefix` bytes of their paths lead here
   };
 
   std::vector<Node> nodes;
@@ -71,9 +72,9 @@ struct Plan {
       if (is_file && last - first > 1) {
         const std::string& other = files[first + 1].path;
         return absl::InvalidArgumentError(
-            other == files[first].path
-                ? StrCat("the file \"", other, "\" is listed twice")
-                : StrCat("\"", files[first].path, "\" is a file, so \"", other, "\" can't be in it"));
+            other == files[first].path ? StrCat("the file \"", other, "\" is listed twice")
+                                       : StrCat("\"", files[first].path, "\" is a file, so \"",
+                                                other, "\" can't be in it"));
       }
       const SnapshotFile& file = files[first];
       Add(name, is_file ? S_IFREG | (file.mode & 07777) : S_IFDIR | 0755, folder,
@@ -85,8 +86,10 @@ struct Plan {
       }
       first = last;
     }
-    nodes[folder].child_count = static_cast<std::uint32_t>(nodes.size()) - nodes[folder].first_child;
-    if (nodes.size() > kMostNodes) return absl::InvalidArgumentError("too many files in one volume");
+    nodes[folder].child_count =
+        static_cast<std::uint32_t>(nodes.size()) - nodes[folder].first_child;
+    if (nodes.size() > kMostNodes)
+      return absl::InvalidArgumentError("too many files in one volume");
     return absl::OkStatus();
   }
 };
@@ -100,8 +103,8 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFi
   for (const SnapshotFile& file : files) RETURN_IF_ERROR(CheckPath(file.path));
 
   // Numbers are never used twice in a volume, which makes the name unique, too.
-  const std::string folder_name =
-      StrCat("..", absl::FormatTime("%Y_%m_%d_%H_%M_%S", time, absl::UTCTimeZone()), ".", first_inode);
+  const std::string folder_name = StrCat(
+      "..", absl::FormatTime("%Y_%m_%d_%H_%M_%S", time, absl::UTCTimeZone()), ".", first_inode);
   Plan plan;
   plan.Add(folder_name, S_IFDIR | 0755, kFolder, {0, files.size(), 0});
   plan.Add("..data", S_IFLNK | 0777, kFolder, {});

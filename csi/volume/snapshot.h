@@ -2,7 +2,8 @@
 // Nothing else describes the tree, so that who holds the image can serve it.
 //
 //   image    := Header Node{node_count} names contents
-//   nodes    := folder of the snapshot, "..data" link to it, then all others in breadth-first order;
+//   nodes    := folder of the snapshot, "..data" link to it, then all others in breadth-first
+//   order;
 //               a folder's children lie side by side, sorted by the bytes of their names
 //   inode of a node := Header.first_inode + its index
 //
@@ -46,7 +47,8 @@ class Snapshot {
   // Sorts `files` by path. `first_inode`: the tree takes node_count() numbers from there.
   // InvalidArgument names the path that is wrong: no valid path, listed twice, file and folder.
   static absl::StatusOr<std::unique_ptr<Snapshot>> Build(std::vector<SnapshotFile>& files,
-                                                         std::uint64_t first_inode, absl::Time time);
+                                                         std::uint64_t first_inode,
+                                                         absl::Time time);
 
   std::uint64_t first_inode() const { return header().first_inode; }
   std::uint32_t node_count() const { return header().node_count; }

@@ -32,8 +32,9 @@ Tree::Held* Tree::Find(std::uint64_t inode) {
 }
 
 const Tree::Link* Tree::FindLink(std::uint64_t inode) const {
-  const auto at = std::lower_bound(links_.begin(), links_.end(), inode,
-                                   [](const Link& link, std::uint64_t i) { return link.inode < i; });
+  const auto at =
+      std::lower_bound(links_.begin(), links_.end(), inode,
+                       [](const Link& link, std::uint64_t i) { return link.inode < i; });
   return at != links_.end() && at->inode == inode ? &*at : nullptr;
 }
 
@@ -111,8 +112,9 @@ std::vector<Tree::Special> Tree::Specials() const {
 void Tree::List(std::uint64_t folder, std::uint64_t after, const Visitor& visit) const {
   if (folder == kRoot) {
     const auto specials = Specials();
-    auto special = std::upper_bound(specials.begin(), specials.end(), after,
-                                    [](std::uint64_t i, const Special& s) { return i < s.position; });
+    auto special =
+        std::upper_bound(specials.begin(), specials.end(), after,
+                         [](std::uint64_t i, const Special& s) { return i < s.position; });
     auto link = std::upper_bound(links_.begin(), links_.end(), after,
                                  [](std::uint64_t i, const Link& l) { return i < l.inode; });
     while (special != specials.end() || link != links_.end()) {
@@ -132,7 +134,8 @@ void Tree::List(std::uint64_t folder, std::uint64_t after, const Visitor& visit)
   const std::uint64_t first = snapshot.first_inode();
   const Node& node = snapshot.node(static_cast<std::uint32_t>(folder - first));
   const std::uint64_t children = first + node.first_child;
-  for (std::uint64_t inode = std::max(children, after + 1); inode < children + node.child_count; ++inode) {
+  for (std::uint64_t inode = std::max(children, after + 1); inode < children + node.child_count;
+       ++inode) {
     if (!visit(inode, inode, snapshot.Name(static_cast<std::uint32_t>(inode - first)))) return;
   }
 }
@@ -151,9 +154,8 @@ void Tree::Forget(std::uint64_t inode, std::uint64_t count) {
 }
 
 void Tree::DropForgotten() {
-  std::erase_if(held_, [](const Held& held) {
-    return held.removed && held.snapshot->lookups() == 0;
-  });
+  std::erase_if(held_,
+                [](const Held& held) { return held.removed && held.snapshot->lookups() == 0; });
 }
 
 void Tree::Expect(std::unique_ptr<Snapshot> next) {
@@ -196,7 +198,8 @@ std::vector<std::string> Tree::StaleLinks() const {
 Snapshot* Tree::NextRemoval(Time before) {
   for (Held& held : held_) {
     Snapshot* snapshot = held.snapshot.get();
-    if (snapshot == current_ || snapshot == next_ || held.removed || held.retired > before) continue;
+    if (snapshot == current_ || snapshot == next_ || held.removed || held.retired > before)
+      continue;
     return removing_ = snapshot;
   }
   return nullptr;
@@ -216,16 +219,17 @@ std::vector<std::uint64_t> Tree::KnownFiles(bool with_current) const {
     if (held.snapshot.get() == current_ && !with_current) continue;
     for (std::uint32_t i = 0; i < held.snapshot->node_count(); ++i) {
       const Node& node = held.snapshot->node(i);
-      if (S_ISREG(node.mode) && node.lookups > 0) inodes.push_back(held.snapshot->first_inode() + i);
+      if (S_ISREG(node.mode) && node.lookups > 0)
+        inodes.push_back(held.snapshot->first_inode() + i);
     }
   }
   return inodes;
 }
 
 std::size_t Tree::waiting_removals() const {
-  return static_cast<std::size_t>(std::count_if(held_.begin(), held_.end(), [this](const Held& held) {
-    return held.snapshot.get() != current_ && !held.removed;
-  }));
+  return static_cast<std::size_t>(std::count_if(
+      held_.begin(), held_.end(),
+      [this](const Held& held) { return held.snapshot.get() != current_ && !held.removed; }));
 }
 
 void Tree::Clear() {
@@ -256,7 +260,8 @@ bool Tree::MakeLink(std::uint64_t folder, std::string_view name, std::string_vie
 
 bool Tree::Rename(std::uint64_t folder, std::string_view name, std::uint64_t new_folder,
                   std::string_view new_name, Time now) {
-  if (folder != kRoot || new_folder != kRoot || name != kNewData || new_name != kData || !new_data_) {
+  if (folder != kRoot || new_folder != kRoot || name != kNewData || new_name != kData ||
+      !new_data_) {
     return false;
   }
   HeldOf(current_).retired = now;

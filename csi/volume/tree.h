@@ -76,7 +76,8 @@ class Tree {
   Snapshot* NextRemoval(Time before);
   // Ends that removal.
   void Removed();
-  // Files of old snapshots, or of all, that the kernel has references to, perhaps with cached pages.
+  // Files of old snapshots, or of all, that the kernel has references to, perhaps with cached
+  // pages.
   std::vector<std::uint64_t> KnownFiles(bool with_current) const;
   // Old snapshots whose folders are still there.
   std::size_t waiting_removals() const;
@@ -115,11 +116,11 @@ class Tree {
   // Entries of the root but the links through "..data", by position.
   std::vector<Special> Specials() const;
 
-  std::vector<Held> held_;  // by inodes
-  std::vector<Link> links_; // by inode
+  std::vector<Held> held_;   // by inodes
+  std::vector<Link> links_;  // by inode
   Snapshot* current_;
-  Snapshot* next_ = nullptr;      // announced
-  bool new_data_ = false;         // "..data_tmp" is there
+  Snapshot* next_ = nullptr;  // announced
+  bool new_data_ = false;     // "..data_tmp" is there
   Snapshot* removing_ = nullptr;
   std::uint64_t next_inode_;
   std::int64_t changed_nanos_;

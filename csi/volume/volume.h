@@ -1,11 +1,12 @@
 // Volume: one FUSE mount at a pod's target path that serves an immutable snapshot of files out of
-// locked memory, laid out as the kubelet does: "..data" is a link to "..2026_11_24_20_31_00.1234567",
-// each top-level name is a link through "..data"; a swap renames a new "..data" over the old.
+// locked memory, laid out as the kubelet does: "..data" is a link to
+// "..2026_11_24_20_31_00.1234567", each top-level name is a link through "..data"; a swap renames a
+// new "..data" over the old.
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
@@ -23,7 +24,8 @@
 namespace coffer::volume {
 
 struct SnapshotFile {
-  std::string path;  // relative, "/" parts; each part 1..255 bytes, no NUL, not "." or "..", not starting ".."
+  std::string path;  // relative, "/" parts; each part 1..255 bytes, no NUL, not "." or "..", not
+                     // starting ".."
   SecretBytes content;
   std::uint32_t mode = 0644;  // permission bits
   std::uint32_t uid = 0;
@@ -40,23 +42,24 @@ class Volume;
 // All volumes of this process, served by a few threads. Safe on any thread.
 //
 // A volume's file system is writable, its mount at the target is not: so the kernel refuses every
-// change with EROFS before it gets here. A swap makes its changes through a mount of its own that is
-// in no namespace, and what it does not expect is refused too.
+// change with EROFS before it gets here. A swap makes its changes through a mount of its own that
+// is in no namespace, and what it does not expect is refused too.
 class VolumeServer {
  public:
-  // `threads`: 1..64 that answer the kernel. `root`: targets lie below this folder; the way to it may
-  // lead through symbolic links, the way from it to a target may not.
+  // `threads`: 1..64 that answer the kernel. `root`: targets lie below this folder; the way to it
+  // may lead through symbolic links, the way from it to a target may not.
   explicit VolumeServer(const Clock& clock, int threads = 2, std::string root = "/");
   ~VolumeServer();  // unmounts nothing: a plugin that stops leaves its mounts to the next one
 
   // Mounts at `target`, an existing directory; a dead mount of Coffer's there is detached first.
-  // InvalidArgument: a file's path, or the target, is wrong; AlreadyExists: this server has a volume
-  // there; NotFound: no such directory; anything else: what the kernel said. Nothing is mounted
-  // unless OK.
+  // InvalidArgument: a file's path, or the target, is wrong; AlreadyExists: this server has a
+  // volume there; NotFound: no such directory; anything else: what the kernel said. Nothing is
+  // mounted unless OK.
   absl::Status Mount(const VolumeInfo& info, std::vector<SnapshotFile> files);
   // Replaces the contents atomically; no change and no event where they are the same already. A
-  // second later the old snapshot's folder is removed; its bytes are wiped when the last open handle
-  // on them closes. NotFound: no such volume; FailedPrecondition: something else is mounted over it.
+  // second later the old snapshot's folder is removed; its bytes are wiped when the last open
+  // handle on them closes. NotFound: no such volume; FailedPrecondition: something else is mounted
+  // over it.
   absl::Status Swap(std::string_view target, std::vector<SnapshotFile> files);
   // Detaches the mount, drops cached pages, wipes the contents: also under open handles, which get
   // errors from then on. OK where there is none.

@@ -85,7 +85,8 @@ using NameSet = std::multiset<std::string>;  // a name that is listed twice is t
 
 inline NameSet Names(const std::string& folder) {
   NameSet names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.insert(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.insert(entry.path().filename());
   return names;
 }
 
