@@ -126,7 +126,7 @@ absl::StatusOr<std::shared_ptr<const KubernetesConfig>> KubernetesConfig::Parse(
       if (tls.ca_pem.empty()) tls = ApiServer::Tls(ca_pem, use_pod_files, pod_files);
       bearer = [api_server = config->api_server] { return api_server->ReviewerToken(); };
     }
-    config->remote_keys = std::make_unique<RemoteKeys>(std::move(jwks_url), MakeCurlTransport(tls),
+    config->remote_keys = std::make_unique<RemoteKeys>(std::move(jwks_url), MakeStreamTransport(tls),
                                                        std::move(bearer), clock);
   }
 

@@ -92,7 +92,7 @@ ApiServer::ApiServer(std::string host, std::string ca_pem, SecretBytes reviewer_
       reviewer_token_(std::move(reviewer_token)),
       use_pod_files_(use_pod_files),
       pod_files_(std::move(pod_files)),
-      transport_(MakeCurlTransport(Tls(std::move(ca_pem), use_pod_files, pod_files_))) {}
+      transport_(MakeStreamTransport(Tls(std::move(ca_pem), use_pod_files, pod_files_))) {}
 
 TlsClientOptions ApiServer::Tls(std::string ca_pem, bool use_pod_files, const PodFiles& pod_files) {
   TlsClientOptions tls;

@@ -144,7 +144,7 @@ TEST_CASE("a JWK set is fetched once, again when old or for an unknown key, but 
   std::string body = std::string(DumpJson({{"keys", {first.Jwk()}}}).view());
   int status = 200;
   TestHttpServer server([&](const TestHttpRequest&) { return TestHttpAnswer(status, body); });
-  RemoteKeys keys(server.address() + "/jwks", MakeCurlTransport({}), [] { return SecretBytes(); },
+  RemoteKeys keys(server.address() + "/jwks", MakeStreamTransport({}), [] { return SecretBytes(); },
                   clock);
   const std::string of_first = first.Sign("ES256", nullptr), of_second = second.Sign("ES256", nullptr);
   const auto verify = [&](const std::string& token, bool may_block = true) -> absl::Status {
@@ -204,7 +204,7 @@ TEST_CASE("a JWK set that can't be had is an error that says why") {
   const Jwt jwt = *ParseJwt(TestIssuer("P-256").Sign("ES256", nullptr));
   for (const Case& c : cases) {
     TestHttpServer server([&](const TestHttpRequest&) { return c.answer; });
-    RemoteKeys keys(server.address(), MakeCurlTransport({}), [] { return SecretBytes(); }, clock);
+    RemoteKeys keys(server.address(), MakeStreamTransport({}), [] { return SecretBytes(); }, clock);
     const auto set = keys.KeysFor(jwt, true);
     CAPTURE(set.status().ToString());
     CHECK(set.status().code() == absl::StatusCode::kUnavailable);
@@ -220,7 +220,7 @@ TEST_CASE("threads that need the keys at once make one fetch") {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     return TestHttpAnswer(200, DumpJson({{"keys", {issuer.Jwk()}}}).view());
   });
-  RemoteKeys keys(server.address(), MakeCurlTransport({}), [] { return SecretBytes(); }, clock);
+  RemoteKeys keys(server.address(), MakeStreamTransport({}), [] { return SecretBytes(); }, clock);
   const std::string token = issuer.Sign("ES256", nullptr);
   std::atomic<int> good{0};
   std::vector<std::thread> threads;
