@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <thread>
 
 #include "common/clock.h"
 #include "common/strings.h"
@@ -139,6 +141,42 @@ void CompareReads(VolumeServer& server, const std::string& folder) {
   (void)server.Unmount(target);
 }
 
+// How long one open+read+close takes at most while the volume is swapped again and again.
+void ReadWhileSwapped(VolumeServer& server, const std::string& folder) {
+  const std::string target = folder + "/swapped";
+  fs::create_directory(target);
+  if (!server.Mount({"bench", target}, TwoFiles(0)).ok()) std::exit(1);
+  std::vector<double> quiet, swapped;
+  const auto read_for = [&](std::vector<double>& times) {
+    char buffer[64];
+    const auto begin = Steady::now();
+    while (Since(begin) < seconds_each) {
+      const auto start = Steady::now();
+      const int fd = open((target + "/password").c_str(), O_RDONLY);
+      wrong += read(fd, buffer, sizeof buffer) < 17;
+      close(fd);
+      times.push_back(Since(start));
+    }
+  };
+  read_for(quiet);
+  std::atomic<bool> done = false;
+  std::thread swapper([&] {
+    for (int i = 1; !done; ++i) {
+      wrong += !server.Swap(target, TwoFiles(i)).ok();
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  });
+  read_for(swapped);
+  done = true;
+  swapper.join();
+  (void)server.Unmount(target);
+  for (auto* times : {&quiet, &swapped}) {
+    std::printf("open+read+close, %-17s 99.9 %% %5.0f us, longest %5.0f us\n",
+                times == &quiet ? "no swaps" : "100 swaps/s", Percentile(*times, 0.999),
+                Percentile(*times, 1));
+  }
+}
+
 long ResidentKiB() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
@@ -210,6 +248,7 @@ int main(int argc, char** argv) {
   ComeAndGo(server, folder, 110);
   ComeAndGo(server, folder, 1500);
   CompareReads(server, folder);
+  ReadWhileSwapped(server, folder);
   std::filesystem::remove_all(folder);
   if (wrong != 0) std::printf("%zu calls failed\n", wrong);
   return wrong == 0 ? 0 : 1;
