@@ -209,6 +209,9 @@ absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments) {
     if (!set.ok()) return absl::InvalidArgumentError(StrCat("--", name, ": ", Message(set)));
   }
   RETURN_IF_ERROR(Check(flags));
+  while (flags.kubelet_root.size() > 1 && flags.kubelet_root.ends_with('/')) {
+    flags.kubelet_root.pop_back();
+  }
   return flags;
 }
 

@@ -13,11 +13,12 @@ TEST_CASE("flags are taken as Go writes them, the upstream driver's too") {
   const auto flags = Parse({"--endpoint=unix:///x/csi.sock", "-nodeid", "n1", "--drivername=d.example",
                             "-log-format-json", "--vault-addr=http://v", "--vault-tls-skip-verify",
                             "--provider-volume=/p", "--enable-secret-rotation", "--rotation-poll-interval",
-                            "2m", "--metrics-addr=:8095", "-v=5", "--provider-health-check=false"});
+                            "2m", "--metrics-addr=:8095", "--kubelet-root=/k/", "-v=5", "--provider-health-check=false"});
   INFO(flags.status());
   REQUIRE(flags.ok());
   CHECK(flags->endpoint == "unix:///x/csi.sock");
   CHECK(flags->node_id == "n1");
+  CHECK(flags->kubelet_root == "/k");
   CHECK(flags->driver_name == "d.example");
   CHECK(flags->log_format == log::Format::kJson);
   CHECK(flags->log_level == log::Level::kDebug);

@@ -2,6 +2,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <memory>
@@ -33,8 +34,11 @@ namespace {
 // Publishes and fetches wait for the keystore most of the time.
 constexpr int kPublishThreads = 16;
 constexpr int kFetchThreads = 16;
+constexpr int kUnpublishThreads = 4;
 constexpr int kVolumeThreads = 2;
 constexpr absl::Duration kLastRevocations = absl::Seconds(3);
+// A keystore that hangs must not keep a plugin that was told to stop.
+constexpr unsigned kStopSeconds = 15;
 
 // SIGTERM and SIGINT are waited for, not handled: blocked here, before any thread is made.
 sigset_t BlockStopSignals() {
@@ -77,8 +81,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   publisher.DetachDeadMounts();
 
   provider::Workers publish_workers(kPublishThreads);
+  provider::Workers unpublish_workers(kUnpublishThreads);
   IdentityService identity(flags.driver_name, [&publisher] { return publisher.Ready(); });
-  NodeService node(flags.node_id, publisher, publish_workers);
+  NodeService node(flags.node_id, publisher, publish_workers, unpublish_workers);
   RegistrationService registration(flags.driver_name, flags.registration_path);
   std::vector<grpc::Service*> services = {&identity, &node};
   if (!flags.registration_dir.empty()) services.push_back(&registration);
@@ -92,6 +97,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   int signal_number = 0;
   sigwait(&stop, &signal_number);
   log::Info("stopping; volumes stay mounted", {{"signal", signal_number}});
+  alarm(kStopSeconds);
   server.reset();
   publisher.ForgetTokens();
   if (!revoker.Drain(clock.Now() + kLastRevocations)) {

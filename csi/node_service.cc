@@ -77,7 +77,11 @@ absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl:
   absl::StatusOr<VolumeContext> context =
       ReadVolumeContext([&request](const std::string& key) -> std::string_view {
         const auto found = request.volume_context().find(key);
-        return found == request.volume_context().end() ? std::string_view() : found->second;
+        if (found != request.volume_context().end()) return found->second;
+        // Where a CSIDriver says serviceAccountTokenInSecrets (Kubernetes 1.35 and later).
+        const auto secret = request.secrets().find(key);
+        const bool tokens = key == kTokensKey && secret != request.secrets().end();
+        return tokens ? secret->second : std::string_view();
       });
   WipeTokens(request);
   RETURN_IF_ERROR(context.status());
@@ -98,7 +102,7 @@ grpc::ServerUnaryReactor* NodeService::NodePublishVolume(
     ::csi::v1::NodePublishVolumeResponse*) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::Time deadline = DeadlineOf(*context, absl::Now());
-  workers_.Submit([this, reactor, request, deadline] {
+  publish_workers_.Submit([this, reactor, request, deadline] {
     reactor->Finish(ToGrpc(Publish(*request, deadline)));
   });
   return reactor;
@@ -108,7 +112,7 @@ grpc::ServerUnaryReactor* NodeService::NodeUnpublishVolume(
     grpc::CallbackServerContext* context, const NodeUnpublishVolumeRequest* request,
     ::csi::v1::NodeUnpublishVolumeResponse*) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  workers_.Submit([this, reactor, request] {
+  unpublish_workers_.Submit([this, reactor, request] {
     absl::Status unpublished = CheckVolumeId(request->volume_id());
     if (unpublished.ok()) {
       unpublished = publisher_.Unpublish(request->volume_id(), request->target_path());

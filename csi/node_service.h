@@ -13,9 +13,14 @@ namespace coffer::csi {
 // What isn't overridden answers Unimplemented: staging, statistics.
 class NodeService final : public ::csi::v1::Node::CallbackService {
  public:
-  // Publisher and workers are kept by the caller; the workers end first.
-  NodeService(std::string node_id, Publisher& publisher, provider::Workers& workers)
-      : node_id_(std::move(node_id)), publisher_(publisher), workers_(workers) {}
+  // All are kept by the caller. Unpublishing has workers of its own: it waits for no keystore, so it
+  // mustn't stand in line behind what does.
+  NodeService(std::string node_id, Publisher& publisher, provider::Workers& publish_workers,
+              provider::Workers& unpublish_workers)
+      : node_id_(std::move(node_id)),
+        publisher_(publisher),
+        publish_workers_(publish_workers),
+        unpublish_workers_(unpublish_workers) {}
 
   grpc::ServerUnaryReactor* NodePublishVolume(
       grpc::CallbackServerContext* context, const ::csi::v1::NodePublishVolumeRequest* request,
@@ -36,7 +41,8 @@ class NodeService final : public ::csi::v1::Node::CallbackService {
 
   const std::string node_id_;
   Publisher& publisher_;
-  provider::Workers& workers_;
+  provider::Workers& publish_workers_;
+  provider::Workers& unpublish_workers_;
 };
 
 }  // namespace coffer::csi

@@ -113,7 +113,9 @@ csi::v1::NodePublishVolumeRequest PublishRequest(const Arguments& arguments) {
     const nlohmann::json tokens = {{arguments.Get("audience"),
                                     {{"token", ReadTrimmed(token_file)},
                                      {"expirationTimestamp", "2035-01-01T00:00:00Z"}}}};
-    context["csi.storage.k8s.io/serviceAccount.tokens"] = tokens.dump();
+    // --tokens-in-secrets: as a kubelet from 1.35 on where the CSIDriver asks for it.
+    auto& place = arguments.Get("tokens-in-secrets") == "true" ? *request.mutable_secrets() : context;
+    place["csi.storage.k8s.io/serviceAccount.tokens"] = tokens.dump();
   }
   context["secretProviderClass"] = arguments.Get("class");
   for (const auto& [key, value] : arguments.context) {

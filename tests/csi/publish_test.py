@@ -6,6 +6,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -80,6 +81,47 @@ class PublishTest(unittest.TestCase):
         self.assert_nothing_left(target)
         self.ok(node.unpublish())
         self.assertTrue(eventually(lambda: self.tokens() == before), "the token is not revoked")
+
+    def test_tokens_in_secrets(self):
+        """the tokens may come in the request's secrets, as from Kubernetes 1.35 on"""
+        self.ok(self.node.publish(None, "csi-1", "webapp", "--tokens-in-secrets"))
+        self.assertEqual(read(self.node.target(), "password"), "password-1")
+
+    def test_unmounted_by_someone_else(self):
+        """a volume that someone has unmounted is mounted anew by the next publish"""
+        node = self.node
+        self.ok(node.publish())
+        subprocess.run(["umount", "-l", node.target()], check=True)
+        self.ok(node.publish())
+        self.assertEqual(read(node.target(), "password"), "password-1")
+        self.assertEqual(len(node.mounts()), 1)
+        self.ok(node.unpublish())
+        self.assert_nothing_left(node.target())
+
+    def test_unpublish_passes_a_hanging_keystore(self):
+        """publishes that hang don't keep others from being unpublished, nor the plugin from stopping"""
+        node = self.node
+        self.ok(node.publish())
+        hanging = socket.socket()
+        self.addCleanup(hanging.close)
+        hanging.bind(("127.0.0.1", 0))
+        hanging.listen(64)
+        node.write_class("hang", WEBAPP_OBJECTS, address=f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        calls = [subprocess.Popen([
+            os.path.join(BIN_DIR, "coffer-csi-client"), f"--endpoint=unix://{node.socket}", "publish",
+            f"--volume-id=hang-{i}", f"--target={node.target(f'hang-{i}')}", "--class=hang",
+            "--service-account=vault", "--audience=vault", f"--token-file={node.token_file}"],
+            stdout=subprocess.DEVNULL) for i in range(20)]
+        time.sleep(1)
+        start = time.time()
+        self.ok(node.unpublish())
+        self.assertLess(time.time() - start, 2)
+        start = time.time()
+        node.stop()
+        self.assertLess(time.time() - start, 20)
+        for call in calls:
+            self.assertNotEqual(call.wait(timeout=30), 0)
+        self.assertEqual(node.mounts(), [])
 
     def test_every_kind_of_object(self):
         node = self.node
@@ -296,7 +338,6 @@ class PublishTest(unittest.TestCase):
     def test_malformed_bytes(self):
         """a socket that is sent rubbish serves on"""
         node = self.node
-        import socket
         for rubbish in [b"\x00" * 100, b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096),
                         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(2000)]:
             with socket.socket(socket.AF_UNIX) as connection:
