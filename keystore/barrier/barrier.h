@@ -21,8 +21,8 @@ namespace coffer::keystore {
 
 class Keyring;
 
-// One transaction behind the barrier: what the views of it (Txn) share. Paths here are whole. Used by
-// one thread at a time; may move between threads.
+// One transaction behind the barrier: what the views of it (Txn) share. Paths here are whole. Used
+// by one thread at a time; may move between threads.
 class BarrierTxn {
  public:
   virtual ~BarrierTxn() = default;
@@ -50,8 +50,8 @@ struct KeyStatus {
 // All of it is safe on any thread.
 class Barrier {
  public:
-  // A new term is begun once this many values may have been encrypted under one: well below the 2^32
-  // that NIST SP 800-38D section 8.3 allows with random nonces.
+  // A new term is begun once this many values may have been encrypted under one: well below the
+  // 2^32 that NIST SP 800-38D section 8.3 allows with random nonces.
   static constexpr std::uint64_t kRotateAfter = std::uint64_t{1} << 31;
 
   // The store and the clock must outlive the barrier. `rotate_after`: see kRotateAfter.
@@ -83,8 +83,9 @@ class Barrier {
   void Unseal(std::shared_ptr<const Keyring> keyring);
   // Null while sealed.
   std::shared_ptr<const Keyring> keyring() const;
-  // Stores `next`, which was made from the barrier's keyring, and `also` (a key and its value) in one
-  // commit, and goes on with it. Aborted: the keyring was changed meanwhile. Waits for the disk.
+  // Stores `next`, which was made from the barrier's keyring, and `also` (a key and its value) in
+  // one commit, and goes on with it. Aborted: the keyring was changed meanwhile. Waits for the
+  // disk.
   absl::Status ChangeKeyring(std::shared_ptr<const Keyring> next,
                              const std::optional<std::pair<std::string, std::string>>& also);
 

@@ -72,7 +72,8 @@ struct Opened {
   Barrier barrier;
 };
 
-TEST_CASE("what is put behind the barrier is read back, and nothing of it is readable in the store") {
+TEST_CASE(
+    "what is put behind the barrier is read back, and nothing of it is readable in the store") {
   Opened opened;
   REQUIRE(opened.Put("secret/web/config", "hunter2-hunter2").ok());
   CHECK(opened.Get("secret/web/config") == "hunter2-hunter2");
@@ -240,11 +241,13 @@ TEST_CASE("actions run when the transaction is durable, and only then") {
   int ran = 0;
   auto loser = opened.Begin();
   Opened::GetIn(*loser, "a");
-  REQUIRE(opened.Change([&](Txn txn) {
-                  REQUIRE(txn.Put("a", "2").ok());
-                  txn.OnCommit([&] { ++ran; });
-                  txn.Under("x/").OnCommit([&] { ++ran; });
-                }).ok());
+  REQUIRE(opened
+              .Change([&](Txn txn) {
+                REQUIRE(txn.Put("a", "2").ok());
+                txn.OnCommit([&] { ++ran; });
+                txn.Under("x/").OnCommit([&] { ++ran; });
+              })
+              .ok());
   CHECK(ran == 2);
   REQUIRE(loser->root().Put("a", "3").ok());
   loser->root().OnCommit([&] { ran = 100; });
@@ -440,8 +443,12 @@ TEST_CASE("it agrees with a plain map over random changes on a faulty store") {
   first->Put(kKeyringRecord, keyring->record());
   REQUIRE(CommitAndWait(store, std::move(first)).ok());
   barrier.Unseal(keyring);
-  store.Set({.begin_fails = 0.02, .read_fails = 0.01, .read_tears = 0.01, .commit_fails = 0.1,
-             .commit_full = 0.05, .commit_aborts = 0.05});
+  store.Set({.begin_fails = 0.02,
+             .read_fails = 0.01,
+             .read_tears = 0.01,
+             .commit_fails = 0.1,
+             .commit_full = 0.05,
+             .commit_aborts = 0.05});
 
   std::mt19937 random(11);
   std::map<std::string, std::string> model;

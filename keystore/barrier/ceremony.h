@@ -1,5 +1,5 @@
-// Ceremony: one call of a ceremony of the seal at a time. Sealing doesn't wait for one that waits for
-// the disk (it may be the store's own thread that seals): it marks what is to be forgotten, and
+// Ceremony: one call of a ceremony of the seal at a time. Sealing doesn't wait for one that waits
+// for the disk (it may be the store's own thread that seals): it marks what is to be forgotten, and
 // whoever has the ceremonies then forgets it.
 #pragma once
 

@@ -2,9 +2,9 @@
 //   kind     = 1 (value) or 2 (directory: ends with its name)
 //   size     = bytes of sealed-name
 //   sealed-* = nonce:12 ciphertext tag:16, AES-256-GCM under the data key of `term`
-//              associated data: kind:u8 term:u32 part:u8 stored-key, part 1 for the name, 2 the value
+//              associated data: kind:u8 term:u32 part:u8 stored-key, part 1 for the name, 2 the
+//              value
 #include "keystore/barrier/entry.h"
-
 
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -82,8 +82,8 @@ absl::StatusOr<SecretBytes> Entry::OpenValue(const GcmKey& key, std::string_view
 
 std::string SealValueEntry(const GcmKey& key, std::uint32_t term, std::string_view stored_key,
                            std::string_view name, std::string_view value) {
-  std::string entry = SealName(EntryKind::kValue, key, term, stored_key, name,
-                               GcmKey::kOverhead + value.size());
+  std::string entry =
+      SealName(EntryKind::kValue, key, term, stored_key, name, GcmKey::kOverhead + value.size());
   key.Seal(Associated(EntryKind::kValue, term, Part::kValue, stored_key), value, &entry);
   return entry;
 }

@@ -1,5 +1,5 @@
-// Entry: one stored value or directory, encrypted. Its name and its value open separately, so that a
-// list needn't decrypt values and a read needn't decrypt names.
+// Entry: one stored value or directory, encrypted. Its name and its value open separately, so that
+// a list needn't decrypt values and a read needn't decrypt names.
 #pragma once
 
 #include <cstdint>

@@ -74,7 +74,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   seal->status().IgnoreError();
 
   // As a value, whole and with one bit changed.
-  std::string stored = SealValueEntry(world.keyring->newest().key, 1, Names::View(key), "name", bytes);
+  std::string stored =
+      SealValueEntry(world.keyring->newest().key, 1, Names::View(key), "name", bytes);
   const auto good = Entry::Parse(stored);
   Must(good.ok() && good->OpenName(world.keyring->newest().key, Names::View(key))->Equals("name"));
   Must(good->OpenValue(world.keyring->newest().key, Names::View(key))->Equals(bytes));

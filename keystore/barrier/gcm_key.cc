@@ -54,8 +54,7 @@ GcmKey::~GcmKey() {
   for (EVP_CIPHER_CTX* context : idle_) EVP_CIPHER_CTX_free(context);  // wipes it
 }
 
-void GcmKey::Seal(std::string_view associated, std::string_view plaintext,
-                  std::string* out) const {
+void GcmKey::Seal(std::string_view associated, std::string_view plaintext, std::string* out) const {
   const std::size_t start = out->size();
   out->resize(start + kOverhead + plaintext.size());
   auto* nonce = reinterpret_cast<std::uint8_t*>(out->data()) + start;

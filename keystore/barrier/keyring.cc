@@ -1,6 +1,6 @@
 // record  = format:u8 (1) sealed(keys)      numbers are big-endian
-//   keys  = generation:u64 names-key:32 (term:u32 installed:i64 key:32)*     installed in ns of Unix
-//   sealed: AES-256-GCM under the root key; associated data "coffer keyring" format
+//   keys  = generation:u64 names-key:32 (term:u32 installed:i64 key:32)*     installed in ns of
+//   Unix sealed: AES-256-GCM under the root key; associated data "coffer keyring" format
 // usage   = format:u8 (1) sealed(encryptions:u64), under the term's own data key, for the root key
 //           may change meanwhile; associated data "coffer usage" format
 #include "keystore/barrier/keyring.h"

@@ -14,8 +14,8 @@ namespace coffer::keystore {
 
 // stored-key = mac(parent) mac(path); mac = the first 16 bytes of HMAC-SHA-256 under the names key.
 // Parents and directories end in "/", the parent of "a" and "a/" is "". Half of the HMAC is enough:
-// two of 2^40 paths share one with chance 2^-49, nobody without the key can look for such a pair, and
-// an entry that is found under another's key doesn't open, for its own name isn't in it.
+// two of 2^40 paths share one with chance 2^-49, nobody without the key can look for such a pair,
+// and an entry that is found under another's key doesn't open, for its own name isn't in it.
 class Names {
  public:
   static constexpr std::size_t kMacSize = 16;
@@ -42,7 +42,9 @@ class Names {
   static std::string_view View(const StoredKey& key) { return {key.data(), key.size()}; }
   static std::string_view View(const Mac& mac) { return {mac.data(), mac.size()}; }
   // What the stored keys of everything directly in the directory with key `directory` start with.
-  static std::string_view PrefixIn(std::string_view directory) { return directory.substr(kMacSize); }
+  static std::string_view PrefixIn(std::string_view directory) {
+    return directory.substr(kMacSize);
+  }
 
  private:
   static constexpr std::size_t kShards = 16;

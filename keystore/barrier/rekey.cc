@@ -1,5 +1,5 @@
-// Rekey: a quorum of the old shares makes new ones. The old ones are valid up to one commit, the new
-// ones from it on.
+// Rekey: a quorum of the old shares makes new ones. The old ones are valid up to one commit, the
+// new ones from it on.
 #include <utility>
 
 #include "common/random.h"
@@ -87,8 +87,8 @@ absl::StatusOr<RekeyUpdate> ShamirSeal::UpdateRekey(std::string_view share,
   return update;
 }
 
-// Also replaces the root key: who has old shares and an old copy of the store can't open the keyring
-// of a new copy.
+// Also replaces the root key: who has old shares and an old copy of the store can't open the
+// keyring of a new copy.
 absl::Status ShamirSeal::ReplaceUnsealKey(const SecretBytes& key, const ShareConfig& config) {
   absl::Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
@@ -97,8 +97,8 @@ absl::Status ShamirSeal::ReplaceUnsealKey(const SecretBytes& key, const ShareCon
     const std::shared_ptr<const Keyring> next =
         keyring->WithRootKey(RandomSecret(GcmKey::kKeySize));
     status = barrier_.ChangeKeyring(
-        next, std::pair(std::string(kSealRecord),
-                        Record::Make(config, key, next->root_key().bytes())));
+        next,
+        std::pair(std::string(kSealRecord), Record::Make(config, key, next->root_key().bytes())));
     if (!absl::IsAborted(status)) break;
   }
   return status;
@@ -141,9 +141,8 @@ absl::StatusOr<VerifyUpdate> ShamirSeal::UpdateVerify(std::string_view share,
   const std::shared_ptr<const Keyring> keyring = barrier_.keyring();
   if (keyring == nullptr) return absl::UnavailableError("Vault is sealed");
   // A record of the new shares, so that they are checked as old ones are.
-  ASSIGN_OR_RETURN(const Record wanted,
-                   Record::Parse(Record::Make(rekey_->config, rekey_->new_key,
-                                              keyring->root_key().bytes())));
+  ASSIGN_OR_RETURN(const Record wanted, Record::Parse(Record::Make(rekey_->config, rekey_->new_key,
+                                                                   keyring->root_key().bytes())));
   ASSIGN_OR_RETURN(const bool enough,
                    Gather(wanted, share, nonce, "rekey verification", &rekey_->new_shares));
   VerifyUpdate update = DescribeVerify();

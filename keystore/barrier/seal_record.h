@@ -1,5 +1,5 @@
-// The seal record: the root key under the unseal key, and how many shares of that there are. It is all
-// that a sealed keystore knows of itself.
+// The seal record: the root key under the unseal key, and how many shares of that there are. It is
+// all that a sealed keystore knows of itself.
 #pragma once
 
 #include <string>

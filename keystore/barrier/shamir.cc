@@ -1,5 +1,6 @@
 // share = y:u8* x:u8     y(0) is the secret's byte, for each byte a random polynomial of its own
-//   of degree threshold - 1 over GF(2^8) with the polynomial 0x11b; x is 1..255, another in each share
+//   of degree threshold - 1 over GF(2^8) with the polynomial 0x11b; x is 1..255, another in each
+//   share
 // The layout and the field are Vault's (shamir/shamir.go of its sources), so that its shares fit.
 #include "keystore/barrier/shamir.h"
 

@@ -1,4 +1,5 @@
-// Shamir's secret sharing: any `threshold` of the shares give the secret, fewer tell nothing about it.
+// Shamir's secret sharing: any `threshold` of the shares give the secret, fewer tell nothing about
+// it.
 #pragma once
 
 #include <span>

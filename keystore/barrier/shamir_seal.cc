@@ -151,8 +151,7 @@ absl::StatusOr<SealStatus> ShamirSeal::Unseal(std::string_view share) {
   return status();
 }
 
-absl::Status ShamirSeal::OpenBarrier(const Record& record,
-                                     const std::vector<SecretBytes>& shares) {
+absl::Status ShamirSeal::OpenBarrier(const Record& record, const std::vector<SecretBytes>& shares) {
   absl::StatusOr<SecretBytes> root_key = record.Open(shares);
   if (!root_key.ok()) return absl::InvalidArgumentError("Unseal failed, invalid key");
   ASSIGN_OR_RETURN(const std::unique_ptr<StoreTxn> txn, barrier_.store().Begin());

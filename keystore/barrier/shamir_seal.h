@@ -1,6 +1,6 @@
-// ShamirSeal: who may open the barrier. Holds the stored root key, encrypted under an unseal key that
-// exists only as Shamir shares, and the ceremonies that a quorum of shares performs: unseal, rekey,
-// generate-root.
+// ShamirSeal: who may open the barrier. Holds the stored root key, encrypted under an unseal key
+// that exists only as Shamir shares, and the ceremonies that a quorum of shares performs: unseal,
+// rekey, generate-root.
 #pragma once
 
 #include <atomic>
@@ -24,9 +24,9 @@ namespace coffer::keystore {
 struct SealStatus {
   bool initialized = false;
   bool sealed = true;
-  ShareConfig config;  // zeros before initialisation
-  int progress = 0;    // shares given to the unseal under way
-  std::string nonce;   // of the unseal under way, else ""
+  ShareConfig config;                    // zeros before initialisation
+  int progress = 0;                      // shares given to the unseal under way
+  std::string nonce;                     // of the unseal under way, else ""
   std::string cluster_name, cluster_id;  // "" while sealed
 };
 
@@ -83,9 +83,9 @@ class ShamirSeal {
 
   // All that follow may wait for the disk.
 
-  // Makes the keys and returns the shares. `contents` runs on the open barrier and writes what a new
-  // keystore holds; whatever happens, the keystore is initialised by one last commit or not at all.
-  // Leaves the barrier sealed.
+  // Makes the keys and returns the shares. `contents` runs on the open barrier and writes what a
+  // new keystore holds; whatever happens, the keystore is initialised by one last commit or not at
+  // all. Leaves the barrier sealed.
   absl::StatusOr<std::vector<SecretBytes>> Initialize(
       const ShareConfig& config, const std::function<absl::Status()>& contents);
 
@@ -134,8 +134,8 @@ class ShamirSeal {
   absl::StatusOr<Record> ReadRecord();
   // The same for an open barrier only.
   absl::StatusOr<Record> ReadRecordUnsealed();
-  // Adds a share to a ceremony on the open barrier. True: it was the last one, and together they are
-  // right. `what` ("rekey") is for messages.
+  // Adds a share to a ceremony on the open barrier. True: it was the last one, and together they
+  // are right. `what` ("rekey") is for messages.
   absl::StatusOr<bool> Gather(const Record& record, std::string_view share, std::string_view nonce,
                               std::string_view what, Gathering* gathering);
   absl::Status OpenBarrier(const Record& record, const std::vector<SecretBytes>& shares);

@@ -111,7 +111,8 @@ TEST_CASE("a new keystore is not initialised, then sealed, then open") {
 }
 
 TEST_CASE("every configuration opens with its threshold of shares") {
-  for (const ShareConfig config : {ShareConfig{1, 1}, {2, 2}, {3, 2}, {7, 7}, {255, 2}, {255, 255}}) {
+  for (const ShareConfig config :
+       {ShareConfig{1, 1}, {2, 2}, {3, 2}, {7, 7}, {255, 2}, {255, 255}}) {
     CAPTURE(config.shares, config.threshold);
     InMemory keystore;
     Shares shares = *keystore.Initialize(config);
@@ -256,9 +257,8 @@ TEST_CASE("with verification the new shares count once they were given back") {
   RekeyStatus rekey = *keystore.seal.rekey_status();
   CHECK(rekey.started);
   CHECK(rekey.verification_required);
-  CHECK_THAT(
-      std::string(Message(keystore.seal.UpdateRekey(Text(old[0]), rekey.nonce).status())),
-      Catch::Contains("verification must be performed"));
+  CHECK_THAT(std::string(Message(keystore.seal.UpdateRekey(Text(old[0]), rekey.nonce).status())),
+             Catch::Contains("verification must be performed"));
   VerifyUpdate verify = *keystore.seal.verify_status();
   CHECK(verify.status.started);
   CHECK(verify.status.nonce == rekey.verification_nonce);
@@ -424,8 +424,8 @@ TEST_CASE("a damaged seal record or keyring is told apart from wrong shares") {
   CHECK(keystore.barrier.sealed());
 }
 
-// A process that rekeys without end, telling its newest shares before and after each switch, and dies
-// at any point.
+// A process that rekeys without end, telling its newest shares before and after each switch, and
+// dies at any point.
 TEST_CASE("kill -9 during rekeys leaves exactly the old or exactly the new shares") {
   TestFolder folder;
   Shares valid;

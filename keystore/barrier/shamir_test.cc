@@ -61,7 +61,8 @@ TEST_CASE("large configurations work") {
 }
 
 TEST_CASE("2 of 3 needed shares reveal nothing: they fit every secret as well") {
-  // For two shares of a 3-threshold secret and any secret byte there is a third share that makes it.
+  // For two shares of a 3-threshold secret and any secret byte there is a third share that makes
+  // it.
   const SecretBytes secret = FromHex("42");
   const auto shares = *SplitSecret(secret.span(), {3, 3});
   std::set<std::uint8_t> secrets;
@@ -124,11 +125,11 @@ TEST_CASE("shares are read from hex and base64") {
     std::string text;
     std::string_view refusal;
   };
-  for (const Case& c : std::initializer_list<Case>{
-           {"", "key is shorter than minimum 16 bytes"},
-           {"?", "'key' must be a valid hex or base64 string"},
-           {"c2hvcnQ=", "key is shorter than minimum 16 bytes"},
-           {std::string(80, 'z'), "key is longer than maximum 33 bytes"}}) {
+  for (const Case& c :
+       std::initializer_list<Case>{{"", "key is shorter than minimum 16 bytes"},
+                                   {"?", "'key' must be a valid hex or base64 string"},
+                                   {"c2hvcnQ=", "key is shorter than minimum 16 bytes"},
+                                   {std::string(80, 'z'), "key is longer than maximum 33 bytes"}}) {
     CAPTURE(c.text);
     CHECK(Message(DecodeShare(c.text).status()) == c.refusal);
   }

@@ -74,8 +74,8 @@ absl::Status Barrier::TreeTxn::Put(std::string_view path, std::string_view value
   const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
   DataKey& key = keyring_->newest();
   key.encryptions.fetch_add(2, std::memory_order_relaxed);
-  txn_->Put(Names::View(stored_key), SealValueEntry(key.key, key.term, Names::View(stored_key),
-                                                    NameIn(path), value));
+  txn_->Put(Names::View(stored_key),
+            SealValueEntry(key.key, key.term, Names::View(stored_key), NameIn(path), value));
   return absl::OkStatus();
 }
 

@@ -1,6 +1,6 @@
-// TreeTxn: the tree of names and values as entries of a store's transaction. A directory has an entry
-// of its own from its first child to its last; what is read to keep that so is part of what the store
-// checks at commit, so that it also holds against transactions at the same time.
+// TreeTxn: the tree of names and values as entries of a store's transaction. A directory has an
+// entry of its own from its first child to its last; what is read to keep that so is part of what
+// the store checks at commit, so that it also holds against transactions at the same time.
 #pragma once
 
 #include <functional>

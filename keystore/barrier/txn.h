@@ -17,9 +17,10 @@ namespace coffer::keystore {
 
 class BarrierTxn;
 
-// A view of a transaction below a path prefix. Cheap to copy; all views of one transaction share its
-// reads and writes. Paths are relative to the view, segments parted by "/", e.g. "roles/webapp"; no
-// segment may be empty. An empty view (of a route that runs without the barrier) answers Unavailable.
+// A view of a transaction below a path prefix. Cheap to copy; all views of one transaction share
+// its reads and writes. Paths are relative to the view, segments parted by "/", e.g.
+// "roles/webapp"; no segment may be empty. An empty view (of a route that runs without the barrier)
+// answers Unavailable.
 class Txn {
  public:
   Txn() = default;

@@ -1,5 +1,5 @@
-// BufferedTxn: what the transactions of every store have in common. Writes are kept in memory over the
-// snapshot; what was read is noted, so that Commit() can tell whether it still holds.
+// BufferedTxn: what the transactions of every store have in common. Writes are kept in memory over
+// the snapshot; what was read is noted, so that Commit() can tell whether it still holds.
 #pragma once
 
 #include <cstdint>
@@ -68,8 +68,8 @@ class BufferedTxn : public StoreTxn {
 
   // The snapshot's value; the view holds until the transaction ends.
   virtual absl::StatusOr<std::optional<std::string_view>> Read(std::string_view key) = 0;
-  // Shows the snapshot's entries from key `begin` on, in byte order, until `visit` returns false. The
-  // views hold until the transaction ends.
+  // Shows the snapshot's entries from key `begin` on, in byte order, until `visit` returns false.
+  // The views hold until the transaction ends.
   using Visit = absl::FunctionRef<bool(std::string_view key, std::string_view value)>;
   virtual absl::Status Walk(std::string_view begin, Visit visit) = 0;
 

@@ -17,8 +17,8 @@ class ConflictLog {
   // Remembers at least the last `capacity` written keys.
   explicit ConflictLog(std::size_t capacity = 32'768) : capacity_(capacity) {}
 
-  // Whether a commit after `changes.snapshot` wrote something that was read, or might have: one that
-  // the log has forgotten.
+  // Whether a commit after `changes.snapshot` wrote something that was read, or might have: one
+  // that the log has forgotten.
   bool Conflicts(const Changes& changes) const;
 
   // Notes commit `id`, not smaller than the last one's.

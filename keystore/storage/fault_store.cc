@@ -141,7 +141,8 @@ void FaultStore::Commit(std::unique_ptr<StoreTxn> txn, Done done) {
     if (life != life_) struck = Struck();
     if (struck.ok() && late) {
       const double part = static_cast<double>(random_() >> 11) * 0x1p-53;
-      delayed_.push_back({absl::Now() + part * faults_.max_delay, std::move(inner), std::move(done)});
+      delayed_.push_back(
+          {absl::Now() + part * faults_.max_delay, std::move(inner), std::move(done)});
       changed_.notify_all();
       return;
     }

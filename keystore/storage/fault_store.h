@@ -34,8 +34,8 @@ class FaultStore : public Store {
   ~FaultStore() override;  // finishes delayed commits
 
   void Set(const Faults& faults);
-  // As if the process had died: each delayed commit is stored or forgotten, and answered Unavailable;
-  // what is begun before fails at Commit().
+  // As if the process had died: each delayed commit is stored or forgotten, and answered
+  // Unavailable; what is begun before fails at Commit().
   void Crash();
   std::size_t delayed() const;
 

@@ -1,7 +1,9 @@
 // What is read here of LMDB's format (0.9, 64 bits, little endian; mdb.c of the LMDB sources):
 //   file     = page*, of the size that the free tree's pad gives; pages 0 and 1 hold a meta each
-//   page     = number:u64 pad:u16 flags:u16 lower:u16 upper:u16 offset:u16*  ... nodes up to the end
-//              offsets fill 16..lower; an overflow page has count:u32 in the place of lower and upper
+//   page     = number:u64 pad:u16 flags:u16 lower:u16 upper:u16 offset:u16*  ... nodes up to the
+//   end
+//              offsets fill 16..lower; an overflow page has count:u32 in the place of lower and
+//              upper
 //   meta     = page-header magic:u32 version:u32 address:u64 map-size:u64 free:tree main:tree
 //              last-page:u64 commit:u64           the one with the larger commit is valid
 //   tree     = pad:u32 flags:u16 depth:u16 branch-pages:u64 leaf-pages:u64 overflow-pages:u64
@@ -44,8 +46,8 @@ T Load(const std::uint8_t* at) {
 struct Tree {
   int depth;
   std::uint64_t root;
-  explicit Tree(const std::uint8_t* at) : depth(Load<std::uint16_t>(at + 6)),
-                                          root(Load<std::uint64_t>(at + 40)) {}
+  explicit Tree(const std::uint8_t* at)
+      : depth(Load<std::uint16_t>(at + 6)), root(Load<std::uint64_t>(at + 40)) {}
 };
 
 class Walk {
@@ -122,7 +124,8 @@ class Walk {
     std::string_view previous;
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t offset = Load<std::uint16_t>(&page[kHeader + 2 * i]);
-      if (offset < upper || offset + kNodeHeader > page_size_) return Damaged(number, "wrong offset");
+      if (offset < upper || offset + kNodeHeader > page_size_)
+        return Damaged(number, "wrong offset");
       const std::uint8_t* node = &page[offset];
       const std::size_t room = page_size_ - offset - kNodeHeader;
       const std::size_t key_size = Load<std::uint16_t>(node + 6);

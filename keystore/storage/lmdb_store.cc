@@ -48,7 +48,8 @@ absl::Status MakeFolder(const std::string& path) {
   for (const auto& part : std::filesystem::path(path)) {
     made /= part;
     if (part.empty() || mkdir(made.c_str(), 0700) != 0) {
-      if (!part.empty() && errno != EEXIST) return SystemError("can't make the folder", made.native());
+      if (!part.empty() && errno != EEXIST)
+        return SystemError("can't make the folder", made.native());
       continue;
     }
     const auto parent = made.has_parent_path() ? made.parent_path() : std::filesystem::path(".");
@@ -68,8 +69,8 @@ absl::StatusOr<UniqueFd> LockFolder(const std::string& folder) {
     char owner[32] = {};
     const ssize_t size = pread(fd.get(), owner, sizeof(owner) - 1, 0);
     return absl::FailedPreconditionError(
-        StrCat("storage: another keystore (process ", size > 0 ? owner : "unknown", ") has ", folder,
-               " open; stop it, or give this one a folder of its own"));
+        StrCat("storage: another keystore (process ", size > 0 ? owner : "unknown", ") has ",
+               folder, " open; stop it, or give this one a folder of its own"));
   }
   const std::string pid = StrCat(getpid());
   if (ftruncate(fd.get(), 0) != 0 || pwrite(fd.get(), pid.data(), pid.size(), 0) < 0) {
@@ -168,8 +169,7 @@ absl::StatusOr<std::unique_ptr<LmdbStore>> LmdbStore::Open(const LmdbOptions& op
   if (code = mdb_txn_commit(txn); code != 0) return failed(code);
   const UniqueFd folder(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder || fsync(folder.get()) != 0) return SystemError("can't flush", path);
-  return std::unique_ptr<LmdbStore>(
-      new LmdbStore(options, std::move(lock), std::move(env), dbi));
+  return std::unique_ptr<LmdbStore>(new LmdbStore(options, std::move(lock), std::move(env), dbi));
 }
 
 LmdbStore::LmdbStore(LmdbOptions options, UniqueFd lock, std::unique_ptr<MDB_env, EnvCloser> env,
@@ -313,8 +313,8 @@ absl::Status LmdbStore::CheckRoom(MDB_txn* txn, const std::vector<Pending*>& gro
   }
   if (used + growth <= limit) return absl::OkStatus();
 
-  // Near the limit it is worth looking closer: at pages within the file that are free, and at what the
-  // writes replace.
+  // Near the limit it is worth looking closer: at pages within the file that are free, and at what
+  // the writes replace.
   MDB_txn* reader = nullptr;
   if (const int code = mdb_txn_begin(env_.get(), nullptr, MDB_RDONLY, &reader); code != 0) {
     return Error("can't begin a commit", code);

@@ -1,5 +1,5 @@
-// LmdbStore ("lmdb"): one LMDB environment in a folder. Readers share its map; one thread commits what
-// all of them queued meanwhile, with one flush to the disk for the whole group.
+// LmdbStore ("lmdb"): one LMDB environment in a folder. Readers share its map; one thread commits
+// what all of them queued meanwhile, with one flush to the disk for the whole group.
 #pragma once
 
 #include <condition_variable>
@@ -28,8 +28,8 @@ struct LmdbOptions {
 
 class LmdbStore : public Store {
  public:
-  // FailedPrecondition: another process has the folder open. DataLoss: the data file is torn or isn't
-  // one. PermissionDenied, Unavailable: the folder can't be used. Messages name the folder.
+  // FailedPrecondition: another process has the folder open. DataLoss: the data file is torn or
+  // isn't one. PermissionDenied, Unavailable: the folder can't be used. Messages name the folder.
   static absl::StatusOr<std::unique_ptr<LmdbStore>> Open(const LmdbOptions& options);
   // All transactions have ended. Commits under way are finished first.
   ~LmdbStore() override;

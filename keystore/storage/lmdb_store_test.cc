@@ -133,7 +133,9 @@ TEST_CASE("a full disk refuses what doesn't fit and works on") {
   // A limit on the file's size stands for the end of the disk.
   struct rlimit was;
   REQUIRE(getrlimit(RLIMIT_FSIZE, &was) == 0);
-  const struct rlimit limited{std::filesystem::file_size(folder.path() + "/data.mdb"), was.rlim_max};
+  const struct rlimit limited {
+    std::filesystem::file_size(folder.path() + "/data.mdb"), was.rlim_max
+  };
   const auto handler = signal(SIGXFSZ, SIG_IGN);
   REQUIRE(setrlimit(RLIMIT_FSIZE, &limited) == 0);
   const absl::Status full = Put(*store, "large", std::string(1'000'000, 'v'));
@@ -266,7 +268,8 @@ TEST_CASE("one flush serves many commits") {
     for (int t = 0; t < threads; ++t) {
       running.emplace_back([&, t] {
         for (int i = 0; i < each; ++i) {
-          if (!Put(*store, StrCat("key/", t, "/", i % 64), std::string(300, 'v')).ok()) std::abort();
+          if (!Put(*store, StrCat("key/", t, "/", i % 64), std::string(300, 'v')).ok())
+            std::abort();
         }
       });
     }

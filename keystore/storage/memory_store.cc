@@ -89,7 +89,8 @@ std::uint64_t MemoryStore::OldestSnapshot() const {
   return snapshots_.empty() ? last_commit_ : snapshots_.begin()->first;
 }
 
-// Drops the versions of `key` that no snapshot can see, and the key itself where a deletion is left.
+// Drops the versions of `key` that no snapshot can see, and the key itself where a deletion is
+// left.
 void MemoryStore::Prune(const std::string& key) {
   const auto found = entries_.find(key);
   if (found == entries_.end()) return;

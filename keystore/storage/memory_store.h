@@ -1,5 +1,5 @@
-// MemoryStore ("inmem"): for tests and -dev; gone with the process. Each key keeps the versions that
-// some transaction may still read.
+// MemoryStore ("inmem"): for tests and -dev; gone with the process. Each key keeps the versions
+// that some transaction may still read.
 #pragma once
 
 #include <cstdint>

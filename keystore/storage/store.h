@@ -22,8 +22,8 @@ struct StoredEntry {
   std::string_view value;
 };
 
-// One transaction: a consistent snapshot under the transaction's own writes. Used by one thread at a
-// time; may move between threads.
+// One transaction: a consistent snapshot under the transaction's own writes. Used by one thread at
+// a time; may move between threads.
 class StoreTxn {
  public:
   virtual ~StoreTxn() = default;
@@ -37,7 +37,8 @@ class StoreTxn {
   virtual absl::StatusOr<std::vector<StoredEntry>> Scan(std::string_view prefix,
                                                         std::string_view after = {},
                                                         std::size_t limit = 0) = 0;
-  // Keys are 1..kMaxKeySize bytes, or Commit() is InvalidArgument. Nothing is stored before Commit().
+  // Keys are 1..kMaxKeySize bytes, or Commit() is InvalidArgument. Nothing is stored before
+  // Commit().
   virtual void Put(std::string_view key, std::string value) = 0;
   virtual void Delete(std::string_view key) = 0;
   virtual bool has_writes() const = 0;

@@ -125,18 +125,17 @@ TEST_CASE("a store keeps its contract") {
       std::size_t limit;
       std::string_view found;
     };
-    for (const Case& c : std::initializer_list<Case>{
-             {"a/", "", 0, "a/1=one a/2=two a/3=three"},
-             {"a/", "", 2, "a/1=one a/2=two"},
-             {"a/", "a/1", 0, "a/2=two a/3=three"},
-             {"a/", "a/1", 1, "a/2=two"},
-             {"a/", "a/11", 9, "a/2=two a/3=three"},
-             {"a/", "a/3", 0, ""},
-             {"a/", "b", 0, ""},
-             {"a/", "0", 1, "a/1=one"},
-             {"", "a/3", 0, "b=bee"},
-             {"a/2", "", 0, "a/2=two"},
-             {"none", "", 0, ""}}) {
+    for (const Case& c : std::initializer_list<Case>{{"a/", "", 0, "a/1=one a/2=two a/3=three"},
+                                                     {"a/", "", 2, "a/1=one a/2=two"},
+                                                     {"a/", "a/1", 0, "a/2=two a/3=three"},
+                                                     {"a/", "a/1", 1, "a/2=two"},
+                                                     {"a/", "a/11", 9, "a/2=two a/3=three"},
+                                                     {"a/", "a/3", 0, ""},
+                                                     {"a/", "b", 0, ""},
+                                                     {"a/", "0", 1, "a/1=one"},
+                                                     {"", "a/3", 0, "b=bee"},
+                                                     {"a/2", "", 0, "a/2=two"},
+                                                     {"none", "", 0, ""}}) {
       CAPTURE(c.prefix, c.after, c.limit);
       CHECK(Scan(*txn, c.prefix, c.after, c.limit) == c.found);
     }
@@ -177,9 +176,7 @@ TEST_CASE("a store keeps its contract") {
       std::string_view meanwhile;
       bool aborted;
     };
-    const auto get = [](std::string_view key) {
-      return [key](StoreTxn& txn) { Get(txn, key); };
-    };
+    const auto get = [](std::string_view key) { return [key](StoreTxn& txn) { Get(txn, key); }; };
     const auto scan = [](std::string_view prefix, std::string_view after, std::size_t limit) {
       return [=](StoreTxn& txn) { Scan(txn, prefix, after, limit); };
     };

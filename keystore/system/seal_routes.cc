@@ -111,9 +111,8 @@ class SealHandlers {
     ASSIGN_OR_RETURN(const SealStatus status, seal_.status());
     // There is no standby here, of whatever kind, so their parameters are checked and not used.
     std::int64_t answered = code("activecode", 200);
-    for (const std::string_view name :
-         {"standbycode", "drsecondarycode", "performancestandbycode", "haunhealthycode",
-          "removedcode"}) {
+    for (const std::string_view name : {"standbycode", "drsecondarycode", "performancestandbycode",
+                                        "haunhealthycode", "removedcode"}) {
       RETURN_IF_ERROR(CheckCode(code(name, 200)));
     }
     const std::int64_t sealed = code("sealedcode", 503);
@@ -249,7 +248,9 @@ class SealHandlers {
       return absl::InvalidArgumentError("'stored_shares' is not supported by a shamir seal");
     }
     // Out of an int's range, they are out of ShareConfig's too.
-    const auto clamp = [](std::int64_t n) { return static_cast<int>(std::clamp<std::int64_t>(n, -1, 999)); };
+    const auto clamp = [](std::int64_t n) {
+      return static_cast<int>(std::clamp<std::int64_t>(n, -1, 999));
+    };
     return ShareConfig{clamp(shares), clamp(threshold)};
   }
 
@@ -352,8 +353,7 @@ const Field kNonce = {"nonce", FieldType::kString, "The nonce of the operation u
 
 std::vector<Route> SealRoutes(ShamirSeal& seal, const Clock& clock, ServerFacts facts,
                               SealHooks hooks) {
-  const auto h =
-      std::make_shared<SealHandlers>(seal, clock, std::move(facts), std::move(hooks));
+  const auto h = std::make_shared<SealHandlers>(seal, clock, std::move(facts), std::move(hooks));
   using R = const Request&;
   std::vector<Field> init_fields = ShareFields();
   init_fields.push_back({"root_token_pgp_key", FieldType::kAny, "Not supported."});
@@ -430,10 +430,9 @@ std::vector<Route> SealRoutes(ShamirSeal& seal, const Clock& clock, ServerFacts 
        {},
        {{kUpdate, OnWorker([h](R) { return h->Rotate(); })}},
        Access::kSudo},
-      {"key-status",
-       "The term, age and use of the newest key.",
-       {},
-       {{kRead, AtOnce([h](R) { return h->KeyStatus(); })}}},
+      {"key-status", "The term, age and use of the newest key.", {}, {{kRead, AtOnce([h](R) {
+                                                                         return h->KeyStatus();
+                                                                       })}}},
       {"generate-root/attempt",
        "Starts, shows or cancels the making of a root token.",
        {{"otp", FieldType::kString, "What the token is to be XORed with; drawn if not given."},
