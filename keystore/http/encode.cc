@@ -94,10 +94,7 @@ void AppendEnvelope(const Request& request, const Response& response, std::strin
   out->Append("}\n");
 }
 
-char* Put(char* at, std::string_view text) {
-  std::memcpy(at, text.data(), text.size());
-  return at + text.size();
-}
+char* Put(char* at, std::string_view text) { return std::copy(text.begin(), text.end(), at); }
 
 char* PutNumber(char* at, std::size_t number) {
   char digits[20];

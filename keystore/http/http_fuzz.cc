@@ -19,25 +19,27 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     HttpMessage message;
     std::optional<HttpRefusal> refusal;
     RequestParser parser(message, 4096);
-    while (!parser.done() && !refusal) {
-      if (come >= left.size() && come > 0) return 0;
-      come = std::min(left.size(), come + piece);
-      const std::size_t taken = parser.Take(left.substr(0, come), &refusal);
+    while (true) {
+      const std::size_t taken = come == 0 ? 0 : parser.Take(left.substr(0, come), &refusal);
       if (taken > come) std::abort();
       left.remove_prefix(taken);
       come -= taken;
-      if (left.empty() && !parser.done()) break;
+      if (refusal || parser.done()) break;
+      if (come == left.size()) return 0;  // the rest doesn't come
+      come = std::min(left.size(), come + piece);
     }
     if (message.body.size() > 4096) std::abort();
     Request request;
     HttpAnswer answer;
-    if (!refusal && parser.done()) refusal = DecodeRequest(message, &request);
+    if (!refusal) refusal = DecodeRequest(message, &request);
     if (refusal) {
       if (refusal->status < 400 || refusal->status > 499) std::abort();
       answer.WriteError(*refusal, {});
       return 0;
     }
-    if (!request.data.is_object() || request.path.find("..") == 0) std::abort();
+    const std::string bounded = "/" + request.path + "/";
+    if (bounded.find("/../") != bounded.npos || request.path.starts_with('/')) std::abort();
+    if (!request.data.is_object()) std::abort();
     SecretBytes written;
     AppendJson(request.data, &written);
     if (!ParseJson(written.view()).ok()) std::abort();
