@@ -298,6 +298,22 @@ TEST_CASE("TLS: a server that has gone away raises no signal") {
   CHECK(sigismember(&pending, SIGPIPE) == 0);
 }
 
+TEST_CASE("the command line's transport takes proxies from the environment") {
+  TestHttpServer proxy([](const TestHttpRequest& request) {
+    return TestHttpAnswer(200, request.target());
+  });
+  setenv("http_proxy", proxy.address().c_str(), 1);
+  setenv("no_proxy", "direct.invalid", 1);
+  const auto transport = MakeCurlTransport({});
+  const auto proxied = transport->Send(Get("http://keystore.invalid:8200/v1/a?b=c"));
+  const auto direct = transport->Send(Get("http://direct.invalid:8200/v1/a"));
+  unsetenv("http_proxy");
+  unsetenv("no_proxy");
+  CHECK(proxied->body.view() == "http://keystore.invalid:8200/v1/a?b=c");
+  CHECK_FALSE(direct.ok());
+  CHECK(proxy.requests() == 1);
+}
+
 TEST_CASE("percent-encoding keeps what RFC 3986 calls unreserved") {
   CHECK(EncodeUrlPath("a/b c/d%/\xc3\xa9?#~-._") == "a/b%20c/d%25/%C3%A9%3F%23~-._");
   CHECK(EncodeUrlQuery("a/b&c=d+e") == "a%2Fb%26c%3Dd%2Be");
