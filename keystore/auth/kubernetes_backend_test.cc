@@ -69,8 +69,12 @@ TEST_CASE_METHOD(Fixture, "a service account logs in and gets what its role says
                             {"service_account_secret_name", ""},
                             {"service_account_uid", TestApiServer::Uid("default", "vault")}}));
   // The token opens what its policies say.
-  CHECK(Read("auth/token/lookup-self", response->auth->client_token.view()).status().code() !=
-        absl::StatusCode::kPermissionDenied);
+  const auto allowed = Write("sys/capabilities-self", {{"paths", {"secret/a", "other/a"}}},
+                             response->auth->client_token.view());
+  CAPTURE(allowed.status().ToString());
+  REQUIRE(allowed.ok());
+  CHECK(allowed->data.at("secret/a") == Json::array({"read"}));
+  CHECK(allowed->data.at("other/a") == Json::array({"deny"}));
   CHECK(Read("sys/mounts", response->auth->client_token.view()).status().code() ==
         absl::StatusCode::kPermissionDenied);
 }

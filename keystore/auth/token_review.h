@@ -1,5 +1,5 @@
 // ApiServer: what a login asks the Kubernetes API server: whose a token is (TokenReview), and the
-// labels and annotations of namespaces and ServiceAccounts.
+// labels and annotations of namespaces and ServiceAccounts. Directly, never through a proxy.
 #pragma once
 
 #include <map>
