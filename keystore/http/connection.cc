@@ -82,6 +82,14 @@ Task<void> PendingAnswer::Wait() {
       kAwait);
 }
 
+void PendingAnswer::StopWaiting() {
+  int expected = kWaiting;
+  if (!state_.compare_exchange_strong(expected, kPending, std::memory_order_acq_rel)) return;
+  Waiter waiter = std::move(*waiter_);
+  waiter_.reset();
+  asio::post(std::move(waiter));
+}
+
 void ReceiveBuffer::Take(std::size_t size) {
   OPENSSL_cleanse(bytes_.data() + begin_, size);
   begin_ += size;
@@ -111,6 +119,14 @@ HttpAnswer::Head Connection::HeadFor(const HttpMessage& message, bool keep_alive
           .keep_alive = keep_alive,
           .head_only = message.method == "HEAD",
           .tls = tls};
+}
+
+void Connection::Expire() {
+  if (phase_ == Phase::kHandling) {
+    pending_.StopWaiting();
+  } else {
+    Close();
+  }
 }
 
 template <class Stream>
@@ -197,6 +213,36 @@ Task<bool> StreamConnection<Stream>::ReceiveRequest(HttpMessage* message, bool* 
 }
 
 template <class Stream>
+Task<bool> StreamConnection<Stream>::Handle(Request& request, const HttpMessage& message,
+                                            bool keep_alive) {
+  request.id = worker_.NextRequestId();
+  Enter(Phase::kHandling, options_.max_request_duration);
+  pending_.Reset();
+  const auto answered = [this, &request](absl::StatusOr<Response> response) {
+    pending_.Set(request, std::move(response));
+  };
+  static_assert(sizeof(answered) <= 2 * sizeof(void*), "so that std::function allocates nothing");
+  handler_(request, answered);
+  if (!pending_.ready()) co_await pending_.Wait();
+  if (!pending_.ready()) {
+    answer_.WriteError({503, StrCat("the request took longer than max_request_duration, ",
+                                    absl::FormatDuration(options_.max_request_duration))},
+                       HeadFor(message, /*keep_alive=*/false, kTls));
+    co_return false;
+  }
+  absl::StatusOr<Response>& response = pending_.response();
+  const HttpAnswer::Head head = HeadFor(message, keep_alive && !worker_.stopping, kTls);
+  if (response.ok()) {
+    answer_.Write(request, *response, pending_.mount_type(), head);
+  } else {
+    answer_.WriteError({HttpStatusFor(response.status()), std::string(Message(response.status()))},
+                       head);
+  }
+  response = absl::UnknownError("");  // wiped now, not with the next request
+  co_return true;
+}
+
+template <class Stream>
 Task<bool> StreamConnection<Stream>::ServeRequest() {
   HttpMessage message;
   bool keep_alive = false;
@@ -209,38 +255,25 @@ Task<bool> StreamConnection<Stream>::ServeRequest() {
   request.remote_address = remote_address_;
   if (!refusal) refusal = CheckOrigin(options_, message, &request.remote_address);
   if (!refusal) refusal = DecodeRequest(message, &request);
+  bool in_time = true;
   if (refusal) {
-    keep_alive = keep_alive && !worker_.stopping;
-    answer_.WriteError(*refusal, HeadFor(message, keep_alive, kTls));
+    answer_.WriteError(*refusal, HeadFor(message, keep_alive && !worker_.stopping, kTls));
   } else {
     message.body = SecretBytes();  // decoded
-    request.id = worker_.NextRequestId();
-    phase_ = Phase::kHandling;
-    pending_.Reset();
-    const auto answered = [this, &request](absl::StatusOr<Response> response) {
-      pending_.Set(request, std::move(response));
-    };
-    static_assert(sizeof(answered) <= 2 * sizeof(void*), "so that std::function allocates nothing");
-    handler_(request, answered);
-    if (!pending_.ready()) co_await pending_.Wait();
-
-    absl::StatusOr<Response>& response = pending_.response();
-    keep_alive = keep_alive && !worker_.stopping;
-    const HttpAnswer::Head head = HeadFor(message, keep_alive, kTls);
-    if (response.ok()) {
-      answer_.Write(request, *response, pending_.mount_type(), head);
-    } else {
-      answer_.WriteError(
-          {HttpStatusFor(response.status()), std::string(Message(response.status()))}, head);
-    }
-    response = absl::UnknownError("");  // wiped now, not with the next request
+    in_time = co_await Handle(request, message, keep_alive);
   }
 
   const std::size_t sent = SendNow(answer_.view());
   bool all_sent = sent == answer_.view().size();
   if (!all_sent) all_sent = co_await Send(answer_.view().substr(sent));
   answer_.Clear();
-  if (!all_sent) co_return false;
+  if (!in_time) {
+    // The handler still has the request.
+    Enter(Phase::kHandling, kForever);
+    while (!pending_.ready()) co_await pending_.Wait();
+  }
+  if (!all_sent || !in_time) co_return false;
+  keep_alive = keep_alive && !worker_.stopping;
   if (!keep_alive) co_await Finish(/*unread=*/malformed);
   co_return keep_alive;
 }

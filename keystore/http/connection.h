@@ -46,14 +46,17 @@ struct Worker {
   std::size_t random_left_ = 0;
 };
 
-// What a connection's requests wait for: an answer, which may come on any thread.
+// What a connection's requests wait for: an answer, which may come on any thread. All but Set() is
+// for the connection's thread.
 class PendingAnswer {
  public:
   void Reset() { state_.store(kPending, std::memory_order_relaxed); }
   // The mount of `request` may be gone once this returns.
   void Set(const Request& request, absl::StatusOr<Response> response);
   bool ready() const { return state_.load(std::memory_order_acquire) == kReady; }
+  // Until it is ready, or StopWaiting().
   Task<void> Wait();
+  void StopWaiting();
   // Once it is ready.
   absl::StatusOr<Response>& response() { return response_; }
   std::string_view mount_type() const { return mount_type_; }
@@ -91,7 +94,7 @@ class Connection {
   enum class Phase {
     kIdle,       // no byte of the next request is there
     kReceiving,  // has a deadline, as the former
-    kHandling,   // has none
+    kHandling,   // its deadline is for the answer to come
     kSending,
   };
 
@@ -100,22 +103,27 @@ class Connection {
   virtual ~Connection() = default;
 
   Phase phase() const { return phase_; }
-  bool expired(SteadyTime now) const { return phase_ != Phase::kHandling && now >= deadline_; }
-  // Ends it, whatever it waits for.
+  bool expired(SteadyTime now) const { return now >= deadline_; }
+  // Its time is over: ends it, or the wait for an answer.
+  void Expire();
+  // Ends it, unless it waits for an answer: then once that has come.
   virtual void Close() = 0;
 
  protected:
   void Enter(Phase phase, absl::Duration limit) {
     phase_ = phase;
-    deadline_ = worker_.now + absl::ToChronoNanoseconds(limit);
+    deadline_ = worker_.now + absl::ToChronoNanoseconds(std::min(limit, kForever));
   }
   HttpAnswer::Head HeadFor(const HttpMessage& message, bool keep_alive, bool tls) const;
+
+  static constexpr absl::Duration kForever = absl::Hours(24 * 365);
 
   Worker& worker_;
   const ListenerOptions& options_;
   const HttpServer::Handler& handler_;
   Phase phase_ = Phase::kReceiving;
   SteadyTime deadline_;
+  PendingAnswer pending_;
 };
 
 // Over a Socket or a TlsStream.
@@ -143,6 +151,9 @@ class StreamConnection final : public Connection {
   // A whole request; false when the connection is of no more use. A refusal is to be answered.
   Task<bool> ReceiveRequest(HttpMessage* message, bool* keep_alive,
                             std::optional<HttpRefusal>* refusal);
+  // Has the request handled and writes the answer; false when that took too long, and the answer
+  // says so.
+  Task<bool> Handle(Request& request, const HttpMessage& message, bool keep_alive);
   // One request and its answer; false when the connection is to be closed.
   Task<bool> ServeRequest();
   Task<void> Finish(bool unread);
@@ -150,7 +161,6 @@ class StreamConnection final : public Connection {
   Stream stream_;
   std::string remote_address_;
   ReceiveBuffer received_;
-  PendingAnswer pending_;
   HttpAnswer answer_;
 };
 

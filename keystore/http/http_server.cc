@@ -161,7 +161,7 @@ void HttpServer::State::Tick(Thread& thread) {
   worker.now = std::chrono::steady_clock::now();
   worker.date = HttpDate(absl::Now());
   for (Connection* connection : worker.connections) {
-    if (connection->expired(worker.now)) connection->Close();
+    if (connection->expired(worker.now)) connection->Expire();
   }
   thread.tick.expires_after(tick);
   thread.tick.async_wait([this, &thread](const ErrorCode& error) {
@@ -198,7 +198,8 @@ absl::StatusOr<std::string> HttpServer::Listen(ListenerOptions options) {
     return absl::UnavailableError(
         StrCat("listener: can't listen on \"", kept.address, "\": ", error.message()));
   }
-  for (const absl::Duration limit : {kept.header_timeout, kept.read_timeout, kept.idle_timeout}) {
+  for (const absl::Duration limit : {kept.header_timeout, kept.read_timeout, kept.idle_timeout,
+                                     kept.max_request_duration}) {
     state_->tick = std::min(state_->tick, absl::ToChronoNanoseconds(limit / 4));
   }
   const tcp::endpoint bound = acceptor.local_endpoint();

@@ -36,6 +36,8 @@ struct ListenerOptions {
   absl::Duration header_timeout = absl::Seconds(10);
   absl::Duration read_timeout = absl::Seconds(30);
   absl::Duration idle_timeout = absl::Minutes(5);
+  // For the handler to answer; then the client is told so, and the connection ends once it has.
+  absl::Duration max_request_duration = absl::Seconds(90);
   bool require_request_header = false;  // refuse requests without X-Vault-Request: true
   ForwardedForOptions forwarded_for;
 };

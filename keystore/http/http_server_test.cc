@@ -188,6 +188,18 @@ TEST_CASE("Time-outs: a slow header, a slow body and an idle connection are clos
   CHECK(absl::Now() - start >= absl::Milliseconds(140));
 }
 
+TEST_CASE("A handler that takes too long: the client is told, and the connection ends after it") {
+  Served served({.max_request_duration = absl::Milliseconds(20)});
+  RawClient client(served.address);
+  client.Send("GET /v1/later HTTP/1.1\r\n\r\nGET /v1/a HTTP/1.1\r\n\r\n");
+  CHECK_THAT(client.Receive("]}\n"), Catch::StartsWith("HTTP/1.1 503 ") &&
+                                         Catch::Contains("Connection: close\r\n") &&
+                                         Catch::Contains("max_request_duration, 20ms"));
+  CHECK(client.Receive("").empty());
+  CHECK(client.closed());
+  served.server.Stop(absl::Seconds(5));
+}
+
 TEST_CASE("A busy connection outlives its header time-out") {
   Served served({.header_timeout = absl::Milliseconds(200),
                  .read_timeout = absl::Milliseconds(200),

@@ -55,7 +55,7 @@ absl::Status ConfigureLog(const CommandLine& command_line, const ServerConfig& c
 absl::StatusOr<std::string> Listen(const ServerConfig& config, HttpServer& server) {
   std::string url;
   for (const ListenerConfig& listener : config.listeners) {
-    ASSIGN_OR_RETURN(const std::string address, server.Listen(ListenerOptionsFor(listener)));
+    ASSIGN_OR_RETURN(const std::string address, server.Listen(ListenerOptionsFor(config, listener)));
     log::Info("listening", {{"address", address}, {"tls", listener.tls_disable ? "off" : "on"}});
     if (url.empty()) url = StrCat(listener.tls_disable ? "http://" : "https://", address);
   }

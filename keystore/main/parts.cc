@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<Store>> OpenStore(const StorageConfig& config) {
       StrCat("storage \"", config.type, "\" is not known: use lmdb or inmem"));
 }
 
-ListenerOptions ListenerOptionsFor(const ListenerConfig& config) {
+ListenerOptions ListenerOptionsFor(const ServerConfig& server, const ListenerConfig& config) {
   ListenerOptions options;
   options.address = config.address;
   if (!config.tls_disable) {
@@ -42,6 +42,10 @@ ListenerOptions ListenerOptionsFor(const ListenerConfig& config) {
   options.header_timeout = config.http_read_header_timeout;
   options.read_timeout = config.http_read_timeout;
   options.idle_timeout = config.http_idle_timeout;
+  for (const absl::Duration given :
+       {server.default_max_request_duration, config.max_request_duration}) {
+    if (given > absl::ZeroDuration()) options.max_request_duration = given;
+  }
   options.require_request_header = config.require_request_header;
   options.forwarded_for = {
       .authorized = config.x_forwarded_for_authorized_addrs,

@@ -13,7 +13,8 @@ namespace coffer::keystore {
 // Errors name the storage's type and folder.
 absl::StatusOr<std::unique_ptr<Store>> OpenStore(const StorageConfig& config);
 
-ListenerOptions ListenerOptionsFor(const ListenerConfig& config);
+// Of one of the configuration's listeners.
+ListenerOptions ListenerOptionsFor(const ServerConfig& server, const ListenerConfig& config);
 
 // Holds a file with the process's id, which goes with it.
 class PidFile {
