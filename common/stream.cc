@@ -148,7 +148,8 @@ absl::Status Stream::StartTls(SSL_CTX* context, const std::string& name, absl::T
     const absl::StatusOr<bool> again = Pump(result, deadline);
     RETURN_IF_ERROR(again.status());
     if (result == 1) return absl::OkStatus();
-    if (!*again) return absl::UnavailableError("the connection was closed during the TLS handshake");
+    if (!*again)
+      return absl::UnavailableError("the connection was closed during the TLS handshake");
   }
 }
 
@@ -159,8 +160,7 @@ absl::StatusOr<bool> Stream::Pump(int result, absl::Time deadline) {
   BIO* out = SSL_get_wbio(ssl_.get());
   char* pending = nullptr;
   if (const long size = BIO_get_mem_data(out, &pending); size > 0) {
-    const absl::Status written =
-        WriteRaw({pending, static_cast<std::size_t>(size)}, deadline);
+    const absl::Status written = WriteRaw({pending, static_cast<std::size_t>(size)}, deadline);
     (void)BIO_reset(out);
     if (refused.empty()) RETURN_IF_ERROR(written);
   }

@@ -84,7 +84,8 @@ using Context = std::unique_ptr<SSL_CTX, ContextDeleter>;
 absl::Status TlsSetup(std::string_view what) {
   const char* reason = ERR_reason_error_string(ERR_peek_last_error());
   ERR_clear_error();
-  return absl::FailedPreconditionError(StrCat("TLS: ", what, reason ? ": " : "", reason ? reason : ""));
+  return absl::FailedPreconditionError(
+      StrCat("TLS: ", what, reason ? ": " : "", reason ? reason : ""));
 }
 
 absl::Status TrustPem(SSL_CTX* context, const std::string& pem) {
@@ -175,9 +176,9 @@ absl::StatusOr<HttpResponse> ReadAnswer(Stream& stream, const HttpRequest& reque
     for (bool more = size == 0; !parser->is_done(); more = true) {
       if (more) {
         if (unread.size() < size + kReadSize) unread.Resize(size + kReadSize);
-        ASSIGN_OR_RETURN(const std::size_t got,
-                         stream.Read({reinterpret_cast<char*>(unread.data()) + size, kReadSize},
-                                     deadline));
+        ASSIGN_OR_RETURN(
+            const std::size_t got,
+            stream.Read({reinterpret_cast<char*>(unread.data()) + size, kReadSize}, deadline));
         *started |= got > 0;
         size += got;
         if (got == 0 && parser->got_some()) {
@@ -287,7 +288,8 @@ absl::StatusOr<std::unique_ptr<Stream>> StreamTransport::Open(const UrlParts& ur
   }
   const absl::Time connected_by = std::min(deadline, absl::Now() + kConnectTimeout);
   absl::StatusOr<std::unique_ptr<Stream>> stream = Stream::Connect(host, port, connected_by);
-  if (absl::IsDeadlineExceeded(stream.status())) return absl::DeadlineExceededError("no connection");
+  if (absl::IsDeadlineExceeded(stream.status()))
+    return absl::DeadlineExceededError("no connection");
   RETURN_IF_ERROR(stream.status());
   if (tls) {
     RETURN_IF_ERROR((*stream)->StartTls(
@@ -332,9 +334,8 @@ absl::StatusOr<HttpResponse> StreamTransport::Send(const HttpRequest& request) {
                  absl::FormatDuration(connected ? request.timeout
                                                 : std::min(request.timeout, kConnectTimeout)));
   }
-  return absl::Status(answer.status().code(),
-                      ToAbsl(StrCat(request.method, " ", url.scheme, "://", url.host_port, url.path,
-                                    ": ", why)));
+  return absl::Status(answer.status().code(), ToAbsl(StrCat(request.method, " ", url.scheme, "://",
+                                                            url.host_port, url.path, ": ", why)));
 }
 
 }  // namespace

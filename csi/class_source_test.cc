@@ -27,8 +27,9 @@ struct Folder {
 };
 
 std::string ClassText(const std::string& name, const std::string& role = "r") {
-  return StrCat("apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nmetadata:\n  name: ",
-                name, "\nspec:\n  provider: vault\n  parameters:\n    roleName: ", role, "\n");
+  return StrCat(
+      "apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nmetadata:\n  name: ",
+      name, "\nspec:\n  provider: vault\n  parameters:\n    roleName: ", role, "\n");
 }
 
 TEST_CASE("classes of a folder are found, and found anew when a file changes") {
@@ -48,7 +49,8 @@ TEST_CASE("classes of a folder are found, and found anew when a file changes") {
   CHECK(get("c")->parameters.at("roleName") == "other");
   fs::remove(folder.path + "/c.yml");
   CHECK(absl::IsNotFound(get("c").status()));
-  folder.Write("d.json", R"({"apiVersion":"secrets-store.csi.x-k8s.io/v1","kind":"SecretProviderClass",
+  folder.Write("d.json",
+               R"({"apiVersion":"secrets-store.csi.x-k8s.io/v1","kind":"SecretProviderClass",
                             "metadata":{"name":"d"},"spec":{"provider":"coffer"}})");
   CHECK(get("d")->provider == "coffer");
 }
@@ -95,9 +97,11 @@ TEST_CASE("classes come from the API server that a kubeconfig names, with its CA
   const auto config_with = [&](const std::string& user) {
     folder.Write("config", StrCat("apiVersion: v1\nkind: Config\ncurrent-context: c\n"
                                   "contexts: [{name: c, context: {cluster: k, user: u}}]\n"
-                                  "clusters: [{name: k, cluster: {server: ", server.address(),
-                                  "/, certificate-authority-data: ", ca_data, "}}]\n"
-                                  "users: [{name: u, user: {", user, "}}]\n"));
+                                  "clusters: [{name: k, cluster: {server: ",
+                                  server.address(), "/, certificate-authority-data: ", ca_data,
+                                  "}}]\n"
+                                  "users: [{name: u, user: {",
+                                  user, "}}]\n"));
     return LoadKubeConfig(folder.path + "/config");
   };
   const absl::Time deadline = absl::Now() + absl::Seconds(10);
@@ -138,14 +142,16 @@ TEST_CASE("a kubeconfig with a client certificate inside is used without touchin
   const TestCertificate ca("");
   const TestCertificate leaf("IP:127.0.0.1", &ca);
   const TestCertificate client_certificate("", &ca);
-  TestHttpServer server([](const TestHttpRequest&) { return TestHttpAnswer(200, "{}"); }, &leaf, &ca);
+  TestHttpServer server([](const TestHttpRequest&) { return TestHttpAnswer(200, "{}"); }, &leaf,
+                        &ca);
   const auto base64 = [](const std::string& text) {
     return std::string(EncodeBase64(SecretBytes::CopyOf(text).span()).view());
   };
   Folder folder;
   folder.Write("config", StrCat("current-context: c\n"
                                 "contexts: [{name: c, context: {cluster: k, user: u}}]\n"
-                                "clusters: [{name: k, cluster: {server: '", server.address(),
+                                "clusters: [{name: k, cluster: {server: '",
+                                server.address(),
                                 "', certificate-authority-data: ", base64(ca.certificate_pem()),
                                 "}}]\nusers: [{name: u, user: {client-certificate-data: ",
                                 base64(client_certificate.certificate_pem()), ", client-key-data: ",
@@ -158,7 +164,8 @@ TEST_CASE("a kubeconfig with a client certificate inside is used without touchin
   CHECK(answer.ok());
 }
 
-TEST_CASE("inside a cluster the ServiceAccount's files say how; outside, the error says what to do") {
+TEST_CASE(
+    "inside a cluster the ServiceAccount's files say how; outside, the error says what to do") {
   unsetenv("KUBERNETES_SERVICE_HOST");
   const auto outside = InClusterConfig().status();
   CHECK(absl::IsFailedPrecondition(outside));

@@ -97,8 +97,8 @@ class DirectoryClassSource : public ClassSource {
     }
     files_ = std::move(now);
     if (!error) return absl::OkStatus();
-    return absl::UnavailableError(StrCat("reading the folder of SecretProviderClasses ", folder_,
-                                         ": ", error.message()));
+    return absl::UnavailableError(
+        StrCat("reading the folder of SecretProviderClasses ", folder_, ": ", error.message()));
   }
 
   const std::string folder_;

@@ -19,7 +19,8 @@ struct Flag {
 };
 
 absl::Status ParseBool(std::string_view text, bool* value) {
-  *value = text == "true" || text == "1" || text == "t" || text == "T" || text == "TRUE" || text == "True";
+  *value = text == "true" || text == "1" || text == "t" || text == "T" || text == "TRUE" ||
+           text == "True";
   if (*value || text == "false" || text == "0" || text == "f" || text == "F" || text == "FALSE" ||
       text == "False") {
     return absl::OkStatus();
@@ -38,9 +39,8 @@ Flag Text(std::string_view name, std::string_view help, Place place) {
 
 template <class Place>
 Flag Switch(std::string_view name, std::string_view help, Place place) {
-  return {name, true, help, [place](std::string_view text, Flags* flags) {
-            return ParseBool(text, &place(*flags));
-          }};
+  return {name, true, help,
+          [place](std::string_view text, Flags* flags) { return ParseBool(text, &place(*flags)); }};
 }
 
 absl::Status SetLogFormat(std::string_view text, Flags* flags) {
@@ -61,61 +61,104 @@ absl::Status SetVerbosity(std::string_view text, Flags* flags) {
 
 const std::vector<Flag>& Table() {
   static const auto* table = new std::vector<Flag>{
-      Text("endpoint", "the CSI socket: unix:///csi/csi.sock",
-           [](Flags& f) -> auto& { return f.endpoint; }),
-      Text("driver-name", "secrets-store.csi.k8s.io, or another to run beside the upstream driver",
-           [](Flags& f) -> auto& { return f.driver_name; }),
-      Text("drivername", "the same, as the upstream driver spells it",
-           [](Flags& f) -> auto& { return f.driver_name; }),
-      Text("nodeid", "the node's name; required", [](Flags& f) -> auto& { return f.node_id; }),
-      Text("kubelet-root", "targets must lie below this folder: /var/lib/kubelet",
-           [](Flags& f) -> auto& { return f.kubelet_root; }),
-      Text("plugin-registration-dir", "the kubelet's plugins_registry folder as it is seen here",
-           [](Flags& f) -> auto& { return f.registration_dir; }),
-      Text("kubelet-registration-path", "the CSI socket's path as the kubelet sees it",
-           [](Flags& f) -> auto& { return f.registration_path; }),
-      Text("secret-provider-class-dir", "SecretProviderClasses from a folder of YAML files",
-           [](Flags& f) -> auto& { return f.class_dir; }),
-      Text("kubeconfig", "how to reach the API server from outside of a cluster",
-           [](Flags& f) -> auto& { return f.kubeconfig; }),
+      Text(
+          "endpoint", "the CSI socket: unix:///csi/csi.sock",
+          [](Flags & f) -> auto& { return f.endpoint; }),
+      Text(
+          "driver-name", "secrets-store.csi.k8s.io, or another to run beside the upstream driver",
+          [](Flags & f) -> auto& { return f.driver_name; }),
+      Text(
+          "drivername", "the same, as the upstream driver spells it",
+          [](Flags & f) -> auto& { return f.driver_name; }),
+      Text(
+          "nodeid", "the node's name; required", [](Flags & f) -> auto& { return f.node_id; }),
+      Text(
+          "kubelet-root", "targets must lie below this folder: /var/lib/kubelet",
+          [](Flags & f) -> auto& { return f.kubelet_root; }),
+      Text(
+          "plugin-registration-dir", "the kubelet's plugins_registry folder as it is seen here",
+          [](Flags & f) -> auto& { return f.registration_dir; }),
+      Text(
+          "kubelet-registration-path", "the CSI socket's path as the kubelet sees it",
+          [](Flags & f) -> auto& { return f.registration_path; }),
+      Text(
+          "secret-provider-class-dir", "SecretProviderClasses from a folder of YAML files",
+          [](Flags & f) -> auto& { return f.class_dir; }),
+      Text(
+          "kubeconfig", "how to reach the API server from outside of a cluster",
+          [](Flags & f) -> auto& { return f.kubeconfig; }),
       {"log-level", false, "debug, info, warn or error",
        [](std::string_view text, Flags* f) { return log::ParseLevel(text, &f->log_level); }},
       {"log-format-json", true, "logs as JSON, one object a line", SetLogFormat},
       {"v", false, "log verbosity as in the upstream driver: 5 and more for details", SetVerbosity},
-      Text("vault-addr", "the keystore where a class names none; also VAULT_ADDR",
-           [](Flags& f) -> auto& { return f.defaults.address; }),
-      Text("vault-namespace", "its namespace; also VAULT_NAMESPACE",
-           [](Flags& f) -> auto& { return f.defaults.vault_namespace; }),
-      Text("vault-mount", "the auth mount where a class names none: kubernetes",
-           [](Flags& f) -> auto& { return f.defaults.auth_mount; }),
-      Text("vault-tls-ca-cert", "a PEM file; also VAULT_CACERT",
-           [](Flags& f) -> auto& { return f.defaults.tls.ca_file; }),
-      Text("vault-tls-ca-directory", "a folder of PEM files; also VAULT_CAPATH",
-           [](Flags& f) -> auto& { return f.defaults.tls.ca_directory; }),
-      Text("vault-tls-server-name", "the name that the certificate must have; also VAULT_TLS_SERVER_NAME",
-           [](Flags& f) -> auto& { return f.defaults.tls.server_name; }),
-      Text("vault-tls-client-cert", "a PEM file; also VAULT_CLIENT_CERT",
-           [](Flags& f) -> auto& { return f.defaults.tls.client_certificate_file; }),
-      Text("vault-tls-client-key", "a PEM file; also VAULT_CLIENT_KEY",
-           [](Flags& f) -> auto& { return f.defaults.tls.client_key_file; }),
-      Switch("vault-tls-skip-verify", "trust any certificate; also VAULT_SKIP_VERIFY",
-             [](Flags& f) -> auto& { return f.defaults.tls.skip_verify; }),
-      Switch("version", "prints the version", [](Flags& f) -> auto& { return f.version; }),
-      Switch("help", "prints this", [](Flags& f) -> auto& { return f.help; }),
+      Text(
+          "vault-addr", "the keystore where a class names none; also VAULT_ADDR",
+          [](Flags & f) -> auto& { return f.defaults.address; }),
+      Text(
+          "vault-namespace", "its namespace; also VAULT_NAMESPACE",
+          [](Flags & f) -> auto& { return f.defaults.vault_namespace; }),
+      Text(
+          "vault-mount", "the auth mount where a class names none: kubernetes",
+          [](Flags & f) -> auto& { return f.defaults.auth_mount; }),
+      Text(
+          "vault-tls-ca-cert", "a PEM file; also VAULT_CACERT",
+          [](Flags & f) -> auto& { return f.defaults.tls.ca_file; }),
+      Text(
+          "vault-tls-ca-directory", "a folder of PEM files; also VAULT_CAPATH",
+          [](Flags & f) -> auto& { return f.defaults.tls.ca_directory; }),
+      Text(
+          "vault-tls-server-name",
+          "the name that the certificate must have; also VAULT_TLS_SERVER_NAME",
+          [](Flags & f) -> auto& { return f.defaults.tls.server_name; }),
+      Text(
+          "vault-tls-client-cert", "a PEM file; also VAULT_CLIENT_CERT",
+          [](Flags & f) -> auto& { return f.defaults.tls.client_certificate_file; }),
+      Text(
+          "vault-tls-client-key", "a PEM file; also VAULT_CLIENT_KEY",
+          [](Flags & f) -> auto& { return f.defaults.tls.client_key_file; }),
+      Switch(
+          "vault-tls-skip-verify", "trust any certificate; also VAULT_SKIP_VERIFY",
+          [](Flags & f) -> auto& { return f.defaults.tls.skip_verify; }),
+      Switch(
+          "version", "prints the version", [](Flags & f) -> auto& { return f.version; }),
+      Switch(
+          "help", "prints this", [](Flags & f) -> auto& { return f.help; }),
   };
   return *table;
 }
 
 // Flags of the upstream driver, its provider and the registrar sidecar that have no meaning here,
 // so that their command lines can stay. "?" behind a name: it may stand without a value.
-constexpr std::string_view kAccepted[] = {
-    "provider", "provider-volume", "additional-provider-volume-paths", "metrics-addr",
-    "enable-secret-rotation?", "rotation-poll-interval", "enable-pprof?", "pprof-port",
-    "max-call-recv-msg-size", "provider-health-check?", "provider-health-check-interval",
-    "logtostderr?", "alsologtostderr?", "stderrthreshold", "vmodule", "one_output?",
-    "skip_headers?", "add_dir_header?", "log_file", "log_dir", "log_file_max_size",
-    "skip_log_headers?", "log_backtrace_at", "debug?", "health-addr", "hmac-secret-name",
-    "cache-size", "http-endpoint", "timeout", "mode"};
+constexpr std::string_view kAccepted[] = {"provider",
+                                          "provider-volume",
+                                          "additional-provider-volume-paths",
+                                          "metrics-addr",
+                                          "enable-secret-rotation?",
+                                          "rotation-poll-interval",
+                                          "enable-pprof?",
+                                          "pprof-port",
+                                          "max-call-recv-msg-size",
+                                          "provider-health-check?",
+                                          "provider-health-check-interval",
+                                          "logtostderr?",
+                                          "alsologtostderr?",
+                                          "stderrthreshold",
+                                          "vmodule",
+                                          "one_output?",
+                                          "skip_headers?",
+                                          "add_dir_header?",
+                                          "log_file",
+                                          "log_dir",
+                                          "log_file_max_size",
+                                          "skip_log_headers?",
+                                          "log_backtrace_at",
+                                          "debug?",
+                                          "health-addr",
+                                          "hmac-secret-name",
+                                          "cache-size",
+                                          "http-endpoint",
+                                          "timeout",
+                                          "mode"};
 
 const Flag* Find(std::string_view name) {
   const auto found = std::find_if(Table().begin(), Table().end(),
@@ -150,11 +193,12 @@ absl::Status Check(const Flags& flags) {
   }
   // The rule of CSI, which the kubelet's folder names rest on.
   const std::string& name = flags.driver_name;
-  const bool valid = !name.empty() && name.size() <= 63 &&
-                     std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                       return std::isalnum(c) || c == '-' || c == '.';
-                     }) && std::isalpha(static_cast<unsigned char>(name.front())) &&
-                     std::isalnum(static_cast<unsigned char>(name.back()));
+  const bool valid =
+      !name.empty() && name.size() <= 63 &&
+      std::all_of(name.begin(), name.end(),
+                  [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '.'; }) &&
+      std::isalpha(static_cast<unsigned char>(name.front())) &&
+      std::isalnum(static_cast<unsigned char>(name.back()));
   if (!valid) {
     return absl::InvalidArgumentError(
         StrCat("--driver-name \"", name, "\" must be a domain name of at most 63 characters"));
@@ -218,8 +262,8 @@ absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments) {
 std::string FlagsHelp() {
   std::string text = "coffer-csi: the CSI node plugin of Coffer\n\n";
   for (const Flag& flag : Table()) {
-    StrAppend(&text, "  --", flag.name, std::string(28 - std::min<std::size_t>(27, flag.name.size()), ' '),
-              flag.help, "\n");
+    StrAppend(&text, "  --", flag.name,
+              std::string(28 - std::min<std::size_t>(27, flag.name.size()), ' '), flag.help, "\n");
   }
   StrAppend(&text, "\nFlags of the upstream driver that have no meaning here are accepted.\n");
   return text;

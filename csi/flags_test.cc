@@ -10,10 +10,11 @@ absl::StatusOr<Flags> Parse(const std::vector<const char*>& arguments) {
 }
 
 TEST_CASE("flags are taken as Go writes them, the upstream driver's too") {
-  const auto flags = Parse({"--endpoint=unix:///x/csi.sock", "-nodeid", "n1", "--drivername=d.example",
-                            "-log-format-json", "--vault-addr=http://v", "--vault-tls-skip-verify",
-                            "--provider-volume=/p", "--enable-secret-rotation", "--rotation-poll-interval",
-                            "2m", "--metrics-addr=:8095", "--kubelet-root=/k/", "-v=5", "--provider-health-check=false"});
+  const auto flags = Parse(
+      {"--endpoint=unix:///x/csi.sock", "-nodeid", "n1", "--drivername=d.example",
+       "-log-format-json", "--vault-addr=http://v", "--vault-tls-skip-verify",
+       "--provider-volume=/p", "--enable-secret-rotation", "--rotation-poll-interval", "2m",
+       "--metrics-addr=:8095", "--kubelet-root=/k/", "-v=5", "--provider-health-check=false"});
   INFO(flags.status());
   REQUIRE(flags.ok());
   CHECK(flags->endpoint == "unix:///x/csi.sock");
@@ -63,9 +64,8 @@ TEST_CASE("endpoints are Unix sockets") {
   for (const char* endpoint : {"unix:///a/b.sock", "unix:/a/b.sock", "/a/b.sock"}) {
     CHECK(*SocketPath(endpoint) == "/a/b.sock");
   }
-  for (const std::string& endpoint :
-       {std::string("unix://a"), std::string("tcp://1.2.3.4:5"), std::string(),
-        "unix:///" + std::string(107, 'a')}) {
+  for (const std::string& endpoint : {std::string("unix://a"), std::string("tcp://1.2.3.4:5"),
+                                      std::string(), "unix:///" + std::string(107, 'a')}) {
     CHECK(absl::IsInvalidArgument(SocketPath(endpoint).status()));
   }
 }

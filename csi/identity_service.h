@@ -20,8 +20,7 @@ class IdentityService final : public ::csi::v1::Identity::CallbackService {
                                           ::csi::v1::GetPluginInfoResponse* response) override;
   // None: volumes are made by NodePublishVolume alone, so there is no controller.
   grpc::ServerUnaryReactor* GetPluginCapabilities(
-      grpc::CallbackServerContext* context,
-      const ::csi::v1::GetPluginCapabilitiesRequest* request,
+      grpc::CallbackServerContext* context, const ::csi::v1::GetPluginCapabilitiesRequest* request,
       ::csi::v1::GetPluginCapabilitiesResponse* response) override;
   grpc::ServerUnaryReactor* Probe(grpc::CallbackServerContext* context,
                                   const ::csi::v1::ProbeRequest* request,

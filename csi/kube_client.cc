@@ -13,13 +13,20 @@ namespace {
 absl::StatusCode CodeOf(int http_status) {
   switch (http_status) {
     case 400:
-    case 422: return absl::StatusCode::kInvalidArgument;
-    case 401: return absl::StatusCode::kUnauthenticated;
-    case 403: return absl::StatusCode::kPermissionDenied;
-    case 404: return absl::StatusCode::kNotFound;
-    case 409: return absl::StatusCode::kAborted;
-    case 410: return absl::StatusCode::kOutOfRange;
-    default: break;
+    case 422:
+      return absl::StatusCode::kInvalidArgument;
+    case 401:
+      return absl::StatusCode::kUnauthenticated;
+    case 403:
+      return absl::StatusCode::kPermissionDenied;
+    case 404:
+      return absl::StatusCode::kNotFound;
+    case 409:
+      return absl::StatusCode::kAborted;
+    case 410:
+      return absl::StatusCode::kOutOfRange;
+    default:
+      break;
   }
   return http_status == 429 || http_status >= 500 ? absl::StatusCode::kUnavailable
                                                   : absl::StatusCode::kFailedPrecondition;
@@ -43,8 +50,7 @@ absl::StatusOr<SecretBytes> KubeClient::Authorization() const {
   file.read(buffer, sizeof(buffer));
   const std::string_view token = Trim({buffer, static_cast<std::size_t>(file.gcount())});
   if (token.empty()) {
-    return absl::UnavailableError(
-        StrCat("no token for the API server in ", config_.token_file));
+    return absl::UnavailableError(StrCat("no token for the API server in ", config_.token_file));
   }
   value.Append(token);
   return value;

@@ -47,8 +47,7 @@ class Reader {
     const std::string data_field = StrCat(field, "-data");
     const auto data = object.find(SecretString(data_field));
     if (data != object.end() && data->is_string()) {
-      absl::StatusOr<SecretBytes> bytes =
-          DecodeBase64(data->get_ref<const SecretString&>());
+      absl::StatusOr<SecretBytes> bytes = DecodeBase64(data->get_ref<const SecretString&>());
       if (!bytes.ok()) {
         return absl::InvalidArgumentError(StrCat(data_field, ": ", Message(bytes.status())));
       }
@@ -81,12 +80,11 @@ class Reader {
 absl::Status ReadUser(const Json& user, Reader& reader, KubeConfig* config) {
   for (const char* field : {"exec", "auth-provider", "username"}) {
     if (user.contains(field)) {
-      return absl::InvalidArgumentError(
-          StrCat("user.", field, ": isn't supported: use a token, tokenFile or client certificate"));
+      return absl::InvalidArgumentError(StrCat(
+          "user.", field, ": isn't supported: use a token, tokenFile or client certificate"));
     }
   }
-  RETURN_IF_ERROR(
-      reader.File(user, "client-certificate", &config->tls.client_certificate_file));
+  RETURN_IF_ERROR(reader.File(user, "client-certificate", &config->tls.client_certificate_file));
   RETURN_IF_ERROR(reader.File(user, "client-key", &config->tls.client_key_file));
   config->token_file = reader.Resolved(TextOf(user, "tokenFile"));
   const auto token = user.find("token");
@@ -102,7 +100,8 @@ absl::StatusOr<KubeConfig> Read(const std::string& path, const Json& file) {
   const std::string current = TextOf(file, "current-context");
   if (current.empty()) return absl::InvalidArgumentError("current-context: is missing");
   ASSIGN_OR_RETURN(const Json context, Named(file, "contexts", "context", current));
-  ASSIGN_OR_RETURN(const Json cluster, Named(file, "clusters", "cluster", TextOf(context, "cluster")));
+  ASSIGN_OR_RETURN(const Json cluster,
+                   Named(file, "clusters", "cluster", TextOf(context, "cluster")));
   config.server = TextOf(cluster, "server");
   while (config.server.ends_with('/')) config.server.pop_back();
   if (!config.server.starts_with("https://") && !config.server.starts_with("http://")) {

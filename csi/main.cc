@@ -57,8 +57,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   ASSIGN_OR_RETURN(const std::string endpoint, SocketPath(flags.endpoint));
   sockets.push_back(endpoint);
   if (!flags.registration_dir.empty()) {
-    ASSIGN_OR_RETURN(const std::string registration,
-                     SocketPath(StrCat(flags.registration_dir, "/", flags.driver_name, "-reg.sock")));
+    ASSIGN_OR_RETURN(
+        const std::string registration,
+        SocketPath(StrCat(flags.registration_dir, "/", flags.driver_name, "-reg.sock")));
     sockets.push_back(registration);
   }
 
@@ -67,8 +68,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   if (!flags.class_dir.empty()) {
     classes = MakeDirectoryClassSource(flags.class_dir);
   } else {
-    ASSIGN_OR_RETURN(KubeConfig config, flags.kubeconfig.empty() ? InClusterConfig()
-                                                                 : LoadKubeConfig(flags.kubeconfig));
+    ASSIGN_OR_RETURN(KubeConfig config, flags.kubeconfig.empty()
+                                            ? InClusterConfig()
+                                            : LoadKubeConfig(flags.kubeconfig));
     kube.emplace(std::move(config));
     classes = MakeClusterClassSource(*kube);
   }
@@ -118,7 +120,8 @@ int Main(int argc, char** argv) {
     return 2;
   }
   if (flags->help || flags->version) {
-    std::printf("%s\n", flags->help ? FlagsHelp().c_str() : StrCat("coffer-csi ", kVersion).c_str());
+    std::printf("%s\n",
+                flags->help ? FlagsHelp().c_str() : StrCat("coffer-csi ", kVersion).c_str());
     return 0;
   }
   log::Configure(flags->log_level, flags->log_format);

@@ -97,14 +97,13 @@ absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl:
   return published;
 }
 
-grpc::ServerUnaryReactor* NodeService::NodePublishVolume(
-    grpc::CallbackServerContext* context, const NodePublishVolumeRequest* request,
-    ::csi::v1::NodePublishVolumeResponse*) {
+grpc::ServerUnaryReactor* NodeService::NodePublishVolume(grpc::CallbackServerContext* context,
+                                                         const NodePublishVolumeRequest* request,
+                                                         ::csi::v1::NodePublishVolumeResponse*) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::Time deadline = DeadlineOf(*context, absl::Now());
-  publish_workers_.Submit([this, reactor, request, deadline] {
-    reactor->Finish(ToGrpc(Publish(*request, deadline)));
-  });
+  publish_workers_.Submit(
+      [this, reactor, request, deadline] { reactor->Finish(ToGrpc(Publish(*request, deadline))); });
   return reactor;
 }
 

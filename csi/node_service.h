@@ -13,8 +13,8 @@ namespace coffer::csi {
 // What isn't overridden answers Unimplemented: staging, statistics.
 class NodeService final : public ::csi::v1::Node::CallbackService {
  public:
-  // All are kept by the caller. Unpublishing has workers of its own: it waits for no keystore, so it
-  // mustn't stand in line behind what does.
+  // All are kept by the caller. Unpublishing has workers of its own: it waits for no keystore, so
+  // it mustn't stand in line behind what does.
   NodeService(std::string node_id, Publisher& publisher, provider::Workers& publish_workers,
               provider::Workers& unpublish_workers)
       : node_id_(std::move(node_id)),

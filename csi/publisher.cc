@@ -22,7 +22,8 @@ namespace {
 // How long the dead mounts of a predecessor may take to tell that they are dead.
 constexpr std::chrono::seconds kDeadCheck{5};
 
-// Whether nobody answers for the mount: the kernel says ENOTCONN at once. A server that hangs blocks.
+// Whether nobody answers for the mount: the kernel says ENOTCONN at once. A server that hangs
+// blocks.
 bool IsDead(const std::string& target) {
   struct stat facts = {};
   return stat(target.c_str(), &facts) != 0 && errno == ENOTCONN;
@@ -40,12 +41,12 @@ Publisher::Publisher(const Clock& clock, ClassSource& classes, provider::Provide
       root_(std::move(root)) {}
 
 absl::StatusOr<Publisher::Entry*> Publisher::Enter(const std::string& volume_id,
-                                                  const std::string& target) {
+                                                   const std::string& target) {
   std::lock_guard lock(mutex_);
   Entry& entry = entries_[target];
   if (entry.busy) {
-    return absl::AbortedError(StrCat("volume ", volume_id, ": another call for ", target,
-                                     " is under way; try again"));
+    return absl::AbortedError(
+        StrCat("volume ", volume_id, ": another call for ", target, " is under way; try again"));
   }
   entry.busy = true;
   if (entry.volume_id.empty()) entry.volume_id = volume_id;
@@ -76,18 +77,17 @@ absl::Status Publisher::Publish(const std::string& volume_id, const std::string&
   ASSIGN_OR_RETURN(const provider::SecretProviderClass secret_class,
                    classes_.Get(context.pod.kubernetes_namespace, context.secret_class, deadline));
   if (secret_class.provider != "vault" && secret_class.provider != "coffer") {
-    return absl::FailedPreconditionError(
-        StrCat("SecretProviderClass ", secret_class.kubernetes_namespace, "/", secret_class.name,
-               ": spec.provider: \"", secret_class.provider, "\" isn't served here: use vault or coffer"));
+    return absl::FailedPreconditionError(StrCat(
+        "SecretProviderClass ", secret_class.kubernetes_namespace, "/", secret_class.name,
+        ": spec.provider: \"", secret_class.provider, "\" isn't served here: use vault or coffer"));
   }
   ASSIGN_OR_RETURN(provider::FetchResult fetched,
                    provider_.Fetch(secret_class, context.pod, *hold->session, deadline));
   std::vector<volume::SnapshotFile> files;
   files.reserve(fetched.files.size());
   for (provider::File& file : fetched.files) {
-    files.push_back({.path = std::move(file.path),
-                     .content = std::move(file.content),
-                     .mode = file.mode});
+    files.push_back(
+        {.path = std::move(file.path), .content = std::move(file.content), .mode = file.mode});
   }
   RETURN_IF_ERROR(Serve(volume_id, target, std::move(files)));
   hold.Keep();

@@ -53,9 +53,9 @@ struct Fixture {
 
   absl::Status Publish(const std::string& volume_id = "v", const std::string& at = "",
                        const std::string& secret_class = "webapp") {
-    VolumeContext context{.secret_class = secret_class,
-                          .pod = {.name = "web", .kubernetes_namespace = "default",
-                                  .service_account = "vault"}};
+    VolumeContext context{
+        .secret_class = secret_class,
+        .pod = {.name = "web", .kubernetes_namespace = "default", .service_account = "vault"}};
     context.pod.tokens.emplace("", SecretBytes::CopyOf("jwt"));
     return publisher.Publish(volume_id, at.empty() ? target : at, context,
                              absl::Now() + absl::Seconds(20));
@@ -164,7 +164,8 @@ TEST_CASE("a target holds one volume") {
   CHECK(f.Publish("a").ok());
 }
 
-TEST_CASE("the mounts of a plugin that died are detached at start and made anew by the next publish") {
+TEST_CASE(
+    "the mounts of a plugin that died are detached at start and made anew by the next publish") {
   Fixture f;
   fs::create_directories(f.target);
   {

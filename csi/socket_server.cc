@@ -77,7 +77,8 @@ absl::StatusOr<std::unique_ptr<SocketServer>> SocketServer::Start(
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   for (const std::string& path : paths) {
     if (server == nullptr || chmod(path.c_str(), 0600) != 0) {
-      return absl::InternalError(StrCat("listening on ", path, ": is its folder there and writable?"));
+      return absl::InternalError(
+          StrCat("listening on ", path, ": is its folder there and writable?"));
     }
   }
   return std::unique_ptr<SocketServer>(new SocketServer(paths, std::move(server)));

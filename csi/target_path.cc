@@ -28,12 +28,16 @@ std::string_view WithoutSlash(std::string_view root) {
 absl::Status Failed(std::string_view what, std::string_view path, int error) {
   const std::string text = StrCat(what, " ", path, ": ", strerror(error));
   switch (error) {
-    case ENOENT: return absl::NotFoundError(text);
+    case ENOENT:
+      return absl::NotFoundError(text);
     case ELOOP:
-    case EXDEV: return absl::InvalidArgumentError(StrCat(text, " (a symbolic link on the way)"));
+    case EXDEV:
+      return absl::InvalidArgumentError(StrCat(text, " (a symbolic link on the way)"));
     case ENOTDIR:
-    case ENOTEMPTY: return absl::FailedPreconditionError(text);
-    default: return absl::InternalError(text);
+    case ENOTEMPTY:
+      return absl::FailedPreconditionError(text);
+    default:
+      return absl::InternalError(text);
   }
 }
 
@@ -56,8 +60,8 @@ absl::StatusOr<Target> OpenParent(std::string_view root, std::string_view target
   open_how how = {};
   how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-  opened.parent.reset(static_cast<int>(
-      syscall(SYS_openat2, root_fd.get(), parent.c_str(), &how, sizeof(how))));
+  opened.parent.reset(
+      static_cast<int>(syscall(SYS_openat2, root_fd.get(), parent.c_str(), &how, sizeof(how))));
   if (!opened.parent) return Failed("opening the folder above", target, errno);
   return opened;
 }

@@ -43,8 +43,9 @@ bool TokenRevoker::Drain(absl::Time deadline) {
 void TokenRevoker::Run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    const auto next = std::min_element(pending_.begin(), pending_.end(),
-                                       [](const Pending& a, const Pending& b) { return a.due < b.due; });
+    const auto next =
+        std::min_element(pending_.begin(), pending_.end(),
+                         [](const Pending& a, const Pending& b) { return a.due < b.due; });
     if (next == pending_.end()) {
       changed_.wait(lock);
       continue;

@@ -19,11 +19,10 @@ absl::StatusOr<std::string> NameAt(std::string_view key, std::string_view name) 
   const auto letter_or_digit = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
   };
-  const bool valid = name.size() <= 253 && letter_or_digit(name.front()) &&
-                     letter_or_digit(name.back()) &&
-                     std::all_of(name.begin(), name.end(), [&](char c) {
-                       return letter_or_digit(c) || c == '-' || c == '.';
-                     });
+  const bool valid =
+      name.size() <= 253 && letter_or_digit(name.front()) && letter_or_digit(name.back()) &&
+      std::all_of(name.begin(), name.end(),
+                  [&](char c) { return letter_or_digit(c) || c == '-' || c == '.'; });
   if (!valid) return Wrong(key, "is not the name of a Kubernetes object");
   return std::string(name);
 }
@@ -39,8 +38,8 @@ absl::Status ReadTokens(std::string_view text, provider::Pod* pod) {
                            entry["token"].is_string() &&
                            !entry["token"].get_ref<const SecretString&>().empty();
     if (!has_token) {
-      return Wrong(kTokensKey, StrCat("has no token for audience \"", std::string_view(audience),
-                                      "\""));
+      return Wrong(kTokensKey,
+                   StrCat("has no token for audience \"", std::string_view(audience), "\""));
     }
     pod->tokens.insert_or_assign(
         std::string(std::string_view(audience)),

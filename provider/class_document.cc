@@ -44,7 +44,8 @@ absl::Status CollectClasses(const Json& object, std::vector<SecretProviderClass>
 
 absl::StatusOr<SecretProviderClass> ReadClass(const Json& object) {
   if (!IsClass(object)) {
-    return Wrong("kind", StrCat("must be ", kKind, " of the group ", kGroup.substr(0, kGroup.size() - 1)));
+    return Wrong("kind",
+                 StrCat("must be ", kKind, " of the group ", kGroup.substr(0, kGroup.size() - 1)));
   }
   const auto metadata = object.find("metadata");
   if (metadata == object.end() || !metadata->is_object()) return Wrong("metadata", "is missing");

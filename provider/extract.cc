@@ -17,9 +17,12 @@ const Json* Member(const Json* object, std::string_view name) {
 
 absl::StatusOr<SecretBytes> Decode(SecretBytes content, Encoding encoding) {
   switch (encoding) {
-    case Encoding::kHex: return DecodeHex(content.view());
-    case Encoding::kBase64: return DecodeBase64(content.view());
-    case Encoding::kUtf8: break;
+    case Encoding::kHex:
+      return DecodeHex(content.view());
+    case Encoding::kBase64:
+      return DecodeBase64(content.view());
+    case Encoding::kUtf8:
+      break;
   }
   return content;
 }

@@ -14,23 +14,30 @@ namespace {
 
 // Between one attempt and the next, each lengthened by up to a half at random, so that the nodes of
 // a cluster don't knock together.
-constexpr std::array<absl::Duration, 3> kBackOff = {
-    absl::Milliseconds(50), absl::Milliseconds(200), absl::Milliseconds(500)};
+constexpr std::array<absl::Duration, 3> kBackOff = {absl::Milliseconds(50), absl::Milliseconds(200),
+                                                    absl::Milliseconds(500)};
 // What one attempt is given at most, so that a connection that hangs leaves time for another.
 constexpr absl::Duration kAttempt = absl::Seconds(20);
 
 absl::StatusCode CodeOf(int http_status) {
   switch (http_status) {
-    case 400: return absl::StatusCode::kInvalidArgument;
+    case 400:
+      return absl::StatusCode::kInvalidArgument;
     case 401:
-    case 403: return absl::StatusCode::kPermissionDenied;
-    case 404: return absl::StatusCode::kNotFound;
-    case 405: return absl::StatusCode::kUnimplemented;
+    case 403:
+      return absl::StatusCode::kPermissionDenied;
+    case 404:
+      return absl::StatusCode::kNotFound;
+    case 405:
+      return absl::StatusCode::kUnimplemented;
     case 412:  // a standby that has not caught up
-    case 429: return absl::StatusCode::kUnavailable;
-    default: break;
+    case 429:
+      return absl::StatusCode::kUnavailable;
+    default:
+      break;
   }
-  return http_status >= 500 ? absl::StatusCode::kUnavailable : absl::StatusCode::kFailedPrecondition;
+  return http_status >= 500 ? absl::StatusCode::kUnavailable
+                            : absl::StatusCode::kFailedPrecondition;
 }
 
 // The texts of `errors` and `warnings`, on one line and not too long. What echoes a credential is
@@ -72,7 +79,8 @@ absl::StatusOr<Json> KeystoreClient::Call(std::string_view method, std::string_v
                                           SecretBytes body, absl::Time deadline) const {
   HttpRequest request;
   request.method = method;
-  request.url = StrCat(login_.address, "/v1/", EncodeUrlPath(path), query.empty() ? "" : "?", query);
+  request.url =
+      StrCat(login_.address, "/v1/", EncodeUrlPath(path), query.empty() ? "" : "?", query);
   request.headers.push_back({"X-Vault-Request", SecretBytes::CopyOf("true")});
   if (!token.empty()) request.headers.push_back({"X-Vault-Token", token.Copy()});
   if (!login_.vault_namespace.empty()) {

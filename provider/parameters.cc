@@ -114,7 +114,8 @@ absl::Status SetSecretPath(std::string_view text, Object* object) {
     object->query = text.substr(question + 1);
     text = text.substr(0, question);
     const bool clean = std::all_of(object->query.begin(), object->query.end(), [](char c) {
-      return c > 0x20 && c < 0x7f && std::string_view("\"#<>\\^`{|}").find(c) == std::string_view::npos;
+      return c > 0x20 && c < 0x7f &&
+             std::string_view("\"#<>\\^`{|}").find(c) == std::string_view::npos;
     });
     if (!clean) return absl::InvalidArgumentError("has a query that must be percent-encoded");
   }
@@ -278,9 +279,9 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
 
 std::string TlsKey(const TlsClientOptions& tls) {
   std::string key;
-  for (const std::string* part : {&tls.ca_file, &tls.ca_directory, &tls.ca_pem,
-                                  &tls.client_certificate_file, &tls.client_key_file,
-                                  &tls.server_name}) {
+  for (const std::string* part :
+       {&tls.ca_file, &tls.ca_directory, &tls.ca_pem, &tls.client_certificate_file,
+        &tls.client_key_file, &tls.server_name}) {
     StrAppend(&key, part->size(), ":", *part);
   }
   StrAppend(&key, tls.skip_verify ? "skip" : "verify");
@@ -289,8 +290,8 @@ std::string TlsKey(const TlsClientOptions& tls) {
 
 std::string LoginKey(const Login& login) {
   std::string key;
-  for (const std::string* part : {&login.address, &login.vault_namespace, &login.auth_mount,
-                                  &login.role, &login.audience}) {
+  for (const std::string* part :
+       {&login.address, &login.vault_namespace, &login.auth_mount, &login.role, &login.audience}) {
     StrAppend(&key, part->size(), ":", *part);
   }
   return StrCat(key, TlsKey(login.tls));

@@ -22,15 +22,16 @@ TEST_CASE("a class of the tutorial means what vault-csi-provider makes of it") {
   const auto parsed = ParseParameters(
       ClassWith({{"vaultAddress", "http://vault.vault:8200/"},
                  {"roleName", "webapp"},
-                 {"objects", "- objectName: username\n"
-                             "  secretPath: secret/data/webapp/config\n"
-                             "  secretKey: username\n"
-                             "- objectName: cert\n"
-                             "  secretPath: /v1/pki/issue/web?x=1\n"
-                             "  method: put\n"
-                             "  filePermission: 0600\n"
-                             "  encoding: BASE64\n"
-                             "  secretArgs: {common_name: a.example, ttl: 24h, n: 5, b: true}\n"}}),
+                 {"objects",
+                  "- objectName: username\n"
+                  "  secretPath: secret/data/webapp/config\n"
+                  "  secretKey: username\n"
+                  "- objectName: cert\n"
+                  "  secretPath: /v1/pki/issue/web?x=1\n"
+                  "  method: put\n"
+                  "  filePermission: 0600\n"
+                  "  encoding: BASE64\n"
+                  "  secretArgs: {common_name: a.example, ttl: 24h, n: 5, b: true}\n"}}),
       Defaults());
   REQUIRE(parsed.ok());
   CHECK(parsed->login.address == "http://vault.vault:8200");

@@ -50,8 +50,8 @@ absl::StatusOr<const SecretBytes*> TokenFor(const Pod& pod, const Login& login) 
   }
   return absl::FailedPreconditionError(
       StrCat("the kubelet sent no token of audience \"", login.audience, "\" for pod ",
-             pod.kubernetes_namespace, "/", pod.name, " (it sent ",
-             sent.empty() ? "none" : sent, "): list the audience in the CSIDriver's tokenRequests",
+             pod.kubernetes_namespace, "/", pod.name, " (it sent ", sent.empty() ? "none" : sent,
+             "): list the audience in the CSIDriver's tokenRequests",
              login.audience.empty() ? " or name one in spec.parameters.audience" : ""));
 }
 
@@ -132,9 +132,10 @@ class Fetch {
     ASSIGN_OR_RETURN(const SecretBytes* jwt, TokenFor(pod_, session_.login));
     absl::StatusOr<Json> auth = client_.LogIn(*jwt, deadline_);
     if (!auth.ok()) {
-      return Prefixed(StrCat("logging in with role \"", session_.login.role, "\" as service account ",
-                             pod_.kubernetes_namespace, "/", pod_.service_account),
-                      auth.status());
+      return Prefixed(
+          StrCat("logging in with role \"", session_.login.role, "\" as service account ",
+                 pod_.kubernetes_namespace, "/", pod_.service_account),
+          auth.status());
     }
     session_.Forget();
     session_.token = SecretBytes::CopyOf((*auth)["client_token"].get_ref<const SecretString&>());
@@ -259,9 +260,9 @@ absl::StatusOr<FetchResult> Provider::Fetch(const SecretProviderClass& secret_cl
     if (!response.ok()) return Prefixed(where, response.status());
     absl::StatusOr<SecretBytes> content = ExtractContent(*response, object);
     if (!content.ok()) {
-      return Prefixed(StrCat(where, ": ", object.method, " ", object.path, " at ",
-                             session.login.address),
-                      content.status());
+      return Prefixed(
+          StrCat(where, ": ", object.method, " ", object.path, " at ", session.login.address),
+          content.status());
     }
     std::string version = ResponseVersion(*response);
     if (version.empty()) version = ContentVersion(options_.version_key, object, *content);
@@ -278,8 +279,7 @@ absl::Status Provider::Revoke(Session& session, absl::Time deadline) {
   if (clock_.Now() < session.expires_at) {
     const KeystoreClient client(*session.transport, session.login, clock_);
     const absl::Status revoked =
-        client
-            .Call("POST", "auth/token/revoke-self", "", session.token, SecretBytes(), deadline)
+        client.Call("POST", "auth/token/revoke-self", "", session.token, SecretBytes(), deadline)
             .status();
     // Refused means that the keystore doesn't know the token any longer.
     if (!revoked.ok() && !absl::IsPermissionDenied(revoked)) return revoked;

@@ -1,5 +1,5 @@
-// Provider: a SecretProviderClass and a pod's token become a set of files. Speaks the Vault HTTP API,
-// so it works against the bundled keystore, Vault and OpenBao.
+// Provider: a SecretProviderClass and a pod's token become a set of files. Speaks the Vault HTTP
+// API, so it works against the bundled keystore, Vault and OpenBao.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +49,7 @@ struct ObjectVersion {
 };
 
 struct FetchResult {
-  std::vector<File> files;  // sorted by path
+  std::vector<File> files;              // sorted by path
   std::vector<ObjectVersion> versions;  // in the order of the class's objects
 };
 

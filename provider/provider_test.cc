@@ -60,9 +60,10 @@ class Keystore {
       }
       revoked = false;
       ++logins;
-      return answer(200, {{"auth", {{"client_token", StrCat("hvs.", logins)},
-                                    {"lease_duration", lease},
-                                    {"renewable", true}}}});
+      return answer(200, {{"auth",
+                           {{"client_token", StrCat("hvs.", logins)},
+                            {"lease_duration", lease},
+                            {"renewable", true}}}});
     }
     if (revoked || request.header("X-Vault-Token") != StrCat("hvs.", logins)) {
       return answer(403, {{"errors", {"permission denied"}}});
@@ -80,15 +81,18 @@ class Keystore {
       return answer(400, {{"errors", {StrCat("bad token ", request.header("X-Vault-Token"))}}});
     }
     if (call == "GET /v1/database/creds/app") {
-      return answer(200, {{"lease_id", "x"}, {"lease_duration", 60},
+      return answer(200, {{"lease_id", "x"},
+                          {"lease_duration", 60},
                           {"data", {{"password", StrCat("made-", calls.size())}}}});
     }
     if (request.method() == "PUT") return answer(200, {{"data", *ParseJson(request.body)}});
     if (call.starts_with("GET /v1/secret/data/")) {
-      return answer(200, {{"request_id", StrCat(calls.size())},
-                          {"data", {{"data", {{"password", secret}, {"hex", "6869"}, {"n", 5}}},
-                                    {"metadata", {{"version", version},
-                                                  {"created_time", "2026-01-01T00:00:00Z"}}}}}});
+      return answer(
+          200,
+          {{"request_id", StrCat(calls.size())},
+           {"data",
+            {{"data", {{"password", secret}, {"hex", "6869"}, {"n", 5}}},
+             {"metadata", {{"version", version}, {"created_time", "2026-01-01T00:00:00Z"}}}}}});
     }
     return answer(200, {{"data", {{"password", secret}}}});
   }
@@ -100,11 +104,11 @@ struct Fixture {
   Workers workers{8, absl::Milliseconds(50)};
   Provider provider{clock, workers, Provider::Options()};
   SessionPtr session = NewSession();
-  SecretProviderClass secret_class{.name = "webapp",
-                                   .kubernetes_namespace = "default",
-                                   .provider = "vault",
-                                   .parameters = {{"vaultAddress", keystore.server.address()},
-                                                  {"roleName", "webapp"}}};
+  SecretProviderClass secret_class{
+      .name = "webapp",
+      .kubernetes_namespace = "default",
+      .provider = "vault",
+      .parameters = {{"vaultAddress", keystore.server.address()}, {"roleName", "webapp"}}};
 
   static Pod MakePod(std::string_view audience = "", std::string_view jwt = "pod-jwt") {
     Pod pod{.name = "web", .kubernetes_namespace = "default", .service_account = "vault"};
@@ -124,7 +128,8 @@ TEST_CASE("objects become files, sorted, with their encodings and modes") {
   Fixture f;
   const auto result = f.Fetch(
       "- {objectName: z, secretPath: secret/data/a, secretKey: password}\n"
-      "- {objectName: h, secretPath: secret/data/a, secretKey: hex, encoding: hex, filePermission: 0400}\n"
+      "- {objectName: h, secretPath: secret/data/a, secretKey: hex, encoding: hex, filePermission: "
+      "0400}\n"
       "- {objectName: n, secretPath: secret/data/a, secretKey: n}\n"
       "- {objectName: v1, secretPath: kv/a, secretKey: password}\n"
       "- {objectName: put, secretPath: x, method: PUT, secretArgs: {a: 1}, secretKey: a}\n"
@@ -164,7 +169,8 @@ TEST_CASE("requests go out together") {
 
 TEST_CASE("a version changes with the content and tells nothing about it") {
   Fixture f;
-  const std::string objects = StrCat(kPassword, "\n- {objectName: k, secretPath: kv/a, secretKey: password}");
+  const std::string objects =
+      StrCat(kPassword, "\n- {objectName: k, secretPath: kv/a, secretKey: password}");
   const auto first = f.Fetch(objects);
   REQUIRE(first.ok());
   CHECK(first->versions[0].id == "p");
@@ -203,7 +209,8 @@ TEST_CASE("the token is kept, renewed, replaced when refused, and revoked at the
   CHECK(f.keystore.count("POST /v1/auth/token/revoke-self") == 1);
 }
 
-TEST_CASE("revoking a token that the keystore has forgotten is fine, one that can't be reached isn't") {
+TEST_CASE(
+    "revoking a token that the keystore has forgotten is fine, one that can't be reached isn't") {
   Fixture f;
   REQUIRE(f.Fetch(kPassword).ok());
   f.keystore.failures = 100;
@@ -225,7 +232,8 @@ TEST_CASE("a class that points to another role logs in anew and gives the old to
 
 TEST_CASE("leased secrets are read again after two thirds of the lease") {
   Fixture f;
-  const std::string objects = "- {objectName: d, secretPath: database/creds/app, secretKey: password}";
+  const std::string objects =
+      "- {objectName: d, secretPath: database/creds/app, secretKey: password}";
   const std::string first(f.Fetch(objects)->files[0].content.view());
   CHECK(f.Fetch(objects)->files[0].content.view() == first);
   f.clock.Advance(absl::Seconds(41));
@@ -257,16 +265,21 @@ TEST_CASE("errors have the right code, name class, object, path and cause, and h
     std::vector<std::string> words;
   };
   const std::vector<Case> cases = {
-      {"- {objectName: o, secretPath: secret/data/denied}", absl::StatusCode::kPermissionDenied,
+      {"- {objectName: o, secretPath: secret/data/denied}",
+       absl::StatusCode::kPermissionDenied,
        {"SecretProviderClass default/webapp", "object \"o\"", "GET secret/data/denied", "HTTP 403",
         "permission denied"}},
-      {"- {objectName: o, secretPath: secret/data/missing}", absl::StatusCode::kNotFound,
+      {"- {objectName: o, secretPath: secret/data/missing}",
+       absl::StatusCode::kNotFound,
        {"secret/data/missing", "HTTP 404"}},
-      {"- {objectName: o, secretPath: secret/data/a, secretKey: nope}", absl::StatusCode::kNotFound,
+      {"- {objectName: o, secretPath: secret/data/a, secretKey: nope}",
+       absl::StatusCode::kNotFound,
        {"secret/data/a", "key \"nope\" does not exist"}},
       {"- {objectName: o, secretPath: secret/data/a, secretKey: password, encoding: hex}",
-       absl::StatusCode::kFailedPrecondition, {"key \"password\": not hex"}},
-      {"- {objectName: o, secretPath: secret/echo}", absl::StatusCode::kInvalidArgument,
+       absl::StatusCode::kFailedPrecondition,
+       {"key \"password\": not hex"}},
+      {"- {objectName: o, secretPath: secret/echo}",
+       absl::StatusCode::kInvalidArgument,
        {"HTTP 400"}},
   };
   for (const Case& c : cases) {
@@ -325,8 +338,8 @@ TEST_CASE("the token is the one of the audience that the class names") {
   f.session = NewSession();
   const auto status = f.Fetch(kPassword, Fixture::MakePod("other")).status();
   CHECK(absl::IsFailedPrecondition(status));
-  CHECK_THAT(std::string(Message(status)), Catch::Contains("no token of audience \"vault\"") &&
-                                               Catch::Contains("\"other\""));
+  CHECK_THAT(std::string(Message(status)),
+             Catch::Contains("no token of audience \"vault\"") && Catch::Contains("\"other\""));
   f.secret_class.parameters.erase("audience");
   CHECK(f.Fetch(kPassword, Fixture::MakePod("other")).ok());  // the only one there is
   f.session = NewSession();
@@ -340,9 +353,7 @@ TEST_CASE("the token is the one of the audience that the class names") {
 TEST_CASE("workers run everything once, also from within tasks, and end when idle") {
   Workers workers(4, absl::Milliseconds(10));
   std::atomic<int> sum{0};
-  workers.ForEach(4, [&](int) {
-    workers.ForEach(50, [&](int i) { sum += i; });
-  });
+  workers.ForEach(4, [&](int) { workers.ForEach(50, [&](int i) { sum += i; }); });
   CHECK(sum == 4 * 49 * 50 / 2);
   workers.ForEach(0, [&](int) { sum = 0; });
   std::atomic<int> done{0};

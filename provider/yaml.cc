@@ -79,11 +79,11 @@ class Converter {
       if (!entry.first.IsScalar()) return WrongAt(entry.first.Mark(), "a key must be text");
       const SecretString key(entry.first.Scalar());
       if (map.contains(key)) {
-        return WrongAt(entry.first.Mark(), StrCat("the key ", entry.first.Scalar(), " comes twice"));
+        return WrongAt(entry.first.Mark(),
+                       StrCat("the key ", entry.first.Scalar(), " comes twice"));
       }
-      ASSIGN_OR_RETURN(map[key],
-                       Convert(entry.second, typed || entry.first.Scalar() == typed_below_,
-                               level + 1));
+      ASSIGN_OR_RETURN(map[key], Convert(entry.second,
+                                         typed || entry.first.Scalar() == typed_below_, level + 1));
     }
     return map;
   }

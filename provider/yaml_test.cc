@@ -8,7 +8,8 @@ namespace {
 TEST_CASE("scalars stay text, but below the typed key they are what Go's YAML makes of them") {
   const auto documents = ParseYaml(
       "a: 0600\nb: true\nc:\nd: ~\ne: 'x'\n"
-      "args: {o: 0600, o2: 0o17, x: 0x1f, i: -5, f: 1.5, t: true, n: null, s: '5', w: 24h, v: 1.2.3,\n"
+      "args: {o: 0600, o2: 0o17, x: 0x1f, i: -5, f: 1.5, t: true, n: null, s: '5', w: 24h, v: "
+      "1.2.3,\n"
       "       l: [1, inf, nan]}\n---\n---\n- 1\n",
       "args");
   REQUIRE(documents.ok());
@@ -19,9 +20,17 @@ TEST_CASE("scalars stay text, but below the typed key they are what Go's YAML ma
   CHECK(first["c"].is_null());
   CHECK(first["d"].is_null());
   CHECK(first["e"] == "x");
-  CHECK(first["args"] == Json({{"o", 0600}, {"o2", 017}, {"x", 31}, {"i", -5}, {"f", 1.5},
-                               {"t", true}, {"n", nullptr}, {"s", "5"}, {"w", "24h"},
-                               {"v", "1.2.3"}, {"l", Json::array({1, "inf", "nan"})}}));
+  CHECK(first["args"] == Json({{"o", 0600},
+                               {"o2", 017},
+                               {"x", 31},
+                               {"i", -5},
+                               {"f", 1.5},
+                               {"t", true},
+                               {"n", nullptr},
+                               {"s", "5"},
+                               {"w", "24h"},
+                               {"v", "1.2.3"},
+                               {"l", Json::array({1, "inf", "nan"})}}));
   CHECK(documents->back() == Json::array({"1"}));
 }
 
@@ -75,7 +84,8 @@ TEST_CASE("classes are read from streams, lists and API answers; other kinds are
 
   const auto object = ParseYaml(kClass);
   REQUIRE(object.ok());
-  const Json list = {{"kind", "List"}, {"apiVersion", "v1"}, {"items", Json::array({object->front()})}};
+  const Json list = {
+      {"kind", "List"}, {"apiVersion", "v1"}, {"items", Json::array({object->front()})}};
   classes = ReadClasses(DumpJson(list).view());
   REQUIRE(classes.ok());
   CHECK(classes->size() == 1);

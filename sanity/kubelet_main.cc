@@ -1,8 +1,9 @@
-// sanity-kubelet: stands between csi-sanity and coffer-csi and adds what the kubelet adds. csi-sanity
-// knows only volumes that a controller has made and publishes them for writing; Coffer's are written
-// into a pod's spec, with the pod's facts and token in the volume context and readOnly set. So this
-// program makes such volumes where csi-sanity calls CreateVolume, says readonly at publish, and hands
-// every Identity and Node call on to the plugin, whose answers go back unchanged.
+// sanity-kubelet: stands between csi-sanity and coffer-csi and adds what the kubelet adds.
+// csi-sanity knows only volumes that a controller has made and publishes them for writing; Coffer's
+// are written into a pod's spec, with the pod's facts and token in the volume context and readOnly
+// set. So this program makes such volumes where csi-sanity calls CreateVolume, says readonly at
+// publish, and hands every Identity and Node call on to the plugin, whose answers go back
+// unchanged.
 //
 //   sanity-kubelet --endpoint=/a.sock --plugin=/csi.sock --token-file=FILE
 #include <grpcpp/grpcpp.h>
@@ -92,8 +93,7 @@ class Controller final : public csi::v1::Controller::Service {
     return Status(StatusCode::NOT_FOUND, "no such volume");
   }
 
-  Status ControllerGetCapabilities(ServerContext*,
-                                   const csi::v1::ControllerGetCapabilitiesRequest*,
+  Status ControllerGetCapabilities(ServerContext*, const csi::v1::ControllerGetCapabilitiesRequest*,
                                    csi::v1::ControllerGetCapabilitiesResponse* response) override {
     response->add_capabilities()->mutable_rpc()->set_type(
         csi::v1::ControllerServiceCapability::RPC::CREATE_DELETE_VOLUME);
@@ -117,8 +117,7 @@ class Identity final : public csi::v1::Identity::Service {
     grpc::ClientContext context;
     return plugin_->GetPluginInfo(&context, *request, response);
   }
-  Status GetPluginCapabilities(ServerContext*,
-                               const csi::v1::GetPluginCapabilitiesRequest* request,
+  Status GetPluginCapabilities(ServerContext*, const csi::v1::GetPluginCapabilitiesRequest* request,
                                csi::v1::GetPluginCapabilitiesResponse* response) override {
     grpc::ClientContext context;
     const Status status = plugin_->GetPluginCapabilities(&context, *request, response);
@@ -137,11 +136,11 @@ class Identity final : public csi::v1::Identity::Service {
 };
 
 // Hands a Node call on.
-#define FORWARD(call)                                                                   \
-  Status call(ServerContext*, const csi::v1::call##Request* request,                    \
-              csi::v1::call##Response* response) override {                             \
-    grpc::ClientContext context;                                                        \
-    return plugin_->call(&context, *request, response);                                 \
+#define FORWARD(call)                                                \
+  Status call(ServerContext*, const csi::v1::call##Request* request, \
+              csi::v1::call##Response* response) override {          \
+    grpc::ClientContext context;                                     \
+    return plugin_->call(&context, *request, response);              \
   }
 
 class Node final : public csi::v1::Node::Service {

@@ -1,4 +1,5 @@
-// coffer-csi-client: calls a CSI node plugin as the kubelet does, for tests, the demo and the bench.
+// coffer-csi-client: calls a CSI node plugin as the kubelet does, for tests, the demo and the
+// bench.
 //
 //   coffer-csi-client --endpoint=unix:///…/csi.sock COMMAND [--flag=value …]
 //
@@ -37,10 +38,23 @@ using std::chrono::microseconds;
 using std::chrono::steady_clock;
 
 const char* CodeName(grpc::StatusCode code) {
-  static const char* const names[] = {
-      "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
-      "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
-      "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"};
+  static const char* const names[] = {"OK",
+                                      "CANCELLED",
+                                      "UNKNOWN",
+                                      "INVALID_ARGUMENT",
+                                      "DEADLINE_EXCEEDED",
+                                      "NOT_FOUND",
+                                      "ALREADY_EXISTS",
+                                      "PERMISSION_DENIED",
+                                      "RESOURCE_EXHAUSTED",
+                                      "FAILED_PRECONDITION",
+                                      "ABORTED",
+                                      "OUT_OF_RANGE",
+                                      "UNIMPLEMENTED",
+                                      "INTERNAL",
+                                      "UNAVAILABLE",
+                                      "DATA_LOSS",
+                                      "UNAUTHENTICATED"};
   return static_cast<std::size_t>(code) < std::size(names) ? names[code] : "?";
 }
 
@@ -110,11 +124,12 @@ csi::v1::NodePublishVolumeRequest PublishRequest(const Arguments& arguments) {
       arguments.Get("uid", "11111111-2222-3333-4444-555555555555");
   context["csi.storage.k8s.io/serviceAccount.name"] = arguments.Get("service-account", "default");
   if (const std::string token_file = arguments.Get("token-file"); !token_file.empty()) {
-    const nlohmann::json tokens = {{arguments.Get("audience"),
-                                    {{"token", ReadTrimmed(token_file)},
-                                     {"expirationTimestamp", "2035-01-01T00:00:00Z"}}}};
+    const nlohmann::json tokens = {
+        {arguments.Get("audience"),
+         {{"token", ReadTrimmed(token_file)}, {"expirationTimestamp", "2035-01-01T00:00:00Z"}}}};
     // --tokens-in-secrets: as a kubelet from 1.35 on where the CSIDriver asks for it.
-    auto& place = arguments.Get("tokens-in-secrets") == "true" ? *request.mutable_secrets() : context;
+    auto& place =
+        arguments.Get("tokens-in-secrets") == "true" ? *request.mutable_secrets() : context;
     place["csi.storage.k8s.io/serviceAccount.tokens"] = tokens.dump();
   }
   context["secretProviderClass"] = arguments.Get("class");
@@ -207,9 +222,8 @@ class Client {
           mkdir(folder.c_str(), 0750);  // the kubelet makes the folder above the target
           request.set_target_path(folder + "/mount");
           const auto start = steady_clock::now();
-          const grpc::Status status = publish
-                                          ? Publish(request)
-                                          : Unpublish(request.volume_id(), request.target_path());
+          const grpc::Status status =
+              publish ? Publish(request) : Unpublish(request.volume_id(), request.target_path());
           times[static_cast<std::size_t>(i)] =
               std::chrono::duration_cast<microseconds>(steady_clock::now() - start).count();
           if (!status.ok()) {
