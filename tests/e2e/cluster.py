@@ -1,5 +1,6 @@
 """A real one-node Kubernetes: etcd, kube-apiserver, containerd and kubelet, in a network namespace of
-its own. No scheduler, no controllers, no CNI: pods name their node and use the host's network.
+its own. No scheduler, no controllers, no CNI: pods name their node and use the host's network, and
+what controllers do is done here where a test needs it (namespace, controlled_pod).
 
     cluster = Cluster(folder, kube_bin)   # starts all of it and waits until the node is ready
     cluster.kubectl("get", "pods")        # with the admin's rights
@@ -100,6 +101,7 @@ class Cluster:
         run(*inside, "addr", "add", f"{SERVICE_ADDRESS}/32", "dev", "lo")
         self._start_api_server()
         self._start_containerd()
+        self._share_kubelet_root()
         self.start_kubelet()
         self.wait("the node being ready", self._node_ready, 120)
 
@@ -133,8 +135,8 @@ class Cluster:
             f"--service-account-key-file={self.path('sa.pub')}",
             f"--service-account-signing-key-file={self.path('sa.key')}",
             "--api-audiences=https://kubernetes.default.svc.cluster.local",
-            "--authorization-mode=Node,RBAC", "--disable-admission-plugins=ServiceAccount",
-            "--allow-privileged=true",
+            "--authorization-mode=Node,RBAC", "--allow-privileged=true",
+            "--kubelet-preferred-address-types=InternalIP",
         )
         for name, token in (("admin", ADMIN_TOKEN), ("kubelet", KUBELET_TOKEN)):
             self.write(f"{name}.kubeconfig", json.dumps({
@@ -168,6 +170,12 @@ state = "{self.path('containerd-state')}"
         self.write("cni/none.conflist", '{"cniVersion":"0.4.0","name":"none","plugins":[{"type":"none"}]}')
         self.spawn("containerd", "containerd", "--config", config)
         self.wait("containerd's socket", lambda: os.path.exists(self.containerd_socket))
+
+    def _share_kubelet_root(self):
+        """Mounts that a pod makes below it (Bidirectional) reach the host and other pods."""
+        os.makedirs(self.kubelet_root, exist_ok=True)
+        run("mount", "--bind", self.kubelet_root, self.kubelet_root)
+        run("mount", "--make-rshared", self.kubelet_root)
 
     def start_kubelet(self):
         config = self.write("kubelet.yaml", f"""apiVersion: kubelet.config.k8s.io/v1beta1
@@ -215,11 +223,49 @@ resolvConf: ""
             return ""
 
     def apply(self, *objects):
-        documents = "\n---\n".join(o if isinstance(o, str) else json.dumps(o) for o in objects)
-        return self.kubectl("apply", "-f", "-", input=documents)
+        return self.kubectl("apply", "-f", "-", input=json.dumps(
+            {"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+
+    def get(self, kind, name, namespace="default"):
+        """The object; {} where there is none."""
+        text = self._quiet("kubectl", "get", kind, name, "-n", namespace, "-o", "json")
+        return json.loads(text) if text else {}
+
+    def namespace(self, name, *accounts):
+        """A namespace with what the controllers put into each, and ServiceAccounts."""
+        with open(self.path("ca.crt"), encoding="utf-8") as file:
+            authority = file.read()
+        objects = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+                   {"apiVersion": "v1", "kind": "ConfigMap",
+                    "metadata": {"name": "kube-root-ca.crt", "namespace": name},
+                    "data": {"ca.crt": authority}}]
+        objects += [{"apiVersion": "v1", "kind": "ServiceAccount",
+                     "metadata": {"name": account, "namespace": name}} for account in ("default", *accounts)]
+        self.apply(*objects)
+
+    def controlled_pod(self, kind, controller, pod, namespace, aliases=()):
+        """Makes the pod that the controller of `kind` would make of its template, on this node."""
+        template = self.get(kind, controller, namespace)["spec"]["template"]
+        self.apply(self.placed({"apiVersion": "v1", "kind": "Pod", "metadata": {
+            **template["metadata"], "name": pod, "namespace": namespace}, "spec": template["spec"]}, aliases))
+
+    def placed(self, pod, aliases=()):
+        """What scheduler, CNI and DNS would add to a pod."""
+        pod["metadata"].pop("creationTimestamp", None)
+        pod["spec"].update(nodeName=NODE, hostNetwork=True, dnsPolicy="Default",
+                           hostAliases=[{"ip": "127.0.0.1", "hostnames": list(aliases)}])
+        return pod
+
+    def events(self, pod, namespace="default"):
+        text = self._quiet("kubectl", "get", "events", "-n", namespace, "-o", "json",
+                           f"--field-selector=involvedObject.name={pod}")
+        return [e["message"] for e in json.loads(text)["items"]] if text else []
+
+    def ctr(self, *arguments):
+        return run("ctr", "-a", self.containerd_socket, "-n", "k8s.io", *arguments)
 
     def import_image(self, archive):
-        run("ctr", "-a", self.containerd_socket, "-n", "k8s.io", "image", "import", archive)
+        self.ctr("image", "import", archive)
 
     def pod_ready(self, name, namespace="default"):
         text = self._quiet("kubectl", "get", "pod", name, "-n", namespace, "-o", "json")

@@ -1,0 +1,3 @@
+module coffer/webapp
+
+go 1.24
