@@ -1,184 +1,110 @@
 #include "keystore/storage/lmdb_store.h"
 
-#include <fcntl.h>
-#include <lmdb.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
+#include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
-#include "keystore/storage/lmdb_check.h"
 
 namespace coffer::keystore {
 namespace {
 
-constexpr unsigned kMaxReaders = 4096;
-constexpr std::size_t kMaxIdleReaders = 64;
-// The part of the map that only commits that don't grow the store may use: LMDB copies what it
-// changes, so that even deleting needs room.
-constexpr std::uint64_t kReservedPart = 8;
-constexpr MDB_dbi kFreeTree = 0;
+using std::chrono::steady_clock;
 
-MDB_val ToVal(std::string_view bytes) {
-  return {bytes.size(), const_cast<char*>(bytes.data())};  // NOLINT: LMDB only reads it
-}
+// A log is carried over once it is full, or this long after the first commit in it.
+constexpr std::size_t kLogCapacity = std::size_t{4} << 20;
+constexpr std::chrono::milliseconds kApplyAfter(500);
+constexpr std::chrono::milliseconds kRetryAfter(1000);
 
-std::string_view ToView(const MDB_val& value) {
-  return {static_cast<const char*>(value.mv_data), value.mv_size};
-}
+constexpr std::uint64_t kPage = 4096;
 
-absl::Status SystemError(std::string_view what, std::string_view path) {
-  const int error = errno;
-  const std::string message = StrCat("storage: ", what, " ", path, ": ", std::strerror(error));
-  if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
-  if (error == ENOSPC || error == EDQUOT) return absl::ResourceExhaustedError(message);
-  return absl::UnavailableError(message);
-}
-
-// Makes the folder and those above it, and has the new names written to the disk.
-absl::Status MakeFolder(const std::string& path) {
-  std::filesystem::path made;
-  for (const auto& part : std::filesystem::path(path)) {
-    made /= part;
-    if (part.empty() || mkdir(made.c_str(), 0700) != 0) {
-      if (!part.empty() && errno != EEXIST)
-        return SystemError("can't make the folder", made.native());
-      continue;
-    }
-    const auto parent = made.has_parent_path() ? made.parent_path() : std::filesystem::path(".");
-    const UniqueFd fd(open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd || fsync(fd.get()) != 0) return SystemError("can't flush", parent.native());
-  }
-  return absl::OkStatus();
-}
-
-// One process at a time: its caches and conflict log know nothing of another's commits.
-absl::StatusOr<UniqueFd> LockFolder(const std::string& folder) {
-  const std::string path = folder + "/coffer.lock";
-  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd) return SystemError("can't open", path);
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return SystemError("can't lock", path);
-    char owner[32] = {};
-    const ssize_t size = pread(fd.get(), owner, sizeof(owner) - 1, 0);
-    return absl::FailedPreconditionError(
-        StrCat("storage: another keystore (process ", size > 0 ? owner : "unknown", ") has ",
-               folder, " open; stop it, or give this one a folder of its own"));
-  }
-  const std::string pid = StrCat(getpid());
-  if (ftruncate(fd.get(), 0) != 0 || pwrite(fd.get(), pid.data(), pid.size(), 0) < 0) {
-    return SystemError("can't write", path);
-  }
-  return fd;
-}
-
-// Pages within the file that hold nothing. LMDB shows the tree of them to read transactions only.
-std::size_t FreePages(MDB_txn* reader) {
-  MDB_cursor* cursor = nullptr;
-  if (mdb_cursor_open(reader, kFreeTree, &cursor) != 0) return 0;
-  std::size_t free = 0;
-  MDB_val commit;
-  MDB_val pages;  // their count, then their numbers
-  while (mdb_cursor_get(cursor, &commit, &pages, MDB_NEXT) == 0) {
-    std::size_t count;
-    std::memcpy(&count, pages.mv_data, sizeof(count));
-    free += count;
-  }
-  mdb_cursor_close(cursor);
-  return free;
+// About what an entry takes in LMDB's file: pages of its own if it is large, else its part of a
+// leaf, which is two thirds full on the average.
+std::int64_t RoomFor(std::size_t key_size, std::size_t value_size) {
+  const std::uint64_t size = key_size + value_size + 16;
+  if (size > kPage / 2) return static_cast<std::int64_t>((size + kPage - 1) / kPage * kPage);
+  return static_cast<std::int64_t>(size * 3 / 2);
 }
 
 }  // namespace
 
-// A read transaction of LMDB under the buffered writes.
+// A snapshot: commits up to `id` in the memtables, and LMDB below them.
 class LmdbStore::Snapshot : public BufferedTxn {
  public:
-  Snapshot(LmdbStore& store, MDB_txn* reader)
-      : BufferedTxn(mdb_txn_id(reader)), store_(store), reader_(reader) {}
-  ~Snapshot() override { store_.ReturnReader(reader_); }
+  Snapshot(LmdbStore& store, std::uint64_t id, std::shared_ptr<const Memtable> active,
+           std::shared_ptr<const Memtable> frozen, MDB_txn* reader)
+      : BufferedTxn(id),
+        store_(store),
+        id_(id),
+        memtables_{std::move(active), std::move(frozen)},
+        reader_(reader) {}
+  ~Snapshot() override { store_.lmdb_->EndRead(reader_); }
 
  protected:
   absl::StatusOr<std::optional<std::string_view>> Read(std::string_view key) override {
-    MDB_val key_val = ToVal(key);
-    MDB_val value;
-    const int code = mdb_get(reader_, store_.dbi_, &key_val, &value);
-    if (code == MDB_NOTFOUND) return std::optional<std::string_view>();
-    if (code != 0) return store_.Error("can't read an entry", code);
-    return std::optional<std::string_view>(ToView(value));
+    for (const auto& memtable : memtables_) {
+      if (memtable == nullptr) continue;
+      const Memtable::Value* value = memtable->Find(key, id_);
+      if (value == nullptr) continue;
+      if (!*value) return std::optional<std::string_view>();
+      return std::optional<std::string_view>(**value);
+    }
+    return store_.lmdb_->Get(reader_, key);
   }
 
   absl::Status Walk(std::string_view begin, Visit visit) override {
-    MDB_cursor* opened = nullptr;
-    if (const int code = mdb_cursor_open(reader_, store_.dbi_, &opened); code != 0) {
-      return store_.Error("can't list entries", code);
+    ASSIGN_OR_RETURN(const std::unique_ptr<LmdbEnvironment::Cursor> stored,
+                     store_.lmdb_->Open(reader_));
+    RETURN_IF_ERROR(stored->Seek(begin));
+    Memtable::Entry newer[2] = {};
+    for (int i = 0; i < 2; ++i) {
+      if (memtables_[i] != nullptr) newer[i] = memtables_[i]->From(begin, id_);
     }
-    const std::unique_ptr<MDB_cursor, decltype(&mdb_cursor_close)> cursor(opened, mdb_cursor_close);
-    MDB_val key = ToVal(begin);
-    MDB_val value;
-    int code = mdb_cursor_get(opened, &key, &value, begin.empty() ? MDB_FIRST : MDB_SET_RANGE);
-    while (code == 0 && visit(ToView(key), ToView(value))) {
-      code = mdb_cursor_get(opened, &key, &value, MDB_NEXT);
+    for (;;) {
+      // The smallest key, and the newest of its values.
+      bool found = !stored->at_end();
+      std::string_view key = stored->key();
+      std::optional<std::string_view> value = stored->value();
+      for (int i = 1; i >= 0; --i) {
+        if (newer[i].value == nullptr || (found && newer[i].key > key)) continue;
+        found = true;
+        key = newer[i].key;
+        value.reset();
+        if (*newer[i].value) value = **newer[i].value;
+      }
+      if (!found) return absl::OkStatus();
+      if (value && !visit(key, *value)) return absl::OkStatus();
+      for (int i = 0; i < 2; ++i) {
+        if (newer[i].value != nullptr && newer[i].key == key) {
+          newer[i] = memtables_[i]->Behind(key, id_);
+        }
+      }
+      if (!stored->at_end() && stored->key() == key) RETURN_IF_ERROR(stored->Next());
     }
-    if (code != 0 && code != MDB_NOTFOUND) return store_.Error("can't list entries", code);
-    return absl::OkStatus();
   }
 
  private:
   LmdbStore& store_;
+  const std::uint64_t id_;
+  const std::shared_ptr<const Memtable> memtables_[2];  // the newer first; null where there is none
   MDB_txn* const reader_;
 };
 
-void LmdbStore::EnvCloser::operator()(MDB_env* env) const { mdb_env_close(env); }
-
 absl::StatusOr<std::unique_ptr<LmdbStore>> LmdbStore::Open(const LmdbOptions& options) {
-  const std::string& path = options.path;
-  if (path.empty()) return absl::InvalidArgumentError("storage: lmdb needs a path");
-  RETURN_IF_ERROR(MakeFolder(path));
-  ASSIGN_OR_RETURN(UniqueFd lock, LockFolder(path));
-  RETURN_IF_ERROR(CheckLmdbFile(path + "/data.mdb"));
-
-  MDB_env* made = nullptr;
-  if (mdb_env_create(&made) != 0) return absl::ResourceExhaustedError("storage: out of memory");
-  std::unique_ptr<MDB_env, EnvCloser> env(made);
-  const auto failed = [&](int code) {
-    return absl::UnavailableError(
-        StrCat("storage: can't open LMDB in ", path, ": ", mdb_strerror(code)));
-  };
-  // Scattered keys: reading ahead would only fill memory.
-  const unsigned flags = MDB_NOTLS | MDB_NORDAHEAD;
-  int code = mdb_env_set_mapsize(made, options.map_size);
-  if (code == 0) code = mdb_env_set_maxreaders(made, kMaxReaders);
-  if (code == 0) code = mdb_env_open(made, path.c_str(), flags, 0600);
-  if (code != 0) return failed(code);
-  MDB_txn* txn = nullptr;
-  MDB_dbi dbi = 0;
-  code = mdb_txn_begin(made, nullptr, 0, &txn);
-  if (code != 0) return failed(code);
-  code = mdb_dbi_open(txn, nullptr, 0, &dbi);
-  if (code != 0) {
-    mdb_txn_abort(txn);
-    return failed(code);
-  }
-  if (code = mdb_txn_commit(txn); code != 0) return failed(code);
-  const UniqueFd folder(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder || fsync(folder.get()) != 0) return SystemError("can't flush", path);
-  return std::unique_ptr<LmdbStore>(new LmdbStore(options, std::move(lock), std::move(env), dbi));
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<LmdbEnvironment> lmdb,
+      LmdbEnvironment::Open(options.path, options.map_size + options.map_size / 4 + kLogCapacity));
+  std::unique_ptr<LmdbStore> store(new LmdbStore(options, std::move(lmdb)));
+  RETURN_IF_ERROR(store->Recover());
+  store->applier_ = std::thread([s = store.get()] { s->ApplyForever(); });
+  store->committer_ = std::thread([s = store.get()] { s->CommitForever(); });
+  return store;
 }
 
-LmdbStore::LmdbStore(LmdbOptions options, UniqueFd lock, std::unique_ptr<MDB_env, EnvCloser> env,
-                     unsigned dbi)
-    : options_(std::move(options)),
-      lock_(std::move(lock)),
-      env_(std::move(env)),
-      dbi_(dbi),
-      committer_([this] { CommitForever(); }) {}
+LmdbStore::LmdbStore(LmdbOptions options, std::unique_ptr<LmdbEnvironment> lmdb)
+    : options_(std::move(options)), lmdb_(std::move(lmdb)), active_(std::make_shared<Memtable>()) {}
 
 LmdbStore::~LmdbStore() {
   {
@@ -186,77 +112,106 @@ LmdbStore::~LmdbStore() {
     ending_ = true;
   }
   queued_.notify_one();
-  committer_.join();
-  for (MDB_txn* reader : idle_readers_) mdb_txn_abort(reader);
+  if (committer_.joinable()) committer_.join();
+  if (applier_.joinable()) applier_.join();
+}
+
+// Takes up what the logs hold beyond LMDB, as it was when the last process ended.
+absl::Status LmdbStore::Recover() {
+  ASSIGN_OR_RETURN(const std::uint64_t applied, lmdb_->applied());
+  std::vector<CommitLog::Record> records[2];
+  for (int i = 0; i < 2; ++i) {
+    ASSIGN_OR_RETURN(logs_[i],
+                     CommitLog::Open(StrCat(options_.path, "/commits.", i), kLogCapacity));
+    ASSIGN_OR_RETURN(records[i], logs_[i]->Replay(applied));
+  }
+  const auto first_of = [&](int i) { return records[i].empty() ? 0 : records[i].front().id; };
+  current_ = first_of(1) > first_of(0) ? 1 : 0;
+  last_commit_ = applied;
+  for (const std::size_t i : {1 - current_, current_}) {
+    for (CommitLog::Record& record : records[i]) {
+      if (record.id != last_commit_ + 1) {
+        return absl::DataLossError(StrCat("storage: commits are missing in ", options_.path, " (",
+                                          last_commit_ + 1, "); restore a backup of it"));
+      }
+      last_commit_ = record.id;
+      active_->Add(record.id, std::move(record.writes));
+    }
+    if (i != current_ && !active_->empty()) {
+      frozen_ = std::exchange(active_, std::make_shared<Memtable>());
+    }
+  }
+  active_since_ = steady_clock::now();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<StoreTxn>> LmdbStore::Begin() {
-  MDB_txn* reader = nullptr;
-  {
-    std::lock_guard lock(readers_mutex_);
-    if (!idle_readers_.empty()) {
-      reader = idle_readers_.back();
-      idle_readers_.pop_back();
-    }
-  }
-  const int code = reader != nullptr ? mdb_txn_renew(reader)
-                                     : mdb_txn_begin(env_.get(), nullptr, MDB_RDONLY, &reader);
-  if (code != 0) {
-    if (reader != nullptr) mdb_txn_abort(reader);
-    return Error("can't begin a transaction", code);
-  }
-  return std::make_unique<Snapshot>(*this, reader);
-}
-
-void LmdbStore::ReturnReader(MDB_txn* reader) {
-  mdb_txn_reset(reader);
-  {
-    std::lock_guard lock(readers_mutex_);
-    if (idle_readers_.size() < kMaxIdleReaders) {
-      idle_readers_.push_back(reader);
-      return;
-    }
-  }
-  mdb_txn_abort(reader);
+  // LMDB's snapshot is taken with the rest: were logs switched in between, it could hold commits
+  // that this one is not to see.
+  std::lock_guard lock(mutex_);
+  ASSIGN_OR_RETURN(MDB_txn* const reader, lmdb_->BeginRead());
+  return std::make_unique<Snapshot>(*this, last_commit_, active_->empty() ? nullptr : active_,
+                                    frozen_, reader);
 }
 
 void LmdbStore::Commit(std::unique_ptr<StoreTxn> txn, Done done) {
   Changes changes = static_cast<BufferedTxn&&>(*txn).TakeChanges();
   txn.reset();  // gives the snapshot up: LMDB can't reuse pages that one can still see
   if (!changes.status.ok() || changes.writes.empty()) return done(std::move(changes.status));
+  std::string encoded = EncodeWrites(changes.writes);
   bool was_empty;
   {
     std::lock_guard lock(queue_mutex_);
     was_empty = queue_.empty();
-    queue_.push_back({std::move(changes), std::move(done), absl::OkStatus()});
+    queue_.push_back({std::move(changes), std::move(encoded), std::move(done), absl::OkStatus()});
   }
   if (was_empty) queued_.notify_one();
 }
 
 void LmdbStore::CommitForever() {
   std::vector<Pending> taken;
-  std::vector<Pending*> group;
+  Group group;
   for (;;) {
     {
       std::unique_lock lock(queue_mutex_);
-      queued_.wait(lock, [&] { return !queue_.empty() || ending_; });
-      if (queue_.empty()) return;
+      const auto wanted = [&] { return !queue_.empty() || ending_; };
+      if (active_->empty()) {
+        queued_.wait(lock, wanted);
+      } else {
+        queued_.wait_until(lock, active_since_ + kApplyAfter, wanted);
+      }
+      if (queue_.empty() && ending_) break;
       taken.swap(queue_);
     }
     group.clear();
     for (Pending& pending : taken) group.push_back(&pending);
-    CommitGroup(group);
+    if (!group.empty()) CommitGroup(group);
     for (Pending& pending : taken) pending.done(std::move(pending.status));
     taken.clear();
+    if (!active_->empty() && steady_clock::now() >= active_since_ + kApplyAfter) {
+      std::unique_lock lock(mutex_);
+      if (frozen_ != nullptr) {
+        // Not now: the other log is still being carried over.
+        active_since_ = steady_clock::now();
+      } else {
+        lock.unlock();
+        SwitchLogs().IgnoreError();  // can't fail: the other log is free
+      }
+    }
   }
+  // What can't be carried over stays in the logs for the next process.
+  if (!active_->empty()) SwitchLogs().IgnoreError();
+  std::lock_guard lock(mutex_);
+  commits_ended_ = true;
+  apply_wanted_.notify_one();
 }
 
 // Settles the status of each commit of the group.
-void LmdbStore::CommitGroup(std::vector<Pending*> group) {
+void LmdbStore::CommitGroup(Group group) {
   std::optional<ConflictLog> earlier;  // what members of the group wrote
   if (group.size() > 1) earlier.emplace(SIZE_MAX);
   std::erase_if(group, [&](Pending* member) {
-    if (log_.Conflicts(member->changes) || (earlier && earlier->Conflicts(member->changes))) {
+    if (conflicts_.Conflicts(member->changes) || (earlier && earlier->Conflicts(member->changes))) {
       member->status = Conflict();
       return true;
     }
@@ -265,118 +220,124 @@ void LmdbStore::CommitGroup(std::vector<Pending*> group) {
   });
   if (group.empty()) return;
 
-  std::uint64_t id = 0;
-  const absl::Status status = Apply(group, &id);
-  if (status.ok()) {
-    for (Pending* member : group) log_.Add(id, member->changes.writes);
-  } else if (group.size() > 1 && absl::IsResourceExhausted(status)) {
+  const absl::Status status = WriteGroup(group);
+  if (group.size() > 1 && absl::IsResourceExhausted(status)) {
     // One may be too large where the others fit.
     for (Pending* member : group) CommitGroup({member});
-  } else {
+  } else if (!status.ok()) {
     for (Pending* member : group) member->status = status;
   }
 }
 
-// Stores all of the group or nothing; `id` is the commit's number as snapshots count.
-absl::Status LmdbStore::Apply(const std::vector<Pending*>& group, std::uint64_t* id) {
-  MDB_txn* txn = nullptr;
-  int code = mdb_txn_begin(env_.get(), nullptr, 0, &txn);
-  if (code != 0) return Error("can't begin a commit", code);
-  *id = mdb_txn_id(txn);
-  absl::Status status = CheckRoom(txn, group);
-  for (auto member = group.begin(); status.ok() && member != group.end(); ++member) {
-    status = ApplyOne(txn, (*member)->changes);
+// Makes all of the group durable and visible, or nothing.
+absl::Status LmdbStore::WriteGroup(const Group& group) {
+  RETURN_IF_ERROR(CheckRoom(group));
+  std::vector<std::string_view> encoded;
+  std::size_t size = 0;
+  for (const Pending* member : group) {
+    encoded.push_back(member->encoded);
+    size += member->encoded.size();
   }
-  if (!status.ok()) {
-    mdb_txn_abort(txn);
-    return status;
+  if (!logs_[current_]->Fits(size)) RETURN_IF_ERROR(SwitchLogs());
+  const std::uint64_t id = last_commit_ + 1;
+  RETURN_IF_ERROR(logs_[current_]->Append(id, encoded));
+
+  if (active_->empty()) active_since_ = steady_clock::now();
+  for (Pending* member : group) {
+    conflicts_.Add(id, member->changes.writes);
+    active_->Add(id, std::move(member->changes.writes));
   }
-  code = mdb_txn_commit(txn);
-  if (code != 0) return Error("can't commit", code);
+  std::lock_guard lock(mutex_);
+  last_commit_ = id;
   return absl::OkStatus();
 }
 
-// ResourceExhausted where the group would grow the store into the reserved part of its map.
-absl::Status LmdbStore::CheckRoom(MDB_txn* txn, const std::vector<Pending*>& group) const {
-  MDB_envinfo info;
-  MDB_stat stat;
-  mdb_env_info(env_.get(), &info);
-  mdb_env_stat(env_.get(), &stat);
-  const std::int64_t page_size = stat.ms_psize;
-  const std::int64_t limit = options_.map_size - options_.map_size / kReservedPart;
-  std::int64_t used = (static_cast<std::int64_t>(info.me_last_pgno) + 1) * page_size;
+// ResourceExhausted where the group would make the data larger than it may get.
+absl::Status LmdbStore::CheckRoom(const Group& group) {
   std::int64_t growth = 0;
   for (const Pending* member : group) {
     for (const auto& [key, value] : member->changes.writes) {
-      if (value) growth += key.size() + value->size();
+      if (value) growth += RoomFor(key.size(), value->size());
     }
   }
-  if (used + growth <= limit) return absl::OkStatus();
+  ASSIGN_OR_RETURN(bool fits, Fits(growth, /*exactly=*/false));
+  if (fits) return absl::OkStatus();
 
-  // Near the limit it is worth looking closer: at pages within the file that are free, and at what
-  // the writes replace.
-  MDB_txn* reader = nullptr;
-  if (const int code = mdb_txn_begin(env_.get(), nullptr, MDB_RDONLY, &reader); code != 0) {
-    return Error("can't begin a commit", code);
-  }
-  used -= static_cast<std::int64_t>(FreePages(reader)) * page_size;
-  mdb_txn_abort(reader);
+  // Near the limit it is worth looking closer: at what the writes replace, and at pages of the file
+  // that are free, once all is carried over.
+  ASSIGN_OR_RETURN(const std::unique_ptr<StoreTxn> now, Begin());
   for (const Pending* member : group) {
     for (const auto& [key, value] : member->changes.writes) {
-      MDB_val key_val = ToVal(key);
-      MDB_val replaced;
-      if (mdb_get(txn, dbi_, &key_val, &replaced) == 0) growth -= key.size() + replaced.mv_size;
+      ASSIGN_OR_RETURN(const auto replaced, now->Get(key));
+      if (replaced) growth -= RoomFor(key.size(), replaced->size());
     }
   }
-  if (growth <= 0 || used + growth <= limit) return absl::OkStatus();
-  return Error("can't commit", MDB_MAP_FULL);
+  if (growth <= 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(fits, Fits(growth, /*exactly=*/true));
+  if (fits) return absl::OkStatus();
+  if (!active_->empty()) RETURN_IF_ERROR(SwitchLogs());
+  RETURN_IF_ERROR(AwaitApplied());
+  ASSIGN_OR_RETURN(fits, Fits(growth, /*exactly=*/true));
+  if (fits) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      StrCat("storage: ", options_.path, " is full: the limit of ", options_.map_size,
+             " bytes is reached; delete secrets, or raise map_size"));
 }
 
-absl::Status LmdbStore::ApplyOne(MDB_txn* txn, const Changes& changes) {
-  for (const auto& [key, value] : changes.writes) {
-    MDB_val key_val = ToVal(key);
-    int code;
-    if (value) {
-      MDB_val value_val = ToVal(*value);
-      code = mdb_put(txn, dbi_, &key_val, &value_val, 0);
-    } else {
-      code = mdb_del(txn, dbi_, &key_val, nullptr);
-      if (code == MDB_NOTFOUND) code = 0;
-    }
-    if (code != 0) return Error("can't write an entry", code);
+// Whether that many bytes more keep within the limit.
+absl::StatusOr<bool> LmdbStore::Fits(std::int64_t growth, bool exactly) {
+  std::size_t waiting = active_->bytes();
+  {
+    std::lock_guard lock(mutex_);
+    if (frozen_ != nullptr) waiting += frozen_->bytes();
   }
+  ASSIGN_OR_RETURN(const std::uint64_t used, lmdb_->used(exactly));
+  return static_cast<std::int64_t>(used + waiting * 3 / 2) + growth <=
+         static_cast<std::int64_t>(options_.map_size);
+}
+
+absl::Status LmdbStore::SwitchLogs() {
+  RETURN_IF_ERROR(AwaitApplied());
+  std::lock_guard lock(mutex_);
+  current_ = 1 - current_;
+  logs_[current_]->Restart();
+  frozen_ = std::exchange(active_, std::make_shared<Memtable>());
+  apply_wanted_.notify_one();
   return absl::OkStatus();
 }
 
-absl::Status LmdbStore::Error(std::string_view what, int code) const {
-  const auto message = [&](std::string_view why) {
-    return StrCat("storage: ", what, " in ", options_.path, ": ", why);
-  };
-  struct statvfs disk;
-  switch (code) {
-    case MDB_MAP_FULL:
-      return absl::ResourceExhaustedError(
-          message(StrCat("full: the limit of ", options_.map_size,
-                         " bytes is reached; delete secrets, or raise map_size")));
-    case MDB_TXN_FULL:
-      return absl::ResourceExhaustedError(message("too much for one transaction"));
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-      return absl::ResourceExhaustedError(message("the disk is full"));
-    case EIO:  // also what LMDB makes of a write that was cut short
-      if (statvfs(options_.path.c_str(), &disk) == 0 && disk.f_bavail == 0) {
-        return absl::ResourceExhaustedError(message("the disk is full"));
-      }
-      return absl::UnavailableError(message("the disk failed"));
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_INVALID:
-      return absl::DataLossError(message("the data file is damaged; restore a backup"));
-    case MDB_PANIC:
-      return absl::UnavailableError(message("an earlier write failed for good; start again"));
-    default:
-      return absl::UnavailableError(message(mdb_strerror(code)));
+// Waits until the other log is carried over, or another attempt at it has failed.
+absl::Status LmdbStore::AwaitApplied() {
+  std::unique_lock lock(mutex_);
+  if (frozen_ == nullptr) return absl::OkStatus();
+  const std::uint64_t attempt = ++attempt_wanted_;
+  apply_wanted_.notify_one();
+  applied_.wait(lock, [&] { return frozen_ == nullptr || attempt_ >= attempt; });
+  return frozen_ == nullptr ? absl::OkStatus() : apply_status_;
+}
+
+void LmdbStore::ApplyForever() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    apply_wanted_.wait(lock, [&] { return frozen_ != nullptr || commits_ended_; });
+    if (frozen_ == nullptr) return;
+    const std::shared_ptr<Memtable> frozen = frozen_;
+    const std::uint64_t attempt = attempt_wanted_;
+    lock.unlock();
+    const absl::Status status = lmdb_->Apply(*frozen);
+    lock.lock();
+    if (!status.ok() && apply_status_.ok()) {
+      log::Error("storage: commits can't be carried over; they are kept in the log",
+                 {{"error", status}});
+    }
+    apply_status_ = status;
+    if (status.ok()) frozen_ = nullptr;
+    attempt_ = attempt;
+    applied_.notify_all();
+    if (status.ok()) continue;
+    if (commits_ended_) return;
+    apply_wanted_.wait_for(lock, kRetryAfter,
+                           [&] { return attempt_wanted_ > attempt || commits_ended_; });
   }
 }
 

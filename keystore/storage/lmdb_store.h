@@ -1,7 +1,11 @@
-// LmdbStore ("lmdb"): one LMDB environment in a folder. Readers share its map; one thread commits
-// what all of them queued meanwhile, with one flush to the disk for the whole group.
+// LmdbStore ("lmdb"): an LMDB environment and two commit logs in one folder. One thread takes what
+// all of them have queued, writes it to a log, flushes once and answers everyone (group commit);
+// another carries it over to LMDB in the background, hundreds of commits at a time. Readers see
+// LMDB's map under what isn't carried over yet.
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -10,26 +14,27 @@
 #include <thread>
 #include <vector>
 
-#include "common/unique_fd.h"
+#include "keystore/storage/commit_log.h"
 #include "keystore/storage/conflict_log.h"
+#include "keystore/storage/lmdb_environment.h"
+#include "keystore/storage/memtable.h"
 #include "keystore/storage/store.h"
-
-struct MDB_env;
-struct MDB_txn;
 
 namespace coffer::keystore {
 
 struct LmdbOptions {
   std::string path;  // the folder; made with mode 0700 if it isn't there
-  // The most that the data file may grow to, in bytes; an eighth of it is kept for deleting. Costs
-  // address space, not memory or disk.
+  // How large the data may grow, in bytes; commits that make it larger are refused then, those that
+  // don't aren't. The file may get a fourth larger, as LMDB copies what it changes. Costs address
+  // space, not memory or disk.
   std::uint64_t map_size = std::uint64_t{64} << 30;
 };
 
 class LmdbStore : public Store {
  public:
-  // FailedPrecondition: another process has the folder open. DataLoss: the data file is torn or
-  // isn't one. PermissionDenied, Unavailable: the folder can't be used. Messages name the folder.
+  // FailedPrecondition: another process has the folder open. DataLoss: a file in it is torn or
+  // isn't what it should be. PermissionDenied, Unavailable, ResourceExhausted: the folder can't be
+  // used. Messages name the folder.
   static absl::StatusOr<std::unique_ptr<LmdbStore>> Open(const LmdbOptions& options);
   // All transactions have ended. Commits under way are finished first.
   ~LmdbStore() override;
@@ -43,38 +48,52 @@ class LmdbStore : public Store {
   class Snapshot;
   struct Pending {
     Changes changes;
+    std::string encoded;
     Done done;
     absl::Status status;
   };
-  struct EnvCloser {
-    void operator()(MDB_env* env) const;
-  };
+  using Group = std::vector<Pending*>;
 
-  LmdbStore(LmdbOptions options, UniqueFd lock, std::unique_ptr<MDB_env, EnvCloser> env,
-            unsigned dbi);
+  LmdbStore(LmdbOptions options, std::unique_ptr<LmdbEnvironment> lmdb);
 
+  absl::Status Recover();
   void CommitForever();
-  void CommitGroup(std::vector<Pending*> group);
-  absl::Status Apply(const std::vector<Pending*>& group, std::uint64_t* id);
-  absl::Status CheckRoom(MDB_txn* txn, const std::vector<Pending*>& group) const;
-  absl::Status ApplyOne(MDB_txn* txn, const Changes& changes);
-  absl::Status Error(std::string_view what, int code) const;
-  void ReturnReader(MDB_txn* reader);
+  void CommitGroup(Group group);
+  absl::Status WriteGroup(const Group& group);
+  absl::Status CheckRoom(const Group& group);
+  absl::StatusOr<bool> Fits(std::int64_t growth, bool exactly);
+  // Makes the other log the current one, once it is carried over; an error if that fails.
+  absl::Status SwitchLogs();
+  absl::Status AwaitApplied();
+  void ApplyForever();
 
   const LmdbOptions options_;
-  const UniqueFd lock_;
-  const std::unique_ptr<MDB_env, EnvCloser> env_;
-  const unsigned dbi_;
-  ConflictLog log_;  // of the committing thread
+  const std::unique_ptr<LmdbEnvironment> lmdb_;
+  std::array<std::unique_ptr<CommitLog>, 2> logs_;
 
-  std::mutex readers_mutex_;
-  std::vector<MDB_txn*> idle_readers_;  // reset, ready to be renewed
+  // Of the committing thread.
+  std::size_t current_ = 0;  // the log that is written to
+  ConflictLog conflicts_;
+  std::chrono::steady_clock::time_point active_since_;
+
+  std::mutex mutex_;  // of what follows
+  std::uint64_t last_commit_ = 0;
+  std::shared_ptr<Memtable> active_;  // what the current log holds
+  std::shared_ptr<Memtable> frozen_;  // what the other log holds; null once it is carried over
+  absl::Status apply_status_;         // of the last attempt to carry it over
+  std::uint64_t attempt_ = 0;         // the newest of the attempts asked for that was made
+  std::uint64_t attempt_wanted_ = 0;
+  std::condition_variable applied_;
+  std::condition_variable apply_wanted_;
+  bool commits_ended_ = false;
 
   std::mutex queue_mutex_;
   std::condition_variable queued_;
   std::vector<Pending> queue_;
   bool ending_ = false;
-  std::thread committer_;  // last: ends first
+
+  std::thread applier_;
+  std::thread committer_;
 };
 
 }  // namespace coffer::keystore

@@ -56,7 +56,7 @@ TEST_CASE("lmdb's folder and files are the owner's alone") {
   auto store = Open(path);
   CHECK(ModeOf(folder.path() + "/new") == 0700);
   CHECK(ModeOf(path) == 0700);
-  for (const char* name : {"/data.mdb", "/lock.mdb", "/coffer.lock"}) {
+  for (const char* name : {"/data.mdb", "/lock.mdb", "/coffer.lock", "/commits.0", "/commits.1"}) {
     CHECK(ModeOf(path + name) == 0600);
   }
 }
@@ -225,11 +225,13 @@ TEST_CASE("a damaged data file is told when it is opened") {
       CHECK_THAT(status.ToString(), Catch::Contains(path));
     }
   }
-  SECTION("emptied or gone it is a new one") {
-    std::filesystem::resize_file(path, 0);
-    CHECK(Count(*Open(folder.path())) == 0);
+  SECTION("gone, with the commits before those in the logs") {
+    {
+      auto store = Open(folder.path());
+      for (int i = 0; i < 20; ++i) REQUIRE(Put(*store, "filler", std::string(1'000'000, 'v')).ok());
+    }
     std::filesystem::remove(path);
-    CHECK(Count(*Open(folder.path())) == 0);
+    CHECK(absl::IsDataLoss(LmdbStore::Open({folder.path()}).status()));
   }
   SECTION("another file") {
     std::ofstream(path, std::ios::trunc) << std::string(100'000, 'x');
@@ -257,6 +259,146 @@ TEST_CASE("a damaged data file is told when it is opened") {
     CHECK(told > 10);
     CHECK(CheckLmdbFile(path).ok());
   }
+}
+
+// Stores "key/0", "key/1", ... in turn and returns how the folder looks meanwhile: as a process
+// that was killed leaves it.
+void CopyWhileOpen(const std::string& from, const std::string& to) {
+  std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
+  std::filesystem::remove(to + "/lock.mdb");
+}
+
+TEST_CASE("after a crash the logs give what LMDB doesn't have yet") {
+  TestFolder folder;
+  const std::string path = folder.path() + "/store";
+  const std::string copy = folder.path() + "/copy";
+  auto store = Open(path);
+  // Large enough in all to go through both logs several times.
+  std::map<std::string, std::string> model;
+  for (int i = 0; i < 300; ++i) {
+    const std::string key = StrCat("key/", i % 50);
+    auto txn = *store->Begin();
+    if (i % 7 == 3) {
+      txn->Delete(key);
+      model.erase(key);
+    } else {
+      txn->Put(key, model[key] = StrCat(i, std::string(60'000, 'v')));
+    }
+    REQUIRE(CommitAndWait(*store, std::move(txn)).ok());
+    if (i % 20 != 0) continue;
+    CopyWhileOpen(path, copy);
+    for (int times = 0; times < 2; ++times) {
+      auto copied = Open(copy);
+      auto read = *copied->Begin();
+      const auto entries = read->Scan("");
+      REQUIRE(entries->size() == model.size());
+      for (const auto& [found, value] : *entries) REQUIRE(model.at(std::string(found)) == value);
+    }
+    std::filesystem::remove_all(copy);
+  }
+}
+
+TEST_CASE("a log that ends within a commit gives all before it") {
+  TestFolder folder;
+  const std::string path = folder.path() + "/store";
+  const std::string copy = folder.path() + "/copy";
+  auto store = Open(path);
+  std::vector<std::uintmax_t> ends;
+  for (int i = 0; i < 6; ++i) {
+    REQUIRE(Put(*store, StrCat("key/", i), std::string(40, static_cast<char>('a' + i))).ok());
+  }
+  CopyWhileOpen(path, copy);
+  store.reset();
+  std::string log;
+  {
+    std::ifstream in(copy + "/commits.0", std::ios::binary);
+    log.resize(1000);
+    in.read(log.data(), 1000);
+  }
+  const std::size_t used = log.find_last_not_of('\0') + 1;
+  REQUIRE(used < 1000);
+  const auto with_log = [&](const std::string& bytes) {
+    std::fstream out(copy + "/commits.0", std::ios::binary | std::ios::in | std::ios::out);
+    out << bytes << std::flush;
+  };
+  const std::string data = folder.path() + "/data";
+  std::filesystem::copy(copy + "/data.mdb", data);
+  const auto open_copy = [&] {
+    std::filesystem::copy(data, copy + "/data.mdb",
+                          std::filesystem::copy_options::overwrite_existing);
+    return LmdbStore::Open({copy, 1 << 30});
+  };
+  SECTION("cut anywhere") {
+    std::size_t last = 0;
+    for (std::size_t cut = 0; cut <= used; ++cut) {
+      with_log(log.substr(0, cut) + std::string(log.size() - cut, '\0'));
+      auto opened = open_copy();
+      REQUIRE(opened.ok());
+      const std::size_t count = Count(**opened);
+      REQUIRE(count >= last);
+      REQUIRE(count <= last + 1);
+      for (std::size_t i = 0; i < count; ++i) {
+        REQUIRE((*(*opened)->Begin())->Get(StrCat("key/", i))->has_value());
+      }
+      last = count;
+    }
+    CHECK(last == 6);
+  }
+  SECTION("with any bit changed, it is damaged or only the last commit is gone") {
+    const std::size_t record = used / 6;
+    int damaged = 0;
+    for (std::size_t bit = 0; bit < used * 8; bit += 13) {
+      std::string changed = log;
+      changed[bit / 8] = static_cast<char>(changed[bit / 8] ^ 1 << bit % 8);
+      with_log(changed);
+      auto opened = open_copy();
+      CAPTURE(bit, used);
+      if (opened.ok()) {
+        REQUIRE(bit / 8 >= used - record);
+        REQUIRE(Count(**opened) == 5);
+      } else {
+        REQUIRE(absl::IsDataLoss(opened.status()));
+        ++damaged;
+      }
+      with_log(log);
+    }
+    CHECK(damaged > 50);
+  }
+}
+
+TEST_CASE("commits that can't be carried over stay readable and are carried over later") {
+  TestFolder folder;
+  auto store = Open(folder.path());
+  for (int i = 0; i < 5; ++i) REQUIRE(Put(*store, "key", "before").ok());
+  store.reset();
+  store = Open(folder.path());
+  // The logs are laid out and can be written; the data file can't grow.
+  struct rlimit was;
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &was) == 0);
+  const struct rlimit limited { 4 << 20, was.rlim_max };
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &limited) == 0);
+  int stored = 0;
+  absl::Status status;
+  for (; stored < 100; ++stored) {
+    status = Put(*store, StrCat("key/", stored), std::string(500'000, 'v'));
+    if (!status.ok()) break;
+  }
+  CHECK_FALSE(status.ok());
+  CHECK(stored >= 8);
+  CHECK(Count(*store) == static_cast<std::size_t>(stored) + 1);
+  SECTION("in this process") {
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &was) == 0);
+    for (int i = 0; i < 20; ++i) REQUIRE(Put(*store, "more", std::string(500'000, 'v')).ok());
+  }
+  SECTION("or in the next") {
+    store.reset();
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &was) == 0);
+    store = Open(folder.path());
+    CHECK(Count(*store) == static_cast<std::size_t>(stored) + 1);
+    for (int i = 0; i < 20; ++i) REQUIRE(Put(*store, "more", std::string(500'000, 'v')).ok());
+  }
+  signal(SIGXFSZ, handler);
 }
 
 TEST_CASE("one flush serves many commits") {

@@ -15,7 +15,7 @@
 
 namespace coffer::keystore {
 
-inline constexpr std::size_t kMaxKeySize = 511;
+inline constexpr std::size_t kMaxKeySize = 510;
 
 struct StoredEntry {
   std::string_view key;

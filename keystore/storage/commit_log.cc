@@ -1,0 +1,234 @@
+// log    = record* rest                        the rest may hold older records, whose ids are
+// smaller record = size:u32 id:u64 checksum:8 writes   ids of following records count up by one
+//   size     = bytes of writes
+//   checksum = the first 8 bytes of the SHA-256 of size, id and writes
+// writes = (key-size:u16 value-size:u32 key value)*     value-size all ones: deleted, no value
+// Numbers are little-endian.
+#include "keystore/storage/commit_log.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <bit>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace coffer::keystore {
+namespace {
+
+constexpr std::uint32_t kDeleted = UINT32_MAX;
+constexpr std::size_t kChecksumSize = 8;
+constexpr std::size_t kHeaderSize = 4 + 8 + kChecksumSize;
+
+template <class T>
+void Append(T number, std::string* out) {
+  out->append(reinterpret_cast<const char*>(&number), sizeof(T));
+}
+
+static_assert(std::endian::native == std::endian::little);
+
+template <class T>
+T Take(std::string_view* from) {
+  T number;
+  std::memcpy(&number, from->data(), sizeof(T));
+  from->remove_prefix(sizeof(T));
+  return number;
+}
+
+bool DecodeWrites(std::string_view bytes, Changes::Writes* writes) {
+  while (!bytes.empty()) {
+    if (bytes.size() < 6) return false;
+    const auto key_size = Take<std::uint16_t>(&bytes);
+    const auto value_size = Take<std::uint32_t>(&bytes);
+    const bool deleted = value_size == kDeleted;
+    if (bytes.size() < key_size + (deleted ? std::size_t{0} : value_size)) return false;
+    std::optional<std::string>& value = (*writes)[std::string(bytes.substr(0, key_size))];
+    bytes.remove_prefix(key_size);
+    value.reset();
+    if (deleted) continue;
+    value.emplace(bytes.substr(0, value_size));
+    bytes.remove_prefix(value_size);
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string EncodeWrites(const Changes::Writes& writes) {
+  std::size_t size = 0;
+  for (const auto& [key, value] : writes) size += 6 + key.size() + (value ? value->size() : 0);
+  std::string bytes;
+  bytes.reserve(size);
+  for (const auto& [key, value] : writes) {
+    Append(static_cast<std::uint16_t>(key.size()), &bytes);
+    Append(value ? static_cast<std::uint32_t>(value->size()) : kDeleted, &bytes);
+    bytes += key;
+    if (value) bytes += *value;
+  }
+  return bytes;
+}
+
+CommitLog::CommitLog(std::string path, std::size_t capacity, UniqueFd fd)
+    : path_(std::move(path)), capacity_(capacity), fd_(std::move(fd)), digest_(EVP_MD_CTX_new()) {
+  if (digest_ == nullptr) std::abort();
+}
+
+CommitLog::~CommitLog() { EVP_MD_CTX_free(digest_); }
+
+absl::StatusOr<std::unique_ptr<CommitLog>> CommitLog::Open(std::string path, std::size_t capacity) {
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  struct stat facts;
+  if (!fd || fstat(fd.get(), &facts) != 0) {
+    return absl::UnavailableError(StrCat("storage: can't open ", path, ": ", std::strerror(errno)));
+  }
+  // Written, not only reserved: the first write to reserved blocks costs as much as a new block.
+  // Where the disk is too full for it the log works without.
+  const std::string zeros(64 * 1024, '\0');
+  for (std::size_t at = facts.st_size; at < capacity; at += zeros.size()) {
+    if (pwrite(fd.get(), zeros.data(), zeros.size(), static_cast<off_t>(at)) < 0) break;
+  }
+  if (fsync(fd.get()) != 0) {
+    return absl::UnavailableError(
+        StrCat("storage: can't flush ", path, ": ", std::strerror(errno)));
+  }
+  return std::unique_ptr<CommitLog>(new CommitLog(std::move(path), capacity, std::move(fd)));
+}
+
+bool CommitLog::Fits(std::size_t size) const {
+  return position_ == 0 || position_ + kHeaderSize + size <= capacity_;
+}
+
+// The checksum of `head` (size and id) and what follows.
+std::string CommitLog::Checksum(std::string_view head,
+                                const std::vector<std::string_view>& writes) const {
+  std::uint8_t full[EVP_MAX_MD_SIZE];
+  bool done = EVP_DigestInit_ex(digest_, EVP_sha256(), nullptr) == 1 &&
+              EVP_DigestUpdate(digest_, head.data(), head.size()) == 1;
+  for (const std::string_view part : writes) {
+    done = done && EVP_DigestUpdate(digest_, part.data(), part.size()) == 1;
+  }
+  if (!done || EVP_DigestFinal_ex(digest_, full, nullptr) != 1) std::abort();
+  return std::string(reinterpret_cast<const char*>(full), kChecksumSize);
+}
+
+absl::Status CommitLog::Append(std::uint64_t id, const std::vector<std::string_view>& writes) {
+  if (!broken_.ok()) return broken_;
+  std::size_t size = 0;
+  for (const std::string_view part : writes) size += part.size();
+  if (size > UINT32_MAX) {
+    return absl::ResourceExhaustedError("storage: too much for one transaction");
+  }
+  std::string header;
+  keystore::Append(static_cast<std::uint32_t>(size), &header);
+  keystore::Append(id, &header);
+  header += Checksum(header, writes);
+
+  std::vector<iovec> parts{{header.data(), header.size()}};
+  for (const std::string_view part : writes) {
+    parts.push_back({const_cast<char*>(part.data()), part.size()});  // NOLINT: it is only read
+  }
+  std::size_t at = position_;
+  for (std::size_t i = 0; i < parts.size();) {
+    const int count = static_cast<int>(std::min<std::size_t>(parts.size() - i, IOV_MAX));
+    const ssize_t written = pwritev(fd_.get(), &parts[i], count, static_cast<off_t>(at));
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      const std::string message =
+          StrCat("storage: can't write ", path_, ": ", std::strerror(errno));
+      if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
+        return absl::ResourceExhaustedError(message);
+      }
+      return absl::UnavailableError(message);
+    }
+    at += static_cast<std::size_t>(written);
+    std::size_t left = static_cast<std::size_t>(written);
+    while (i < parts.size() && left >= parts[i].iov_len) left -= parts[i++].iov_len;
+    if (left > 0) {
+      parts[i].iov_base = static_cast<char*>(parts[i].iov_base) + left;
+      parts[i].iov_len -= left;
+    }
+  }
+  if (fdatasync(fd_.get()) != 0) {
+    // What the kernel couldn't write it may have thrown away: only a restart knows what is there.
+    broken_ = absl::UnavailableError(StrCat("storage: can't flush ", path_, ": ",
+                                            std::strerror(errno), "; start the keystore again"));
+    return broken_;
+  }
+  position_ = at;
+  return absl::OkStatus();
+}
+
+bool CommitLog::ReadRecord(std::string_view rest, Record* record, std::size_t* size) const {
+  if (rest.size() < kHeaderSize) return false;
+  const std::string_view head = rest.substr(0, 12);
+  const std::string_view checksum = rest.substr(12, kChecksumSize);
+  std::string_view fields = head;
+  const auto bytes = Take<std::uint32_t>(&fields);
+  record->id = Take<std::uint64_t>(&fields);
+  rest.remove_prefix(kHeaderSize);
+  if (bytes == 0 || rest.size() < bytes) return false;
+  const std::string_view writes = rest.substr(0, bytes);
+  if (Checksum(head, {writes}) != checksum) return false;
+  record->writes.clear();
+  *size = kHeaderSize + bytes;
+  return DecodeWrites(writes, &record->writes);
+}
+
+absl::StatusOr<std::vector<CommitLog::Record>> CommitLog::Replay(std::uint64_t applied) {
+  struct stat facts;
+  if (fstat(fd_.get(), &facts) != 0) {
+    return absl::UnavailableError(
+        StrCat("storage: can't read ", path_, ": ", std::strerror(errno)));
+  }
+  std::string bytes(static_cast<std::size_t>(facts.st_size), '\0');
+  for (std::size_t at = 0; at < bytes.size();) {
+    const ssize_t got = pread(fd_.get(), &bytes[at], bytes.size() - at, static_cast<off_t>(at));
+    if (got <= 0) {
+      return absl::UnavailableError(
+          StrCat("storage: can't read ", path_, ": ", std::strerror(errno)));
+    }
+    at += static_cast<std::size_t>(got);
+  }
+  std::vector<Record> records;
+  Record record;
+  std::size_t size = 0;
+  position_ = 0;
+  std::uint64_t last = 0;
+  while (ReadRecord(std::string_view(bytes).substr(position_), &record, &size) &&
+         (last == 0 || record.id == last + 1)) {
+    last = record.id;
+    position_ += size;
+    if (record.id > applied) records.push_back(std::move(record));
+  }
+  // There is one record under way at a time. A later one behind a bad one means that the bad one
+  // was good once.
+  const std::uint64_t newest = std::max(last, applied);
+  for (std::size_t at = position_; at + kHeaderSize < bytes.size();) {
+    std::uint64_t zeros;
+    std::memcpy(&zeros, &bytes[at], sizeof(zeros));
+    if (zeros == 0) {  // quickly over what was never written
+      at += sizeof(zeros) - 3;
+      continue;
+    }
+    std::string_view head = std::string_view(bytes).substr(at + 4, 8);
+    const auto id = Take<std::uint64_t>(&head);
+    if (id > newest && id <= newest + capacity_ &&
+        ReadRecord(std::string_view(bytes).substr(at), &record, &size)) {
+      return absl::DataLossError(StrCat("storage: ", path_, " is damaged at byte ", position_,
+                                        "; restore a backup of the folder"));
+    }
+    ++at;
+  }
+  if (records.empty()) position_ = 0;
+  return records;
+}
+
+}  // namespace coffer::keystore
