@@ -1,16 +1,72 @@
 #include "common/random.h"
 
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 
 #include "common/strings.h"
 
 namespace coffer {
+namespace {
+
+void Draw(std::span<std::uint8_t> bytes) {
+  if (RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) std::abort();
+}
+
+// Random bytes that a thread drew ahead, since each draw costs a system call and several locks: a
+// page that is locked, left out of core dumps and, since a child must not draw the same, wiped by
+// the kernel in a fork. Bytes are wiped as they are handed out.
+class DrawnBytes {
+ public:
+  static constexpr std::size_t kLargest = 64;  // longer draws are worth their cost
+
+  DrawnBytes() {
+    void* page = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                      -1, 0);
+    if (page == MAP_FAILED) return;
+    if (madvise(page, sizeof(Page), MADV_WIPEONFORK) != 0) {
+      munmap(page, sizeof(Page));
+      return;
+    }
+    madvise(page, sizeof(Page), MADV_DONTDUMP);
+    mlock(page, sizeof(Page));
+    page_ = static_cast<Page*>(page);
+  }
+  ~DrawnBytes() {
+    if (page_ == nullptr) return;
+    OPENSSL_cleanse(page_, sizeof(Page));
+    munmap(std::exchange(page_, nullptr), sizeof(Page));
+  }
+
+  void Take(std::span<std::uint8_t> bytes) {
+    if (page_ == nullptr || bytes.size() > kLargest) return Draw(bytes);
+    if (page_->left < bytes.size()) {
+      Draw(page_->bytes);
+      page_->left = page_->bytes.size();
+    }
+    page_->left -= bytes.size();
+    std::uint8_t* drawn = page_->bytes.data() + page_->left;
+    std::copy_n(drawn, bytes.size(), bytes.data());
+    OPENSSL_cleanse(drawn, bytes.size());
+  }
+
+ private:
+  struct Page {
+    std::size_t left;
+    std::array<std::uint8_t, 4096 - sizeof(left)> bytes;
+  };
+  Page* page_ = nullptr;
+};
+
+}  // namespace
 
 void FillRandom(std::span<std::uint8_t> bytes) {
-  if (RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) std::abort();
+  static thread_local DrawnBytes drawn;
+  drawn.Take(bytes);
 }
 
 SecretBytes RandomSecret(std::size_t size) {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "common/strings.h"
+#include "common/utf8.h"
 
 namespace coffer::keystore {
 namespace {
@@ -57,27 +58,12 @@ bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
          });
 }
 
-// Whether `text` is UTF-8 without control characters (RFC 3629: no overlong forms, no surrogates).
+// Whether `text` is UTF-8 without control characters.
 bool IsPrintableUtf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    if (lead < 0x80) {
-      if (lead < 0x20 || lead == 0x7f) return false;
-      ++i;
-      continue;
-    }
-    const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    if (lead < 0xc2 || lead > 0xf4 || i + length > text.size()) return false;
-    char32_t code = lead & (0xff >> (length + 1));
-    for (std::size_t k = 1; k < length; ++k) {
-      const auto next = static_cast<unsigned char>(text[i + k]);
-      if ((next & 0xc0) != 0x80) return false;
-      code = code << 6 | (next & 0x3f);
-    }
-    constexpr std::array<char32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
-    if (code < kSmallest[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) {
-      return false;
-    }
+    const auto c = static_cast<unsigned char>(text[i]);
+    const std::size_t length = Utf8Length(text.substr(i));
+    if (length == 0 || c < 0x20 || c == 0x7f) return false;
     i += length;
   }
   return true;

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "absl/time/time.h"
+#include "common/json_writer.h"
 #include "common/strings.h"
-#include "keystore/http/json_writer.h"
 
 namespace coffer::keystore {
 namespace {

@@ -3,7 +3,6 @@
 
 #include <catch2/catch.hpp>
 
-#include "keystore/http/json_writer.h"
 
 using namespace coffer;
 using namespace coffer::keystore;
@@ -24,12 +23,6 @@ std::string Encode(const Response& response, HttpAnswer::Head head = {}) {
 std::string Body(const Response& response) {
   const std::string text = Encode(response);
   return text.substr(text.find("\r\n\r\n") + 4);
-}
-
-std::string WriteJson(const Json& json) {
-  SecretBytes out;
-  AppendJson(json, &out);
-  return std::string(out.view());
 }
 
 }  // namespace
@@ -131,33 +124,6 @@ TEST_CASE("Errors are Vault's, and an empty message leaves the list empty") {
         "Content-Length: 39\r\n\r\n{\"errors\":[\"permission \\\"denied\\\"\\n\"]}\n");
   answer.WriteError({404, ""}, {.date = kDate});
   CHECK_THAT(std::string(answer.view()), Catch::EndsWith("\r\n\r\n{\"errors\":[]}\n"));
-}
-
-TEST_CASE("JSON: what is written reads the same") {
-  struct Case {
-    std::string_view name, text;
-  };
-  const auto c = GENERATE(values<Case>({
-      {"empty containers", R"({"a":{},"b":[]})"},
-      {"numbers", R"([0,-1,18446744073709551615,-9223372036854775808,1.5,1e+300,0.1])"},
-      {"strings", R"(["","a\"b\\c\n\r\t\u0001","é€😀"])"},
-      {"booleans and null", R"([true,false,null])"},
-  }));
-  INFO(c.name);
-  const Json parsed = ParseJson(c.text).value();
-  CHECK(WriteJson(parsed) == c.text);
-  CHECK(ParseJson(WriteJson(parsed)).value() == parsed);
-}
-
-TEST_CASE("JSON: bytes that aren't UTF-8 become U+FFFD, and the document stays readable") {
-  for (const std::string_view wrong :
-       {"\xff", "\xc0\xaf", "\xe2\x82", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf0\x80\x80\x80"}) {
-    SecretBytes out;
-    AppendJsonString(std::string("a") + std::string(wrong) + "b", &out);
-    const Json read = ParseJson(out.view()).value();
-    CHECK(read.get<SecretString>().find("\xef\xbf\xbd") == 1);
-  }
-  CHECK(WriteJson(std::numeric_limits<double>::infinity()) == "null");
 }
 
 TEST_CASE("Dates are those of RFC 9110") {

@@ -2,9 +2,9 @@
 // byte says into how large pieces the rest is cut.
 #include <cstdlib>
 
+#include "common/json_writer.h"
 #include "keystore/http/decode.h"
 #include "keystore/http/encode.h"
-#include "keystore/http/json_writer.h"
 #include "keystore/http/request_parser.h"
 
 using namespace coffer;

@@ -1,10 +1,12 @@
-#include "keystore/http/json_writer.h"
+#include "common/json_writer.h"
 
 #include <array>
 #include <charconv>
 #include <cmath>
 
-namespace coffer::keystore {
+#include "common/utf8.h"
+
+namespace coffer {
 namespace {
 
 // Bytes of a string that stand for themselves.
@@ -13,35 +15,6 @@ constexpr auto kPlain = [] {
   for (int c = 0x20; c < 0x80; ++c) plain[c] = c != '"' && c != '\\';
   return plain;
 }();
-
-// The length of the well-formed UTF-8 sequence (RFC 3629) at the start of `text`, or 0.
-std::size_t Utf8Length(std::string_view text) {
-  const auto byte = [&text](std::size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-  };
-  const auto continues = [&byte](std::size_t from, std::size_t to) {
-    for (std::size_t i = from; i <= to; ++i) {
-      if ((byte(i) & 0xc0) != 0x80) return false;
-    }
-    return true;
-  };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead >= 0xc2 && lead <= 0xdf) return continues(1, 1) ? 2 : 0;
-  if (lead >= 0xe0 && lead <= 0xef) {
-    if (!continues(1, 2)) return 0;
-    if (lead == 0xe0 && byte(1) < 0xa0) return 0;  // overlong
-    if (lead == 0xed && byte(1) > 0x9f) return 0;  // a surrogate
-    return 3;
-  }
-  if (lead >= 0xf0 && lead <= 0xf4) {
-    if (!continues(1, 3)) return 0;
-    if (lead == 0xf0 && byte(1) < 0x90) return 0;  // overlong
-    if (lead == 0xf4 && byte(1) > 0x8f) return 0;  // above U+10FFFF
-    return 4;
-  }
-  return 0;
-}
 
 void AppendEscaped(unsigned char c, SecretBytes* out) {
   switch (c) {
@@ -58,11 +31,24 @@ void AppendEscaped(unsigned char c, SecretBytes* out) {
   }
 }
 
-template <class Number>
-void AppendNumber(Number number, SecretBytes* out) {
-  std::array<char, 32> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
-  out->Append(std::string_view(digits.data(), end - digits.data()));
+std::string_view DigitsOf(auto number, std::array<char, 32>* room) {
+  const char* end = std::to_chars(room->data(), room->data() + room->size(), number).ptr;
+  return {room->data(), static_cast<std::size_t>(end - room->data())};
+}
+
+template <class Integer>
+void AppendInteger(Integer number, SecretBytes* out) {
+  std::array<char, 32> room;
+  out->Append(DigitsOf(number, &room));
+}
+
+void AppendDouble(double number, SecretBytes* out) {
+  if (!std::isfinite(number)) return out->Append("null");
+  std::array<char, 32> room;
+  const std::string_view digits = DigitsOf(number, &room);
+  out->Append(digits);
+  // So that it is read as a number of the same kind.
+  if (digits.find_first_of(".e") == digits.npos) out->Append(".0");
 }
 
 }  // namespace
@@ -103,7 +89,7 @@ void AppendJsonStrings(const std::vector<std::string>& texts, SecretBytes* out) 
   out->Append("]");
 }
 
-void AppendJsonInteger(std::int64_t number, SecretBytes* out) { AppendNumber(number, out); }
+void AppendJsonInteger(std::int64_t number, SecretBytes* out) { AppendInteger(number, out); }
 
 void AppendJson(const Json& document, SecretBytes* out) {
   switch (document.type()) {
@@ -132,15 +118,17 @@ void AppendJson(const Json& document, SecretBytes* out) {
     case Json::value_t::string:
       return AppendJsonString(*document.get_ptr<const SecretString*>(), out);
     case Json::value_t::boolean: return out->Append(document.get<bool>() ? "true" : "false");
-    case Json::value_t::number_integer: return AppendNumber(document.get<std::int64_t>(), out);
-    case Json::value_t::number_unsigned: return AppendNumber(document.get<std::uint64_t>(), out);
-    case Json::value_t::number_float: {
-      const double number = document.get<double>();
-      if (std::isfinite(number)) return AppendNumber(number, out);
-      return out->Append("null");
-    }
+    case Json::value_t::number_integer: return AppendInteger(document.get<std::int64_t>(), out);
+    case Json::value_t::number_unsigned: return AppendInteger(document.get<std::uint64_t>(), out);
+    case Json::value_t::number_float: return AppendDouble(document.get<double>(), out);
     default: return out->Append("null");
   }
+}
+
+SecretBytes DumpJson(const Json& document) {
+  SecretBytes text;
+  AppendJson(document, &text);
+  return text;
 }
 
 void AppendJsonMembers(const Json& object, SecretBytes* out) {
@@ -152,4 +140,4 @@ void AppendJsonMembers(const Json& object, SecretBytes* out) {
   }
 }
 
-}  // namespace coffer::keystore
+}  // namespace coffer

@@ -4,7 +4,7 @@
 #include "common/json.h"
 #include "common/secret_bytes.h"
 
-namespace coffer::keystore {
+namespace coffer {
 
 // Appends `text` as a JSON string. Invalid UTF-8 becomes U+FFFD.
 void AppendJsonString(std::string_view text, SecretBytes* out);
@@ -15,4 +15,4 @@ void AppendJson(const Json& document, SecretBytes* out);
 // Appends ",\"key\":value" for each member of an object.
 void AppendJsonMembers(const Json& object, SecretBytes* out);
 
-}  // namespace coffer::keystore
+}  // namespace coffer
