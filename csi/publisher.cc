@@ -86,8 +86,11 @@ absl::Status Publisher::Publish(const std::string& volume_id, const std::string&
   std::vector<volume::SnapshotFile> files;
   files.reserve(fetched.files.size());
   for (provider::File& file : fetched.files) {
-    files.push_back(
-        {.path = std::move(file.path), .content = std::move(file.content), .mode = file.mode});
+    files.push_back({.path = std::move(file.path),
+                     .content = std::move(file.content),
+                     .mode = file.mode,
+                     .uid = file.owner.value_or(0),
+                     .gid = file.group.value_or(0)});
   }
   RETURN_IF_ERROR(Serve(volume_id, target, std::move(files)));
   hold.Keep();

@@ -1,4 +1,5 @@
-// The `spec.parameters` of a SecretProviderClass, checked: those of vault-csi-provider.
+// The `spec.parameters` of a SecretProviderClass, checked: those of vault-csi-provider, and
+// filePermission, owner and group for all objects.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/http_client.h"
-#include "common/json.h"
+#include "provider/objects.h"
 #include "provider/provider.h"
 
 namespace coffer::provider {
@@ -25,20 +26,6 @@ struct Login {
 // One text for all that makes a login what it is: equal texts may share a token.
 std::string LoginKey(const Login& login);
 std::string TlsKey(const TlsClientOptions& tls);
-
-enum class Encoding { kUtf8, kHex, kBase64 };
-
-// One entry of `objects`.
-struct Object {
-  std::string name;            // the file
-  std::string path;            // below /v1/
-  std::string query;           // what came after "?" in secretPath
-  std::string key;             // "" = the whole response as JSON
-  std::string method = "GET";  // GET, POST or PUT
-  Json args;                   // the request's body, null = none
-  std::uint32_t mode = 0644;
-  Encoding encoding = Encoding::kUtf8;
-};
 
 struct Parameters {
   Login login;

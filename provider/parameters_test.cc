@@ -40,12 +40,12 @@ TEST_CASE("a class of the tutorial means what vault-csi-provider makes of it") {
   REQUIRE(parsed->objects.size() == 2);
   CHECK(parsed->objects[0].key == "username");
   CHECK(parsed->objects[0].method == "GET");
-  CHECK(parsed->objects[0].mode == 0644);
+  CHECK(parsed->objects[0].facts.mode == 0644);
   CHECK(parsed->objects[0].args.is_null());
   CHECK(parsed->objects[1].path == "pki/issue/web");
   CHECK(parsed->objects[1].query == "x=1");
   CHECK(parsed->objects[1].method == "PUT");
-  CHECK(parsed->objects[1].mode == 0600);
+  CHECK(parsed->objects[1].facts.mode == 0600);
   CHECK(parsed->objects[1].encoding == Encoding::kBase64);
   CHECK(parsed->objects[1].args ==
         Json({{"common_name", "a.example"}, {"ttl", "24h"}, {"n", 5}, {"b", true}}));
@@ -188,7 +188,7 @@ TEST_CASE("file permissions are octal where YAML says so") {
     const auto parsed =
         ParseParameters(ClassOfObject(StrCat("  filePermission: ", text)), Defaults());
     REQUIRE(parsed.ok());
-    CHECK(parsed->objects[0].mode == mode);
+    CHECK(parsed->objects[0].facts.mode == mode);
   }
 }
 

@@ -12,6 +12,7 @@
 #include "provider/extract.h"
 #include "provider/keystore_client.h"
 #include "provider/parameters.h"
+#include "provider/path_pattern.h"
 #include "provider/session.h"
 
 namespace coffer::provider {
@@ -55,8 +56,8 @@ absl::StatusOr<const SecretBytes*> TokenFor(const Pod& pod, const Login& login) 
              login.audience.empty() ? " or name one in spec.parameters.audience" : ""));
 }
 
-std::string RequestKey(const Object& object) {
-  std::string key = StrCat(object.method, " ", object.path, "?", object.query, " ");
+std::string RequestKey(const Object& object, std::string_view path) {
+  std::string key = StrCat(object.method, " ", path, "?", object.query, " ");
   // Arguments may be secrets, and the key is a plain string: a digest stands for them.
   if (!object.args.is_null()) {
     const SecretBytes args = DumpJson(object.args);
@@ -72,6 +73,7 @@ std::string RequestKey(const Object& object) {
 struct Request {
   std::string key;
   const Object* first;  // an object that asks for it
+  std::string path;
   absl::StatusOr<Json> response = absl::UnknownError("not sent");
 };
 
@@ -143,6 +145,13 @@ class Fetch {
     return absl::OkStatus();
   }
 
+  // The paths that an object means, those of a pattern as the keystore lists them now.
+  absl::StatusOr<std::vector<MatchedPath>> Paths(const Object& object) const {
+    if (!object.many_paths()) return std::vector<MatchedPath>{{object.path, ""}};
+    return ExpandPath(object.path,
+                      [this](const std::string& path) { return List(path); });
+  }
+
   // Reads what has not been read yet, all at the same time.
   void Read(Workers& workers, std::vector<Request>& requests) {
     std::vector<Request*> open;
@@ -154,6 +163,18 @@ class Fetch {
   }
 
  private:
+  absl::StatusOr<std::vector<std::string>> List(const std::string& path) const {
+    ASSIGN_OR_RETURN(const Json answer, client_.Call("LIST", path, "", session_.token,
+                                                     SecretBytes(), deadline_));
+    std::vector<std::string> names;
+    const auto data = answer.find("data");
+    if (data == answer.end() || !data->is_object() || !data->contains("keys")) return names;
+    for (const Json& name : (*data)["keys"]) {
+      if (name.is_string()) names.emplace_back(name.get_ref<const SecretString&>());
+    }
+    return names;
+  }
+
   void ReadOne(Request& request) const {
     const auto kept = session_.leased.find(request.key);
     if (kept != session_.leased.end() && clock_.Now() < kept->second.use_until) {
@@ -163,7 +184,7 @@ class Fetch {
     const Object& object = *request.first;
     // A GET has no body: there arguments go into secretPath's query, as the provider documents.
     const bool with_body = object.method != "GET" && !object.args.is_null();
-    request.response = client_.Call(object.method, object.path, object.query, session_.token,
+    request.response = client_.Call(object.method, request.path, object.query, session_.token,
                                     with_body ? DumpJson(object.args) : SecretBytes(), deadline_);
   }
 
@@ -201,15 +222,80 @@ class Fetch {
 };
 
 std::string ContentVersion(const SecretBytes& key, const Object& object,
-                           const SecretBytes& content) {
-  const std::string name = StrCat(RequestKey(object), " ", object.key, " ", object.name, " ");
-  SecretBytes message = SecretBytes::CopyOf(name);
-  message.Append(content.view());
+                           const std::vector<Extracted>& files) {
+  SecretBytes message = SecretBytes::CopyOf(
+      StrCat(RequestKey(object, object.path), " ", object.key, " ", object.name, " "));
+  for (const Extracted& file : files) {
+    message.Append(StrCat(file.path.size(), ":", file.path, file.content.size(), ":"));
+    message.Append(file.content.view());
+  }
   std::uint8_t mac[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
   HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), message.data(), message.size(), mac,
        &size);
   return std::string(EncodeBase64Url(std::span(mac, size)).view());
+}
+
+// An object with what it is read from: for each path what it is called and which request reads it.
+struct Reading {
+  const Object* object;
+  std::vector<std::pair<std::string, std::size_t>> parts = {};
+};
+
+// The readings of all objects, and the distinct requests that they need.
+absl::StatusOr<std::vector<Reading>> Plan(const Fetch& fetch, const std::vector<Object>& objects,
+                                          std::vector<Request>* requests) {
+  requests->clear();
+  std::vector<Reading> readings;
+  for (const Object& object : objects) {
+    Reading& reading = readings.emplace_back(Reading{&object});
+    absl::StatusOr<std::vector<MatchedPath>> paths = fetch.Paths(object);
+    if (!paths.ok()) return Prefixed(StrCat("object \"", object.name, "\""), paths.status());
+    for (MatchedPath& path : *paths) {
+      std::string key = RequestKey(object, path.path);
+      const auto same = std::find_if(requests->begin(), requests->end(),
+                                     [&](const Request& request) { return request.key == key; });
+      reading.parts.emplace_back(std::move(path.matched), same - requests->begin());
+      if (same == requests->end()) {
+        requests->push_back({std::move(key), &object, std::move(path.path)});
+      }
+    }
+  }
+  return readings;
+}
+
+// The files of one object, and its version; neither where it is absent and may be.
+absl::Status Collect(const Reading& reading, const std::vector<Request>& requests,
+                     std::string_view address, std::vector<Extracted>* files,
+                     std::string* version) {
+  const Object& object = *reading.object;
+  absl::Status absent;
+  for (const auto& [matched, index] : reading.parts) {
+    const absl::StatusOr<Json>& response = requests[index].response;
+    if (!response.ok() && !absl::IsNotFound(response.status())) return response.status();
+    if (!response.ok()) {  // of a pattern: listed, but deleted
+      absent = response.status();
+      continue;
+    }
+    absl::StatusOr<std::vector<Extracted>> extracted = ExtractFiles(*response, object, matched);
+    if (extracted.ok()) {
+      for (Extracted& file : *extracted) files->push_back(std::move(file));
+      if (!object.many_paths()) *version = ResponseVersion(*response);
+      continue;
+    }
+    absent = Prefixed(StrCat(object.method, " ", requests[index].path, " at ", address),
+                      extracted.status());
+    if (!absl::IsNotFound(absent)) return absent;
+  }
+  if (!files->empty()) return absl::OkStatus();
+  if (object.fallback) {
+    files->push_back({OneFile(object), SecretBytes::CopyOf(*object.fallback)});
+    return absl::OkStatus();
+  }
+  if (object.optional) return absl::OkStatus();
+  return absent.ok() ? absl::NotFoundError(
+                           StrCat("nothing at ", address, " matches ", object.path))
+                     : absent;
 }
 
 }  // namespace
@@ -230,44 +316,51 @@ absl::StatusOr<FetchResult> Provider::Fetch(const SecretProviderClass& secret_cl
     session.transport = TransportFor(session.login.tls);
   }
 
-  std::vector<Request> requests;
-  std::vector<std::size_t> request_of(parameters.objects.size());
-  for (std::size_t i = 0; i < parameters.objects.size(); ++i) {
-    const std::string key = RequestKey(parameters.objects[i]);
-    const auto same = std::find_if(requests.begin(), requests.end(),
-                                   [&](const Request& request) { return request.key == key; });
-    request_of[i] = static_cast<std::size_t>(same - requests.begin());
-    if (same == requests.end()) requests.push_back({key, &parameters.objects[i]});
-  }
-
   provider::Fetch fetch(clock_, pod, session, deadline);
   bool kept = false;
   if (absl::Status token = fetch.EnsureToken(&kept); !token.ok()) return Prefixed(name, token);
+  std::vector<Request> requests;
+  absl::StatusOr<std::vector<Reading>> readings = Plan(fetch, parameters.objects, &requests);
+  if (absl::IsPermissionDenied(readings.status()) && std::exchange(kept, false)) {
+    // The kept token may be gone: revoked, used up, a keystore restored.
+    if (absl::Status token = fetch.LogIn(); !token.ok()) return Prefixed(name, token);
+    readings = Plan(fetch, parameters.objects, &requests);
+  }
+  if (!readings.ok()) return Prefixed(name, readings.status());
   fetch.Read(workers_, requests);
   const bool denied = std::any_of(requests.begin(), requests.end(), [](const Request& request) {
     return absl::IsPermissionDenied(request.response.status());
   });
-  if (denied && kept) {  // the kept token may be gone: revoked, used up, a keystore restored
+  if (denied && kept) {
     if (absl::Status token = fetch.LogIn(); !token.ok()) return Prefixed(name, token);
     fetch.Read(workers_, requests);
   }
 
   FetchResult result;
-  for (std::size_t i = 0; i < parameters.objects.size(); ++i) {
-    const Object& object = parameters.objects[i];
+  std::map<std::string, std::string> object_of;  // by the file's path
+  for (const Reading& reading : *readings) {
+    const Object& object = *reading.object;
     const std::string where = StrCat(name, ": object \"", object.name, "\"");
-    const absl::StatusOr<Json>& response = requests[request_of[i]].response;
-    if (!response.ok()) return Prefixed(where, response.status());
-    absl::StatusOr<SecretBytes> content = ExtractContent(*response, object);
-    if (!content.ok()) {
-      return Prefixed(
-          StrCat(where, ": ", object.method, " ", object.path, " at ", session.login.address),
-          content.status());
+    std::vector<Extracted> files;
+    std::string version;
+    const absl::Status collected =
+        Collect(reading, requests, session.login.address, &files, &version);
+    if (!collected.ok()) return Prefixed(where, collected);
+    if (version.empty()) version = ContentVersion(options_.version_key, object, files);
+    if (!files.empty()) result.versions.push_back({object.name, std::move(version)});
+    for (Extracted& file : files) {
+      const auto [other, added] = object_of.emplace(file.path, object.name);
+      if (!added) {
+        return absl::FailedPreconditionError(StrCat(where, ": the file ", file.path,
+                                                    " is made by object \"", other->second,
+                                                    "\" already: give one of them a path"));
+      }
+      result.files.push_back({.path = std::move(file.path),
+                              .content = std::move(file.content),
+                              .mode = object.facts.mode,
+                              .owner = object.facts.owner,
+                              .group = object.facts.group});
     }
-    std::string version = ResponseVersion(*response);
-    if (version.empty()) version = ContentVersion(options_.version_key, object, *content);
-    result.versions.push_back({object.name, std::move(version)});
-    result.files.push_back({object.name, *std::move(content), object.mode});
   }
   std::sort(result.files.begin(), result.files.end(),
             [](const File& a, const File& b) { return a.path < b.path; });

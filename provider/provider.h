@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,9 @@ struct File {
   std::string path;  // relative, "/" parts, no "." or ".." segments
   SecretBytes content;
   std::uint32_t mode = 0644;  // permission bits
+  // Who owns it where the class says so; else it is as the volume.
+  std::optional<std::uint32_t> owner = std::nullopt;
+  std::optional<std::uint32_t> group = std::nullopt;
 };
 
 // One object's version, for rotation and SecretProviderClassPodStatus.
@@ -50,7 +54,8 @@ struct ObjectVersion {
 
 struct FetchResult {
   std::vector<File> files;              // sorted by path
-  std::vector<ObjectVersion> versions;  // in the order of the class's objects
+  // In the order of the class's objects; optional ones that are absent have none.
+  std::vector<ObjectVersion> versions;
 };
 
 // What holds where a class is silent: the provider's flags and environment.
