@@ -8,6 +8,7 @@
 
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "keystore/barrier/names.h"
 
 namespace coffer::keystore {
 namespace {
@@ -27,15 +28,23 @@ std::uint32_t ReadNumber(std::string_view bytes) {
   return number;
 }
 
-std::string Associated(EntryKind kind, std::uint32_t term, Part part, std::string_view stored_key) {
-  std::string bytes;
-  bytes.reserve(6 + stored_key.size());
-  bytes.push_back(static_cast<char>(kind));
-  AppendNumber(term, 4, &bytes);
-  bytes.push_back(static_cast<char>(part));
-  bytes += stored_key;
-  return bytes;
-}
+// The associated data of one part, without an allocation.
+class Associated {
+ public:
+  Associated(EntryKind kind, std::uint32_t term, Part part, std::string_view stored_key)
+      : size_(kStart + stored_key.copy(bytes_ + kStart, kMaxKey)) {
+    bytes_[0] = static_cast<char>(kind);
+    for (int i = 0; i < 4; ++i) bytes_[1 + i] = static_cast<char>(term >> (24 - 8 * i));
+    bytes_[5] = static_cast<char>(part);
+  }
+  std::string_view view() const { return {bytes_, size_}; }
+
+ private:
+  static constexpr std::size_t kStart = 6;
+  static constexpr std::size_t kMaxKey = sizeof(Names::StoredKey);
+  char bytes_[kStart + kMaxKey];
+  const std::size_t size_;
+};
 
 std::string SealName(EntryKind kind, const GcmKey& key, std::uint32_t term,
                      std::string_view stored_key, std::string_view name, std::size_t reserve) {
@@ -44,7 +53,7 @@ std::string SealName(EntryKind kind, const GcmKey& key, std::uint32_t term,
   entry.push_back(static_cast<char>(kind));
   AppendNumber(term, 4, &entry);
   AppendNumber(GcmKey::kOverhead + name.size(), 2, &entry);
-  key.Seal(Associated(kind, term, Part::kName, stored_key), name, &entry);
+  key.Seal(Associated(kind, term, Part::kName, stored_key).view(), name, &entry);
   return entry;
 }
 
@@ -73,18 +82,18 @@ absl::StatusOr<Entry> Entry::Parse(std::string_view stored) {
 }
 
 absl::StatusOr<SecretBytes> Entry::OpenName(const GcmKey& key, std::string_view stored_key) const {
-  return key.Open(Associated(kind, term, Part::kName, stored_key), sealed_name);
+  return key.Open(Associated(kind, term, Part::kName, stored_key).view(), sealed_name);
 }
 
 absl::StatusOr<SecretBytes> Entry::OpenValue(const GcmKey& key, std::string_view stored_key) const {
-  return key.Open(Associated(kind, term, Part::kValue, stored_key), sealed_value);
+  return key.Open(Associated(kind, term, Part::kValue, stored_key).view(), sealed_value);
 }
 
 std::string SealValueEntry(const GcmKey& key, std::uint32_t term, std::string_view stored_key,
                            std::string_view name, std::string_view value) {
   std::string entry =
       SealName(EntryKind::kValue, key, term, stored_key, name, GcmKey::kOverhead + value.size());
-  key.Seal(Associated(EntryKind::kValue, term, Part::kValue, stored_key), value, &entry);
+  key.Seal(Associated(EntryKind::kValue, term, Part::kValue, stored_key).view(), value, &entry);
   return entry;
 }
 

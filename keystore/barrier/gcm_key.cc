@@ -1,8 +1,12 @@
 #include "keystore/barrier/gcm_key.h"
 
 #include <openssl/evp.h>
+#include <pthread.h>
 
+#include <array>
+#include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "common/random.h"
@@ -12,6 +16,28 @@ namespace {
 
 const std::uint8_t* Bytes(std::string_view text) {
   return reinterpret_cast<const std::uint8_t*>(text.data());
+}
+
+// Nonces are drawn from the generator many at a time: a call costs more than an encryption. A child
+// process never goes on with its parent's.
+std::atomic<std::uint64_t> forks{0};
+const int fork_watch = pthread_atfork(nullptr, nullptr, [] { ++forks; });
+
+void DrawNonce(std::uint8_t* nonce) {
+  struct Drawn {
+    std::array<std::uint8_t, 64 * GcmKey::kNonceSize> bytes;
+    std::size_t used = sizeof(bytes);
+    std::uint64_t fork = 0;
+  };
+  thread_local Drawn drawn;
+  if (drawn.used == sizeof(drawn.bytes) || drawn.fork != forks) {
+    if (fork_watch != 0) std::abort();
+    FillRandom(drawn.bytes);
+    drawn.used = 0;
+    drawn.fork = forks;
+  }
+  std::memcpy(nonce, drawn.bytes.data() + drawn.used, GcmKey::kNonceSize);
+  drawn.used += GcmKey::kNonceSize;
 }
 
 // For what fails only where memory or the library is broken.
@@ -60,7 +86,7 @@ void GcmKey::Seal(std::string_view associated, std::string_view plaintext, std::
   auto* nonce = reinterpret_cast<std::uint8_t*>(out->data()) + start;
   std::uint8_t* ciphertext = nonce + kNonceSize;
   std::uint8_t* tag = ciphertext + plaintext.size();
-  FillRandom({nonce, kNonceSize});
+  DrawNonce(nonce);
   Lease lease(*this);
   int size = 0;
   Must(EVP_CipherInit_ex(lease.get(), nullptr, nullptr, nullptr, nonce, 1) == 1 &&

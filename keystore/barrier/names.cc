@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <utility>
 
-#include "absl/hash/hash.h"
 #include "common/strings.h"
 
 namespace coffer::keystore {
@@ -18,6 +17,8 @@ std::string_view ParentOf(std::string_view path) {
   if (path.ends_with('/')) path.remove_suffix(1);
   return path.substr(0, path.rfind('/') + 1);
 }
+
+static_assert(sizeof(std::size_t) == 8);
 
 Names::Names(SecretBytes key) : key_(std::move(key)), root_(MacOf("")) {}
 
@@ -34,10 +35,11 @@ Names::Mac Names::MacOf(std::string_view path) const {
 }
 
 Names::StoredKey Names::KeyOf(std::string_view path) {
-  Shard& shard = shards_[absl::HashOf(path) % kShards];
+  const std::size_t hash = shards_[0].keys.hash_function()(ToAbsl(path));
+  Shard& shard = shards_[hash >> 60];  // the map takes the low bits
   {
     std::lock_guard lock(shard.mutex);
-    const auto found = shard.keys.find(ToAbsl(path));
+    const auto found = shard.keys.find(ToAbsl(path), hash);
     if (found != shard.keys.end()) return found->second;
   }
   const Mac parent = PrefixOf(ParentOf(path));

@@ -47,7 +47,7 @@ class Names {
   }
 
  private:
-  static constexpr std::size_t kShards = 16;
+  static constexpr std::size_t kShards = 16;  // by 4 bits of a path's hash
   static constexpr std::size_t kKeysPerShard = 2048;
 
   struct Shard {

@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 
 #include <fstream>
+#include <future>
 #include <thread>
 
+#include "keystore/storage/commit_log.h"
 #include "keystore/storage/test_folder.h"
 
 namespace coffer::keystore {
@@ -148,29 +150,38 @@ TEST_CASE("a full disk refuses what doesn't fit and works on") {
   CHECK(Count(*Open(folder.path())) == 2);
 }
 
-TEST_CASE("one flush serves many commits") {
-  TestFolder folder(TestFolder::kOnDisk);
+TEST_CASE("what is queued while a flush is under way is flushed together") {
+  TestFolder folder;
   auto store = Open(folder.path());
-  const auto run = [&](int threads, int each) {
-    const absl::Time start = absl::Now();
-    std::vector<std::thread> running;
-    for (int t = 0; t < threads; ++t) {
-      running.emplace_back([&, t] {
-        for (int i = 0; i < each; ++i) {
-          if (!Put(*store, StrCat("key/", t, "/", i % 64), std::string(300, 'v')).ok())
-            std::abort();
-        }
-      });
-    }
-    for (std::thread& thread : running) thread.join();
-    return threads * each / absl::ToDoubleSeconds(absl::Now() - start);
+  std::promise<void> first_done, go_on, all_done;
+  const auto commit = [&](std::string_view key, Store::Done done) {
+    auto txn = *store->Begin();
+    txn->Put(key, "value");
+    store->Commit(std::move(txn), std::move(done));
   };
-  run(1, 200);
-  const double alone = run(1, 500);
-  const double together = run(16, 500);
-  CAPTURE(alone, together);
-  WARN("commits/s: 1 writer " << alone << ", 16 writers " << together);
-  CHECK(together > 2 * alone);
+  commit("first", [&](absl::Status) {
+    first_done.set_value();
+    go_on.get_future().wait();  // the committing thread is busy
+  });
+  first_done.get_future().wait();
+  std::atomic<int> left = 100;
+  for (int i = 0; i < 100; ++i) {
+    commit(StrCat("key/", i), [&](const absl::Status& status) {
+      if (status.ok() && --left == 0) all_done.set_value();
+    });
+  }
+  go_on.set_value();
+  all_done.get_future().wait();
+  CHECK(Count(*store) == 101);
+
+  // Each flush is a record of the log.
+  std::filesystem::copy(folder.path() + "/commits.0", folder.path() + "/copy");
+  const auto log = CommitLog::Open(folder.path() + "/copy", 0);
+  REQUIRE(log.ok());
+  const auto records = (*log)->Replay(0);
+  REQUIRE(records.ok());
+  REQUIRE(records->size() == 2);
+  CHECK(records->back().writes.size() == 100);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// TestFolder: an empty folder for one test, gone with it. In memory where the machine has /dev/shm,
-// unless the test is about the disk.
+// TestFolder: an empty folder for one test, gone with it. In memory where the machine has /dev/shm:
+// flushes to a disk would take most of a test's time.
 #pragma once
 
 #include <stdlib.h>
@@ -12,10 +12,9 @@ namespace coffer {
 
 class TestFolder {
  public:
-  enum Kind { kFast, kOnDisk };
-  explicit TestFolder(Kind kind = kFast) {
+  TestFolder() {
     std::filesystem::path base = std::filesystem::temp_directory_path();
-    if (kind == kFast && access("/dev/shm", W_OK) == 0) base = "/dev/shm";
+    if (access("/dev/shm", W_OK) == 0) base = "/dev/shm";
     std::string pattern = (base / "coffer-test-XXXXXX").string();
     if (mkdtemp(pattern.data()) == nullptr) std::abort();
     path_ = pattern;
