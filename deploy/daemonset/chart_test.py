@@ -130,7 +130,8 @@ class Chart(unittest.TestCase):
         self.assertEqual(pod["tolerations"], [{"operator": "Exists"}])
         rules = rendered.get("ClusterRole", "vault-csi")["rules"]
         self.assertEqual(rules, [{"apiGroups": ["secrets-store.csi.x-k8s.io"],
-                                  "resources": ["secretproviderclasses"], "verbs": ["get"]}])
+                                  "resources": ["secretproviderclasses"],
+                                  "verbs": ["get", "list", "watch"]}])
 
     def test_readiness_is_sys_health(self):
         probe = Rendered().keystore()["containers"][0]["readinessProbe"]["httpGet"]

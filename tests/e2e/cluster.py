@@ -281,7 +281,7 @@ resolvConf: ""
                                     "ls", "-q").split():
                 self._quiet("ctr", "-a", self.containerd_socket, "-n", "k8s.io", "tasks", "rm", "-f",
                             task)
-        for name in ("containerd", "kube-apiserver", "etcd"):
+        for name in ("containerd", "kube-apiserver", "etcd", *self.processes):
             self.end(name)
         with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
             points = [line.split()[4] for line in mounts if f" {self.folder}/" in line]

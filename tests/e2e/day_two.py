@@ -127,9 +127,34 @@ def housekeeping(world):
     world.cluster.wait("the keystore ready", lambda: world.cluster.pod_ready("vault-0", "vault"), 60)
 
 
-def nothing_readable(world):
+def storage(world):
     uid = world.cluster.get("pod", "vault-0", "vault")["metadata"]["uid"]
-    data = os.path.join(world.cluster.kubelet_root, "pods", uid, "volumes/kubernetes.io~empty-dir/data")
+    return os.path.join(world.cluster.kubelet_root, "pods", uid, "volumes/kubernetes.io~empty-dir/data")
+
+
+def backup(world):
+    """docs/operations.md: mdb_copy of the running keystore opens elsewhere with the same keys."""
+    copy = world.cluster.path("backup")
+    os.mkdir(copy)
+    world.shell(f"mdb_copy -c {storage(world)} {copy}")
+    config = world.cluster.write("restored.hcl", f'''storage "lmdb" {{ path = "{copy}" }}
+listener "tcp" {{
+  address     = "127.0.0.1:8299"
+  tls_disable = true
+}}
+''')
+    world.cluster.spawn("restored", os.path.join(world.bin_dir, "coffer-keystore"), f"-config={config}")
+    address = {"VAULT_ADDR": "http://127.0.0.1:8299", "VAULT_TOKEN": world.admin}
+    until("the restored keystore", lambda: "Sealed" in world.shell("coffer status || true", **address))
+    for share in world.shares[2:]:
+        world.shell(f"coffer operator unseal {share}", **address)
+    holds(world.shell("coffer kv get -field=password secret/webapp/config", **address) == "third-password",
+          "the backup has not the newest version")
+    world.cluster.end("restored")
+
+
+def nothing_readable(world):
+    data = storage(world)
     words = [b"static-user", b"static-password", b"second-password", b"third-password", b"webapp", b"username", b"hvs.",
              world.shares[0].encode(), world.admin.encode()]
     size = 0
@@ -155,5 +180,6 @@ STEPS = [
     ("The kubelet is restarted: running pods keep their volumes and get new versions", kubelet_restarted),
     ("The keystore is killed: pods keep their secrets, a new pod waits until it is unsealed", keystore_killed),
     ("15. rekey, rotate, generate-root, seal", housekeeping),
+    ("A backup of the running keystore opens elsewhere", backup),
     ("Nothing is readable in the storage, and no secret in the logs", nothing_readable),
 ]

@@ -1,6 +1,12 @@
 """Pods that can't start: each says why, on its events, and what to do."""
 
-from world import until
+import os
+import shutil
+
+import yaml
+
+import moving
+from world import matches, until
 
 OTHER_KEY = "- objectName: a\n  secretPath: secret/data/webapp/config\n  secretKey: nothing\n"
 OTHER_PATH = "- objectName: a\n  secretPath: secret/data/other\n  secretKey: a\n"
@@ -35,6 +41,40 @@ def refused(world):
         until(f"{name} gone", lambda pod=name: not world.cluster.get("pod", pod), 90)
 
 
+def crds_missing(world):
+    folder = os.path.dirname(world.chart)
+    world.shell(f"kubectl delete -f {folder}/crds.yaml --wait")
+    world.pod("no-crds")
+    print("    " + world.event("no-crds", "secretproviderclasses/webapp at https://.*: HTTP 404")[-200:])
+    world.shell(f"kubectl apply -f {folder}/crds.yaml")
+    world.secret_class("webapp")
+    world.started("no-crds", 150)
+    world.delete_pod("no-crds")
+
+
+def kubelet_elsewhere(world):
+    """The DaemonSet of a chart with a wrong linux.kubeletRootDir."""
+    rendered = world.helm("template", "lost", world.chart, "-n", "vault", "-s", "templates/node-daemonset.yaml",
+                          "--kube-version", "1.30.0", "--set", "linux.kubeletRootDir=/var/lib/nowhere,csi.driverName=lost.example")
+    template = yaml.safe_load(rendered)["spec"]["template"]
+    template["spec"].pop("serviceAccountName")
+    world.cluster.apply(world.cluster.placed({"apiVersion": "v1", "kind": "Pod", "metadata": {
+        "name": "lost", "namespace": "default"}, "spec": template["spec"]}))
+    print("    " + world.event("lost", r"hostPath type check failed: /var/lib/nowhere/\S+ is not a directory"))
+    world.delete_pod("lost")
+    shutil.rmtree("/var/lib/nowhere", ignore_errors=True)
+
+
+def twice(world):
+    out = world.shell(f"{world.helm_program} install second {world.chart} -n default", code=1)
+    matches(r"CSIDriver \"secrets-store\.csi\.k8s\.io\".* exists and cannot be imported", out)
+    # An account that can't read classes: what the API server says reaches the pod.
+    world.shell("kubectl delete clusterrolebinding vault-csi")
+    world.pod("no-rbac")
+    print("    " + world.event("no-rbac", r"cannot get resource \\?.secretproviderclasses")[-260:])
+    world.delete_pod("no-rbac")
+
+
 def all_gone(world):
     for pod in ("steady", "patient", "webapp"):
         world.delete_pod(pod)
@@ -47,5 +87,9 @@ def all_gone(world):
 
 STEPS = [
     ("Pods that can't start say why on their events", refused),
+    ("No CRDs: the pod says it, and starts when they are there", crds_missing),
+    ("A kubelet that lives elsewhere: the plugin's pod says it", kubelet_elsewhere),
+    ("A second driver of the same name is refused by helm; a plugin without rights says so", twice),
     ("helm uninstall leaves nothing", all_gone),
+    ("Plain manifests pass the API server's strict validation", moving.plain_manifests),
 ]

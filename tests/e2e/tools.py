@@ -8,7 +8,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0"
 KUBERNETES = "v1.36.3"  # as in kubernetes/go.mod
 PACKAGES = {"etcd": "etcd-server", "containerd": "containerd", "runc": "runc", "kubectl": "kubernetes-client",
-            "buildah": "buildah", "ip": "iproute2", "iptables": "iptables", "conntrack": "conntrack"}
+            "buildah": "buildah", "ip": "iproute2", "iptables": "iptables", "conntrack": "conntrack", "jq": "jq",
+            "mdb_copy": "lmdb-utils"}
 
 
 def build_tools(folder):

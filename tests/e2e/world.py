@@ -26,15 +26,27 @@ def matches(pattern, text):
 
 
 class World:
-    def __init__(self, cluster, helm, chart):
+    def __init__(self, cluster, helm, chart, bin_dir):
         self.cluster = cluster
         self.helm_program = helm
         self.chart = chart
+        self.bin_dir = bin_dir
         self.shares = []
         self.accessors = set()
 
     def helm(self, *arguments):
         return self.cluster.nsenter(self.helm_program, f"--kubeconfig={self.cluster.kubeconfig}", *arguments)
+
+    def shell(self, script, code=0, **environment):
+        """A script with the cluster's network and kubectl; what it prints."""
+        done = subprocess.run(
+            ["nsenter", f"--net=/var/run/netns/{self.cluster.netns}", "--", "bash", "-euo", "pipefail", "-c", script],
+            env={**os.environ, "KUBECONFIG": self.cluster.kubeconfig,
+                 "PATH": f"{self.bin_dir}:{os.environ['PATH']}", **environment},
+            capture_output=True, text=True, timeout=120, check=False)
+        holds(done.returncode == code, f"exit code {done.returncode}, not {code}:\n{script}\n"
+              f"{done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
 
     def exec(self, pod, *command, namespace="default", stdin="", code=0, both=False):
         """`kubectl exec`; checks the exit code and gives standard output (and standard error, if both)."""

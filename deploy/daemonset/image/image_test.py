@@ -50,6 +50,20 @@ class Image(unittest.TestCase):
                     digests.append(hashlib.sha256(file.read()).hexdigest())
             self.assertEqual(*digests)
 
+    def test_it_can_be_pushed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([os.path.join(HERE, "build"), "--bin", BIN_DIR, "--out", folder + "/i.tar",
+                            "--push", f"oci:{folder}/pushed:1"], check=True, capture_output=True)
+            with open(folder + "/pushed/index.json", encoding="utf-8") as file:
+                manifest, = json.load(file)["manifests"]
+            with tarfile.open(folder + "/i.tar") as archive:
+                built, = json.load(archive.extractfile("index.json"))["manifests"]
+            with open(f"{folder}/pushed/blobs/" + manifest["digest"].replace(":", "/"), encoding="utf-8") as file:
+                config = json.load(file)["config"]["digest"]
+            with tarfile.open(folder + "/i.tar") as archive:
+                same = json.load(archive.extractfile("blobs/" + built["digest"].replace(":", "/")))
+            self.assertEqual(config, same["config"]["digest"])
+
     def test_it_is_small(self):
         self.assertLess(os.path.getsize(self.archive), 60_000_000)
 
