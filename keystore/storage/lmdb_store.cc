@@ -1,5 +1,7 @@
 #include "keystore/storage/lmdb_store.h"
 
+#include <sys/statvfs.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -19,6 +21,9 @@ constexpr std::chrono::milliseconds kApplyAfter(500);
 constexpr std::chrono::milliseconds kRetryAfter(1000);
 
 constexpr std::uint64_t kPage = 4096;
+// What commits that make the data larger leave free on the disk, for LMDB copies what it changes:
+// without it, nothing could be deleted from a full disk.
+constexpr std::uint64_t kDiskReserve = std::uint64_t{8} << 20;
 
 // About what an entry takes in LMDB's file: pages of its own if it is large, else its part of a
 // leaf, which is two thirds full on the average.
@@ -260,8 +265,7 @@ absl::Status LmdbStore::CheckRoom(const Group& group) {
       if (value) growth += RoomFor(key.size(), value->size());
     }
   }
-  ASSIGN_OR_RETURN(bool fits, Fits(growth, /*exactly=*/false));
-  if (fits) return absl::OkStatus();
+  if (Fits(growth, /*exactly=*/false).ok()) return absl::OkStatus();
 
   // Near the limit it is worth looking closer: at what the writes replace, and at pages of the file
   // that are free, once all is carried over.
@@ -272,28 +276,35 @@ absl::Status LmdbStore::CheckRoom(const Group& group) {
       if (replaced) growth -= RoomFor(key.size(), replaced->size());
     }
   }
-  if (growth <= 0) return absl::OkStatus();
-  ASSIGN_OR_RETURN(fits, Fits(growth, /*exactly=*/true));
-  if (fits) return absl::OkStatus();
+  if (growth <= 0 || Fits(growth, /*exactly=*/true).ok()) return absl::OkStatus();
   if (!active_->empty()) RETURN_IF_ERROR(SwitchLogs());
   RETURN_IF_ERROR(AwaitApplied());
-  ASSIGN_OR_RETURN(fits, Fits(growth, /*exactly=*/true));
-  if (fits) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      StrCat("storage: ", options_.path, " is full: the limit of ", options_.map_size,
-             " bytes is reached; delete secrets, or raise map_size"));
+  return Fits(growth, /*exactly=*/true);
 }
 
-// Whether that many bytes more keep within the limit.
-absl::StatusOr<bool> LmdbStore::Fits(std::int64_t growth, bool exactly) {
+// Whether that many bytes more keep within the limit, and within the disk with something to spare.
+absl::Status LmdbStore::Fits(std::int64_t growth, bool exactly) {
   std::size_t waiting = active_->bytes();
   {
     std::lock_guard lock(mutex_);
     if (frozen_ != nullptr) waiting += frozen_->bytes();
   }
-  ASSIGN_OR_RETURN(const std::uint64_t used, lmdb_->used(exactly));
-  return static_cast<std::int64_t>(used + waiting * 3 / 2) + growth <=
-         static_cast<std::int64_t>(options_.map_size);
+  growth += static_cast<std::int64_t>(waiting * 3 / 2);
+  ASSIGN_OR_RETURN(const std::uint64_t file, lmdb_->used(/*exactly=*/false));
+  ASSIGN_OR_RETURN(const std::uint64_t used, exactly ? lmdb_->used(true) : file);
+  if (growth > static_cast<std::int64_t>(options_.map_size - used)) {
+    return absl::ResourceExhaustedError(
+        StrCat("storage: ", options_.path, " is full: the limit of ", options_.map_size,
+               " bytes is reached; delete secrets, or raise map_size"));
+  }
+  struct statvfs disk;
+  if (statvfs(options_.path.c_str(), &disk) != 0) return absl::OkStatus();
+  const std::uint64_t free = disk.f_bavail * disk.f_frsize + (file - used);
+  if (growth > static_cast<std::int64_t>(free - kDiskReserve)) {
+    return absl::ResourceExhaustedError(StrCat("storage: the disk of ", options_.path,
+                                               " is full; delete secrets, or give it more room"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status LmdbStore::SwitchLogs() {

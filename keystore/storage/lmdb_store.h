@@ -61,7 +61,7 @@ class LmdbStore : public Store {
   void CommitGroup(Group group);
   absl::Status WriteGroup(const Group& group);
   absl::Status CheckRoom(const Group& group);
-  absl::StatusOr<bool> Fits(std::int64_t growth, bool exactly);
+  absl::Status Fits(std::int64_t growth, bool exactly);
   // Makes the other log the current one, once it is carried over; an error if that fails.
   absl::Status SwitchLogs();
   absl::Status AwaitApplied();
