@@ -5,8 +5,9 @@ import base64
 import json
 import os
 import re
+import subprocess
 
-from world import holds, until
+from world import DRIVER, holds, matches, until
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 OTHER = "http://127.0.0.1:8300"
@@ -38,6 +39,32 @@ def upstream_objects(world):
                    "objects": [{"id": "o", "version": "1"}]}})
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     world.cluster.kubectl("create", "-f", "-", "--dry-run=server", "--validate=strict", input=text)
+
+
+def restricted(world):
+    """The keystore asks for nothing that the strictest Pod Security level forbids; nor do volumes of ours."""
+    world.cluster.namespace("strict", "vault")
+    world.cluster.kubectl("label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted")
+    template = world.cluster.get("statefulset", "vault", "vault")["spec"]["template"]
+    keystore = {"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "keystore", "namespace": "strict"}, "spec": template["spec"]}
+    careful = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    application = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app", "namespace": "strict"}, "spec": {
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "app", "image": "coffer.test/webapp:1", "securityContext": careful}],
+        "volumes": [{"name": "s", "csi": {"driver": DRIVER, "readOnly": True,
+                                          "volumeAttributes": {"secretProviderClass": "webapp"}}}]}}
+    plugin = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "plugin", "namespace": "strict"},
+              "spec": {**world.cluster.get("daemonset", "vault-csi", "vault")["spec"]["template"]["spec"],
+                       "serviceAccountName": "vault", "priorityClassName": ""}}
+    for pod in (keystore, application):
+        world.cluster.kubectl("create", "-f", "-", "--dry-run=server", input=json.dumps(pod))
+    try:  # so that the level is known to be enforced
+        world.cluster.kubectl("create", "-f", "-", "--dry-run=server", input=json.dumps(plugin))
+    except subprocess.CalledProcessError as refused:
+        matches("violates PodSecurity", refused.stderr)
+    else:
+        holds(False, "a privileged pod passes the level restricted")
 
 
 def kubernetes_secrets(world):
@@ -84,8 +111,11 @@ coffer write auth/kubernetes/role/other bound_service_account_names=vault \
     cluster.namespace("coffer")
     world.helm("install", "coffer", world.chart, "-n", "coffer", "--set",
                f"server.enabled=false,csi.vaultAddress={OTHER},csi.driverName=coffer.csi.example.com,"
-               f"linux.kubeletRootDir={cluster.kubelet_root},image.repository=coffer.test/coffer,image.tag=1",
+               f"linux.kubeletRootDir={cluster.kubelet_root},image.repository=coffer.test/coffer,image.tag=1,"
+               "serviceAccountTokenInSecrets=true",
                "--set-json", 'tokenRequests=[{"audience":""},{"audience":"vault"}]')
+    driver = cluster.get("csidriver", "coffer.csi.example.com")["spec"]
+    holds(driver.get("serviceAccountTokenInSecrets") is True, f"the API server keeps {driver}")
     cluster.controlled_pod("daemonset", "coffer-csi", "coffer-csi-node-1", "coffer")
     cluster.wait("the second plugin ready", lambda: cluster.pod_ready("coffer-csi-node-1", "coffer"), 90)
     cluster.apply({"apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClass",
@@ -105,6 +135,7 @@ coffer write auth/kubernetes/role/other bound_service_account_names=vault \
 
 STEPS = [
     ("The upstream driver's objects pass the CRDs' strict validation", upstream_objects),
+    ("The keystore and pods with volumes pass the Pod Security level restricted", restricted),
     ("Kubernetes Secrets move over by the loop in docs/migrate.md", kubernetes_secrets),
     ("A role is carried over", roles),
     ("The node plugin alone, beside another driver and a keystore that was there before", beside),
