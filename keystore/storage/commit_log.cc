@@ -141,12 +141,14 @@ absl::Status CommitLog::Append(std::uint64_t id, const std::vector<std::string_v
     const ssize_t written = pwritev(fd_.get(), &parts[i], count, static_cast<off_t>(at));
     if (written < 0) {
       if (errno == EINTR) continue;
+      const int error = errno;
       const std::string message =
-          StrCat("storage: can't write ", path_, ": ", std::strerror(errno));
-      if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
+          StrCat("storage: can't write ", path_, ": ", std::strerror(error));
+      if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
         return absl::ResourceExhaustedError(message);
       }
-      return absl::UnavailableError(message);
+      broken_ = absl::UnavailableError(StrCat(message, "; start the keystore again"));
+      return broken_;
     }
     at += static_cast<std::size_t>(written);
     std::size_t left = static_cast<std::size_t>(written);

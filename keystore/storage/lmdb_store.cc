@@ -236,6 +236,7 @@ void LmdbStore::CommitGroup(Group group) {
 
 // Makes all of the group durable and visible, or nothing.
 absl::Status LmdbStore::WriteGroup(const Group& group) {
+  if (!failed_.ok()) return failed_;
   RETURN_IF_ERROR(CheckRoom(group));
   std::vector<std::string_view> encoded;
   std::size_t size = 0;
@@ -245,7 +246,11 @@ absl::Status LmdbStore::WriteGroup(const Group& group) {
   }
   if (!logs_[current_]->Fits(size)) RETURN_IF_ERROR(SwitchLogs());
   const std::uint64_t id = last_commit_ + 1;
-  RETURN_IF_ERROR(logs_[current_]->Append(id, encoded));
+  const absl::Status appended = logs_[current_]->Append(id, encoded);
+  // Whether the record is there nobody knows now, so that the other log can't go on behind it
+  // either.
+  if (absl::IsUnavailable(appended)) failed_ = appended;
+  RETURN_IF_ERROR(appended);
 
   if (active_->empty()) active_since_ = steady_clock::now();
   for (Pending* member : group) {

@@ -74,6 +74,7 @@ class LmdbStore : public Store {
   // Of the committing thread.
   std::size_t current_ = 0;  // the log that is written to
   ConflictLog conflicts_;
+  absl::Status failed_;  // why nothing can be committed any more
   std::chrono::steady_clock::time_point active_since_;
 
   std::mutex mutex_;  // of what follows
