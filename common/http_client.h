@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,6 +27,10 @@ struct HttpRequest {
   std::vector<HttpHeader> headers;
   SecretBytes body;  // sent when not empty, and always with POST, PUT and PATCH
   absl::Duration timeout = absl::Seconds(60);
+  // Where set (of stream transports alone), the body of a 2xx answer goes here as it comes, and
+  // `timeout` is the longest silence rather than the longest call. Called with nothing about once a
+  // second; false ends the call with Cancelled.
+  std::function<bool(std::string_view)> on_body;
 };
 
 struct HttpResponse {

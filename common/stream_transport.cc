@@ -12,6 +12,7 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <span>
 
 #include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
@@ -160,6 +161,21 @@ absl::StatusOr<SecretBytes> Compose(const HttpRequest& request, const UrlParts& 
   return text;
 }
 
+// Some bytes of an answer; while its body is handed on as it comes, with a look up each second.
+absl::StatusOr<std::size_t> ReadSome(Stream& stream, std::span<char> buffer,
+                                     const HttpRequest& request, bool streaming,
+                                     absl::Time deadline) {
+  if (!streaming) return stream.Read(buffer, deadline);
+  const absl::Time silence_ends = absl::Now() + request.timeout;
+  for (;;) {
+    const absl::Time now = absl::Now();
+    const absl::StatusOr<std::size_t> got =
+        stream.Read(buffer, std::min(silence_ends, now + absl::Seconds(1)));
+    if (!absl::IsDeadlineExceeded(got.status()) || absl::Now() >= silence_ends) return got;
+    if (!request.on_body({})) return absl::CancelledError("ended by the caller");
+  }
+}
+
 // Reads one answer. `started`: whether any byte of it came; `reusable`: whether the stream is.
 absl::StatusOr<HttpResponse> ReadAnswer(Stream& stream, const HttpRequest& request,
                                         absl::Time deadline, bool* started, bool* reusable) {
@@ -173,12 +189,14 @@ absl::StatusOr<HttpResponse> ReadAnswer(Stream& stream, const HttpRequest& reque
     parser->header_limit(kMaxHeaders);
     if (request.method == "HEAD") parser->skip(true);
     boost::system::error_code error;
+    bool streaming = false;
     for (bool more = size == 0; !parser->is_done(); more = true) {
       if (more) {
         if (unread.size() < size + kReadSize) unread.Resize(size + kReadSize);
         ASSIGN_OR_RETURN(
             const std::size_t got,
-            stream.Read({reinterpret_cast<char*>(unread.data()) + size, kReadSize}, deadline));
+            ReadSome(stream, {reinterpret_cast<char*>(unread.data()) + size, kReadSize}, request,
+                     streaming, deadline));
         *started |= got > 0;
         size += got;
         if (got == 0 && parser->got_some()) {
@@ -192,6 +210,12 @@ absl::StatusOr<HttpResponse> ReadAnswer(Stream& stream, const HttpRequest& reque
         std::memmove(unread.data(), unread.data() + taken, size - taken);
         size -= taken;
         if (error == http::error::need_more) error = {};
+      }
+      streaming = request.on_body != nullptr && parser->is_header_done() &&
+                  parser->get().result_int() / 100 == 2;
+      if (SecretBytes& body = parser->get().body(); streaming && !body.empty()) {
+        if (!request.on_body(body.view())) return absl::CancelledError("ended by the caller");
+        body.Clear();
       }
       if (error == http::error::body_limit) {
         return absl::ResourceExhaustedError("the answer is larger than 32 MiB");
