@@ -1,7 +1,9 @@
 #include "csi/class_source.h"
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "absl/time/clock.h"
 #include "common/http_client_test_server.h"
@@ -76,7 +78,7 @@ TEST_CASE("a broken file hurts only who needs it, and a class in two files is re
 TEST_CASE("classes come from the API server that a kubeconfig names, with its CA and token") {
   const TestCertificate ca("");
   const TestCertificate leaf("IP:127.0.0.1", &ca);
-  int status = 200;
+  std::atomic<int> status{200};
   TestHttpServer server(
       [&status](const TestHttpRequest& request) {
         if (request.header("Authorization") != "Bearer sesame") {
@@ -126,8 +128,10 @@ TEST_CASE("classes come from the API server that a kubeconfig names, with its CA
     CHECK(absl::IsUnauthenticated(source->Get("shop", "webapp", deadline).status()));
     folder.Write("token", "sesame");
     CHECK(source->Get("shop", "webapp", deadline).ok());
-    status = 500;
-    CHECK(absl::IsUnavailable(source->Get("shop", "webapp", deadline).status()));
+    status = 500;  // what is known serves while the API server doesn't
+    CHECK(source->Get("shop", "webapp", deadline).ok());
+    CHECK(absl::IsUnavailable(
+        MakeClusterClassSource(client)->Get("shop", "webapp", deadline).status()));
   }
   for (const auto& [user, error] : std::map<std::string, std::string>{
            {"exec: {command: aws}", "user.exec: isn't supported"},
@@ -136,6 +140,165 @@ TEST_CASE("classes come from the API server that a kubeconfig names, with its CA
     REQUIRE(absl::IsInvalidArgument(config.status()));
     CHECK_THAT(std::string(Message(config.status())), Catch::Contains(error));
   }
+}
+
+// An API server with one class, whose watches say what a test wants.
+struct WatchedServer {
+  // Answers a watch with events and leaves it open, or with its end.
+  static std::string WatchAnswer(const std::string& events, bool end) {
+    std::string text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    if (!events.empty()) StrAppend(&text, absl::Hex(events.size()), "\r\n", events, "\r\n");
+    return text + (end ? "0\r\n\r\n" : "");
+  }
+  static std::string Object(const std::string& role, int version) {
+    return StrCat(R"({"apiVersion":"secrets-store.csi.x-k8s.io/v1","kind":"SecretProviderClass",)",
+                  R"("metadata":{"name":"webapp","namespace":"shop","resourceVersion":")", version,
+                  R"("},"spec":{"provider":"vault","parameters":{"roleName":")", role, R"("}}})");
+  }
+  static std::string Event(const std::string& type, const std::string& object) {
+    return StrCat(R"({"type":")", type, R"(","object":)", object, "}\n");
+  }
+
+  std::string Answer(const TestHttpRequest& request) {
+    std::lock_guard lock(mutex);
+    const std::string target(request.target());
+    if (forbid_watch && target.find("/namespaces/") == target.npos) {
+      return TestHttpAnswer(403, R"({"kind":"Status","message":"forbidden"})");
+    }
+    if (target.find("watch=true") != target.npos) {
+      watches.push_back(target);
+      if (answers.empty()) return WatchAnswer("", false);
+      const std::string answer = answers.front();
+      answers.erase(answers.begin());
+      return answer;
+    }
+    if (target.find("limit=1") != target.npos) {
+      ++lists;
+      return TestHttpAnswer(200, StrCat(R"({"metadata":{"resourceVersion":")", list_version,
+                                        R"("},"items":[]})"));
+    }
+    ++gets;
+    return object.empty() ? TestHttpAnswer(404, "{}") : TestHttpAnswer(200, object);
+  }
+
+  std::mutex mutex;
+  std::string object = Object("one", 5);
+  int list_version = 10;
+  bool forbid_watch = false;
+  std::vector<std::string> answers;  // to watches, the next one first; then they stay open
+  std::vector<std::string> watches;
+  int lists = 0, gets = 0;
+  TestHttpServer server{[this](const TestHttpRequest& request) { return Answer(request); }};
+  KubeClient client{KubeConfig{.server = server.address()}};
+};
+
+template <class Check>
+bool Eventually(Check check) {
+  for (int i = 0; i < 500; ++i) {
+    if (check()) return true;
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  return false;
+}
+
+TEST_CASE("a class is asked for once; changes come by the watch, which goes on where it ended") {
+  WatchedServer api;
+  api.answers = {WatchedServer::WatchAnswer(
+      WatchedServer::Event("BOOKMARK", R"({"metadata":{"resourceVersion":"20"}})") +
+          WatchedServer::Event("MODIFIED", WatchedServer::Object("two", 25)),
+      true)};
+  const auto source = MakeClusterClassSource(api.client);
+  const auto role = [&]() -> std::string {
+    const auto found = source->Get("shop", "webapp", absl::Now() + absl::Seconds(5));
+    return found.ok() ? found->parameters.at("roleName") : found.status().ToString();
+  };
+  CHECK(role() == "one");
+  CHECK(source->Ready().ok());
+  REQUIRE(Eventually([&] {
+    std::lock_guard lock(api.mutex);
+    return api.watches.size() == 2;
+  }));
+  absl::SleepFor(absl::Milliseconds(1200));  // the second watch stands, as a second's silence tells
+  {
+    std::lock_guard lock(api.mutex);
+    CHECK_THAT(api.watches[0], Catch::Contains("&resourceVersion=10"));
+    CHECK_THAT(api.watches[1], Catch::Contains("&resourceVersion=25"));
+    api.object = WatchedServer::Object("two", 25);
+    api.gets = 0;
+  }
+  CHECK(role() == "two");
+  const int gets = api.gets;
+  for (int i = 0; i < 100; ++i) REQUIRE(role() == "two");
+  CHECK(api.gets == gets);
+  CHECK(api.lists == 1);
+}
+
+TEST_CASE("after 410 the watch begins anew, and what was missed is asked for") {
+  WatchedServer api;
+  api.answers = {
+      WatchedServer::WatchAnswer("", true),
+      WatchedServer::WatchAnswer(
+          WatchedServer::Event("ERROR", R"({"kind":"Status","code":410,"message":"too old"})"),
+          true)};
+  const auto source = MakeClusterClassSource(api.client);
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  REQUIRE(source->Get("shop", "webapp", deadline)->parameters.at("roleName") == "one");
+  {
+    std::lock_guard lock(api.mutex);
+    api.object = WatchedServer::Object("two", 30);
+    api.list_version = 40;
+  }
+  REQUIRE(Eventually([&] {
+    std::lock_guard lock(api.mutex);
+    return api.lists == 2 && api.watches.size() == 3;
+  }));
+  CHECK_THAT(api.watches[2], Catch::Contains("&resourceVersion=40"));
+  CHECK(source->Get("shop", "webapp", deadline)->parameters.at("roleName") == "two");
+}
+
+TEST_CASE("a class that is deleted is gone; one that comes back is found") {
+  WatchedServer api;
+  api.answers = {WatchedServer::WatchAnswer("", true)};
+  const auto source = MakeClusterClassSource(api.client);
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  REQUIRE(source->Get("shop", "webapp", deadline).ok());
+  {
+    std::lock_guard lock(api.mutex);
+    api.object.clear();
+    api.answers.push_back(WatchedServer::WatchAnswer(
+        WatchedServer::Event("DELETED", WatchedServer::Object("one", 50)), false));
+  }
+  REQUIRE(Eventually([&] { return absl::IsNotFound(source->Get("shop", "webapp", deadline).status()); }));
+  {
+    std::lock_guard lock(api.mutex);
+    api.object = WatchedServer::Object("again", 60);
+  }
+  CHECK(source->Get("shop", "webapp", deadline)->parameters.at("roleName") == "again");
+}
+
+TEST_CASE("where the plugin may not watch, each Get asks; with no API server, what is known serves") {
+  auto api = std::make_unique<WatchedServer>();
+  api->forbid_watch = true;
+  const auto source = MakeClusterClassSource(api->client);
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  REQUIRE(source->Get("shop", "webapp", deadline).ok());
+  {
+    std::lock_guard lock(api->mutex);
+    api->object = WatchedServer::Object("two", 6);
+  }
+  CHECK(source->Get("shop", "webapp", deadline)->parameters.at("roleName") == "two");
+  const auto unasked = MakeClusterClassSource(api->client);
+  CHECK(Eventually([&] { return unasked->Ready().ok(); }));
+
+  std::optional<WatchedServer> gone(std::in_place);
+  KubeClient client(KubeConfig{.server = gone->server.address()});
+  const auto cut_off = MakeClusterClassSource(client);
+  REQUIRE(cut_off->Get("shop", "webapp", deadline).ok());
+  gone.reset();
+  CHECK(cut_off->Get("shop", "webapp", deadline)->parameters.at("roleName") == "one");
+  CHECK(absl::IsUnavailable(cut_off->Get("shop", "other", deadline).status()));
+  CHECK(cut_off->Ready().ok());
+  CHECK(absl::IsUnavailable(MakeClusterClassSource(client)->Ready()));
 }
 
 TEST_CASE("a kubeconfig with a client certificate inside is used without touching the disk") {

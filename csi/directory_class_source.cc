@@ -41,8 +41,8 @@ class DirectoryClassSource : public ClassSource {
  public:
   explicit DirectoryClassSource(std::string_view folder) : folder_(folder) {}
 
-  absl::StatusOr<provider::SecretProviderClass> Get(std::string_view kubernetes_namespace,
-                                                    std::string_view name, absl::Time) override {
+  absl::StatusOr<ClassObject> Get(std::string_view kubernetes_namespace, std::string_view name,
+                                  absl::Time) override {
     std::lock_guard lock(mutex_);
     absl::Status refreshed = Refresh();
     if (!refreshed.ok()) return refreshed;
@@ -67,7 +67,8 @@ class DirectoryClassSource : public ClassSource {
         found_in = path;
       }
     }
-    if (found != nullptr) return *found;
+    // Without a cluster there are no Kubernetes Secrets to copy into.
+    if (found != nullptr) return ClassObject{*found, {}};
     const std::string missing = StrCat("SecretProviderClass ", kubernetes_namespace, "/", name,
                                        " is in no file of ", folder_);
     if (broken.empty()) return absl::NotFoundError(missing);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -59,6 +60,28 @@ absl::Status SetVerbosity(std::string_view text, Flags* flags) {
   return absl::OkStatus();
 }
 
+// As in the upstream driver, --provider-volume comes before the additional paths, whichever comes
+// first on the command line.
+absl::Status SetProviderDir(std::string_view text, Flags* flags) {
+  flags->provider_dirs.front() = text;
+  return absl::OkStatus();
+}
+
+absl::Status AddProviderDirs(std::string_view text, Flags* flags) {
+  flags->provider_dirs.resize(1);
+  for (const std::string_view folder : Split(text, ',')) {
+    if (!Trim(folder).empty()) flags->provider_dirs.emplace_back(Trim(folder));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetMostBytes(std::string_view text, Flags* flags) {
+  if (absl::SimpleAtoi(ToAbsl(text), &flags->most_answer_bytes) && flags->most_answer_bytes > 0) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("must be a positive number");
+}
+
 const std::vector<Flag>& Table() {
   static const auto* table = new std::vector<Flag>{
       Text(
@@ -87,6 +110,22 @@ const std::vector<Flag>& Table() {
       Text(
           "kubeconfig", "how to reach the API server from outside of a cluster",
           [](Flags & f) -> auto& { return f.kubeconfig; }),
+      Text(
+          "keeper-socket", "coffer-keeper's socket: it holds the volumes while this restarts",
+          [](Flags & f) -> auto& { return f.keeper_socket; }),
+      Text(
+          "metrics-addr", "/metrics, /healthz and /readyz over HTTP here, e.g. :8095",
+          [](Flags & f) -> auto& { return f.metrics_address; }),
+      {"provider-volume", false,
+       "other vendors' providers have their sockets in this folder", SetProviderDir},
+      {"additional-provider-volume-paths", false, "and in these, with commas between",
+       AddProviderDirs},
+      {"max-call-recv-msg-size", false, "bytes of such a provider's answer at most: 4194304",
+       SetMostBytes},
+      Text(
+          "provider-socket-dir",
+          "serve the upstream driver's provider protocol at vault.sock and coffer.sock here",
+          [](Flags & f) -> auto& { return f.serve_dir; }),
       {"log-level", false, "debug, info, warn or error",
        [](std::string_view text, Flags* f) { return log::ParseLevel(text, &f->log_level); }},
       {"log-format-json", true, "logs as JSON, one object a line", SetLogFormat},
@@ -130,14 +169,10 @@ const std::vector<Flag>& Table() {
 // Flags of the upstream driver, its provider and the registrar sidecar that have no meaning here,
 // so that their command lines can stay. "?" behind a name: it may stand without a value.
 constexpr std::string_view kAccepted[] = {"provider",
-                                          "provider-volume",
-                                          "additional-provider-volume-paths",
-                                          "metrics-addr",
                                           "enable-secret-rotation?",
                                           "rotation-poll-interval",
                                           "enable-pprof?",
                                           "pprof-port",
-                                          "max-call-recv-msg-size",
                                           "provider-health-check?",
                                           "provider-health-check-interval",
                                           "logtostderr?",

@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/log.h"
@@ -20,6 +21,13 @@ struct Flags {
   std::string registration_path;  // "" = no registration
   std::string class_dir;          // "" = the API server
   std::string kubeconfig;         // "" = in-cluster
+  std::string keeper_socket;      // "" = no keeper
+  // Where other vendors' providers have their sockets.
+  std::vector<std::string> provider_dirs = {"/var/run/secrets-store-csi-providers",
+                                            "/etc/kubernetes/secrets-store-csi-providers"};
+  int most_answer_bytes = 4 << 20;  // of such a provider
+  std::string serve_dir;          // where we are a provider ourselves; "" = nowhere
+  std::string metrics_address;    // "" = no metrics, no health pages
   log::Level log_level = log::Level::kInfo;
   log::Format log_format = log::Format::kText;
   provider::Defaults defaults;  // VAULT_ADDR and the like, then --vault-addr and the like

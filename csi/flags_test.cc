@@ -25,6 +25,13 @@ TEST_CASE("flags are taken as Go writes them, the upstream driver's too") {
   CHECK(flags->log_level == log::Level::kDebug);
   CHECK(flags->defaults.address == "http://v");
   CHECK(flags->defaults.tls.skip_verify);
+  CHECK(flags->metrics_address == ":8095");
+  CHECK(flags->provider_dirs ==
+        std::vector<std::string>{"/p", "/etc/kubernetes/secrets-store-csi-providers"});
+  const auto folders = Parse({"--nodeid=n", "--additional-provider-volume-paths=/a,/b",
+                              "--provider-volume=/p", "--max-call-recv-msg-size=1000"});
+  CHECK(folders->provider_dirs == std::vector<std::string>{"/p", "/a", "/b"});
+  CHECK(folders->most_answer_bytes == 1000);
 }
 
 TEST_CASE("the environment of the Vault provider counts, a flag counts more") {

@@ -32,6 +32,22 @@ absl::StatusCode CodeOf(int http_status) {
                                                   : absl::StatusCode::kFailedPrecondition;
 }
 
+// What a watch may be silent for: the API server sends a bookmark each minute or so.
+constexpr absl::Duration kLongestSilence = absl::Minutes(5);
+constexpr std::size_t kMostEventBytes = 4 << 20;
+
+// Of an answer that is a Status object, as errors are.
+absl::Status StatusOf(int http_status, std::string_view body, std::string_view what) {
+  const absl::StatusOr<Json> answer = ParseJson(body);
+  std::string reason;
+  if (answer.ok() && answer->is_object() && answer->contains("message") &&
+      (*answer)["message"].is_string()) {
+    const std::string_view message = (*answer)["message"].get_ref<const SecretString&>();
+    reason = StrCat(": ", message.substr(0, 300));
+  }
+  return absl::Status(CodeOf(http_status), ToAbsl(StrCat(what, ": HTTP ", http_status, reason)));
+}
+
 }  // namespace
 
 KubeClient::KubeClient(KubeConfig config)
@@ -56,37 +72,101 @@ absl::StatusOr<SecretBytes> KubeClient::Authorization() const {
   return value;
 }
 
-absl::StatusOr<Json> KubeClient::Get(std::string_view path, absl::Time deadline) {
-  const std::string what = StrCat("GET ", path, " at ", config_.server);
-  HttpRequest request;
-  request.url = StrCat(config_.server, path);
+absl::StatusOr<HttpResponse> KubeClient::Send(HttpRequest request, const std::string& what) {
   ASSIGN_OR_RETURN(SecretBytes authorization, Authorization());
   if (!authorization.empty()) {
     request.headers.push_back({"Authorization", std::move(authorization)});
   }
   request.headers.push_back({"Accept", SecretBytes::CopyOf("application/json")});
-  request.timeout = std::min(deadline - absl::Now(), absl::Seconds(30));
-  if (request.timeout <= absl::ZeroDuration()) {
-    return absl::DeadlineExceededError(StrCat(what, ": no time left"));
-  }
   absl::StatusOr<HttpResponse> response = transport_->Send(request);
   if (!response.ok()) {
     return absl::Status(response.status().code(),
                         ToAbsl(StrCat(what, ": ", Message(response.status()))));
   }
-  absl::StatusOr<Json> answer = ParseJson(response->body.view());
-  if (response->status != 200) {
-    std::string reason;  // of a Status object
-    if (answer.ok() && answer->is_object() && answer->contains("message") &&
-        (*answer)["message"].is_string()) {
-      const std::string_view message = (*answer)["message"].get_ref<const SecretString&>();
-      reason = StrCat(": ", message.substr(0, 300));
-    }
-    return absl::Status(CodeOf(response->status),
-                        ToAbsl(StrCat(what, ": HTTP ", response->status, reason)));
+  if (response->status / 100 == 2) return response;
+  return StatusOf(response->status, response->body.view(), what);
+}
+
+absl::StatusOr<Json> KubeClient::Call(std::string_view method, std::string_view path,
+                                      const Json* body, std::string_view content_type,
+                                      absl::Time deadline) {
+  const std::string what = StrCat(method, " ", path, " at ", config_.server);
+  HttpRequest request;
+  request.method = method;
+  request.url = StrCat(config_.server, path);
+  if (body != nullptr) {
+    request.body = DumpJson(*body);
+    request.headers.push_back({"Content-Type", SecretBytes::CopyOf(content_type)});
   }
+  request.timeout = std::min(deadline - absl::Now(), absl::Seconds(30));
+  if (request.timeout <= absl::ZeroDuration()) {
+    return absl::DeadlineExceededError(StrCat(what, ": no time left"));
+  }
+  ASSIGN_OR_RETURN(const HttpResponse response, Send(std::move(request), what));
+  absl::StatusOr<Json> answer = ParseJson(response.body.view());
   if (!answer.ok()) return absl::InternalError(StrCat(what, ": ", Message(answer.status())));
   return answer;
+}
+
+absl::StatusOr<Json> KubeClient::Get(std::string_view path, absl::Time deadline) {
+  return Call("GET", path, nullptr, "", deadline);
+}
+
+absl::StatusOr<Json> KubeClient::Post(std::string_view path, const Json& body,
+                                      absl::Time deadline) {
+  return Call("POST", path, &body, "application/json", deadline);
+}
+
+absl::StatusOr<Json> KubeClient::Patch(std::string_view path, const Json& body,
+                                       absl::Time deadline) {
+  return Call("PATCH", path, &body, "application/merge-patch+json", deadline);
+}
+
+absl::Status KubeClient::Delete(std::string_view path, std::string_view uid,
+                                std::string_view version, absl::Time deadline) {
+  Json preconditions = {{"uid", SecretString(uid)}};
+  if (!version.empty()) preconditions["resourceVersion"] = SecretString(version);
+  const Json body = {{"apiVersion", "v1"},
+                     {"kind", "DeleteOptions"},
+                     {"preconditions", std::move(preconditions)}};
+  return Call("DELETE", path, &body, "application/json", deadline).status();
+}
+
+absl::Status KubeClient::Watch(std::string_view path,
+                               const std::function<bool(const Json& event)>& on_event) {
+  const std::string what = StrCat("watching ", path, " at ", config_.server);
+  HttpRequest request;
+  request.url = StrCat(config_.server, path);
+  request.timeout = kLongestSilence;
+  SecretBytes line;
+  absl::Status failed;
+  request.on_body = [&](std::string_view part) {
+    if (part.empty()) return on_event(Json());
+    for (std::size_t end = part.find('\n'); end != part.npos; end = part.find('\n')) {
+      line.Append(part.substr(0, end));
+      part.remove_prefix(end + 1);
+      const absl::StatusOr<Json> event = ParseJson(line.view());
+      line.Clear();
+      if (!event.ok() || !event->is_object() || !event->contains("object")) {
+        failed = absl::InternalError(StrCat(what, ": an event isn't JSON with an object"));
+        return false;
+      }
+      if (event->value("type", SecretString()) == "ERROR") {
+        const Json& status = (*event)["object"];
+        failed = StatusOf(status.value("code", 500), DumpJson(status).view(), what);
+        return false;
+      }
+      if (!on_event(*event)) return false;
+    }
+    if (line.size() + part.size() > kMostEventBytes) {
+      failed = absl::ResourceExhaustedError(StrCat(what, ": an event is larger than 4 MiB"));
+      return false;
+    }
+    line.Append(part);
+    return true;
+  };
+  const absl::Status ended = Send(std::move(request), what).status();
+  return failed.ok() ? ended : failed;
 }
 
 }  // namespace coffer::csi

@@ -18,12 +18,20 @@
 #include "csi/identity_service.h"
 #include "csi/kube_client.h"
 #include "csi/kube_config.h"
+#include "csi/kube_reporter.h"
+#include "csi/metrics.h"
+#include "csi/metrics_observer.h"
 #include "csi/node_service.h"
+#include "csi/pod_tokens.h"
+#include "csi/provider_service.h"
 #include "csi/publisher.h"
 #include "csi/registration_service.h"
 #include "csi/socket_server.h"
+#include "csi/status_server.h"
 #include "csi/token_revoker.h"
+#include "csi/vendor_providers.h"
 #include "csi/version.h"
+#include "csi/volume/keeper_client.h"
 #include "csi/volume/volume.h"
 #include "provider/provider.h"
 #include "provider/workers.h"
@@ -37,6 +45,8 @@ constexpr int kFetchThreads = 16;
 constexpr int kUnpublishThreads = 4;
 constexpr int kVolumeThreads = 2;
 constexpr absl::Duration kLastRevocations = absl::Seconds(3);
+constexpr absl::Duration kKeeperPatience = absl::Seconds(2);
+constexpr absl::Duration kLastWrites = absl::Seconds(2);
 // A keystore that hangs must not keep a plugin that was told to stop.
 constexpr unsigned kStopSeconds = 15;
 
@@ -49,6 +59,29 @@ sigset_t BlockStopSignals() {
   sigaddset(&stop, SIGINT);
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
   return stop;
+}
+
+StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher) {
+  using Answer = StatusServer::Answer;
+  const auto ready = [&publisher] {
+    const absl::Status status = publisher.Ready();
+    if (status.ok()) return Answer{200, "ok\n"};
+    return Answer{503, StrCat(Message(status), "\n")};
+  };
+  return {{"/metrics", [&metrics] { return Answer{200, metrics.Text()}; }},
+          {"/healthz", [] { return Answer{200, "ok\n"}; }},
+          {"/readyz", ready}};
+}
+
+// Readers of the volumes wait for this: first of all that takes time.
+void AdoptVolumes(volume::VolumeServer& volumes) {
+  const absl::StatusOr<std::size_t> adopted = volumes.Adopt(kKeeperPatience);
+  if (adopted.ok()) {
+    log::Info("volumes taken over from the keeper", {{"volumes", *adopted}});
+  } else {
+    log::Warning("no keeper: volumes will not outlive this plugin unless one comes",
+                 {{"cause", adopted.status()}});
+  }
 }
 
 absl::Status Run(const Flags& flags, const sigset_t& stop) {
@@ -77,9 +110,27 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
 
   provider::Workers fetch_workers(kFetchThreads);
   provider::Provider provider(clock, fetch_workers, {.defaults = flags.defaults});
-  volume::VolumeServer volumes(clock, kVolumeThreads, flags.kubelet_root);
+  std::optional<volume::KeeperClient> keeper;
+  if (!flags.keeper_socket.empty()) keeper.emplace(flags.keeper_socket);
+  volume::VolumeServer volumes(clock, kVolumeThreads, flags.kubelet_root,
+                               keeper ? &*keeper : nullptr);
+  if (keeper) AdoptVolumes(volumes);
   TokenRevoker revoker(clock, provider);
-  Publisher publisher(clock, *classes, provider, volumes, revoker, flags.kubelet_root);
+  Metrics metrics;
+  MetricsObserver counts(metrics);
+  VendorProviders vendors(flags.provider_dirs, flags.most_answer_bytes);
+  Publisher::Options options{.observers = {&counts}, .vendors = &vendors};
+  std::optional<KubeReporter> reporter;
+  std::optional<PodTokens> tokens;
+  if (kube) {
+    reporter.emplace(clock, *kube, metrics, flags.node_id);
+    tokens.emplace(*kube, clock);
+    options.observers.push_back(&*reporter);
+    options.tokens = &*tokens;
+    reporter->CleanUp();
+  }
+  Publisher publisher(clock, *classes, provider, volumes, revoker, flags.kubelet_root,
+                      std::move(options));
   publisher.DetachDeadMounts();
 
   provider::Workers publish_workers(kPublishThreads);
@@ -90,6 +141,27 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   std::vector<grpc::Service*> services = {&identity, &node};
   if (!flags.registration_dir.empty()) services.push_back(&registration);
   ASSIGN_OR_RETURN(std::unique_ptr<SocketServer> server, SocketServer::Start(sockets, services));
+  ProviderService provider_service(clock, provider, revoker, publish_workers,
+                                   tokens ? &*tokens : nullptr);
+  std::unique_ptr<SocketServer> provider_server;
+  if (!flags.serve_dir.empty()) {
+    std::vector<std::string> paths;
+    for (const char* name : {"/vault.sock", "/coffer.sock"}) {
+      ASSIGN_OR_RETURN(const std::string path, SocketPath(StrCat(flags.serve_dir, name)));
+      paths.push_back(path);
+    }
+    ASSIGN_OR_RETURN(provider_server, SocketServer::Start(paths, {&provider_service}));
+  }
+  metrics.Gauge("coffer_csi_volumes", "Volumes that are published",
+                [&volumes] { return static_cast<double>(volumes.List().size()); });
+  if (reporter) {
+    metrics.Gauge("coffer_csi_kubernetes_writes_pending", "Writes to the API server that wait",
+                  [&reporter] { return static_cast<double>(reporter->writer().pending()); });
+  }
+  std::unique_ptr<StatusServer> status;
+  if (!flags.metrics_address.empty()) {
+    ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address, Pages(metrics, publisher)));
+  }
   log::Info("coffer-csi serves", {{"version", kVersion},
                                   {"driver", flags.driver_name},
                                   {"node", flags.node_id},
@@ -101,6 +173,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   log::Info("stopping; volumes stay mounted", {{"signal", signal_number}});
   alarm(kStopSeconds);
   server.reset();
+  provider_server.reset();
+  if (reporter) reporter->writer().Drain(clock.Now() + kLastWrites);
   publisher.ForgetTokens();
   if (!revoker.Drain(clock.Now() + kLastRevocations)) {
     log::Warning("some tokens are not revoked and live until their TTL ends");

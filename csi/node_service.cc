@@ -57,6 +57,18 @@ absl::Status CheckPublish(const NodePublishVolumeRequest& request) {
   return absl::OkStatus();
 }
 
+// What another vendor's provider is sent.
+void KeepForVendors(const NodePublishVolumeRequest& request, VolumeContext* context) {
+  for (const auto& [name, value] : request.volume_context()) {
+    if (name != kTokensKey) context->attributes.emplace(name, value);
+  }
+  Json secrets = Json::object();
+  for (const auto& [name, value] : request.secrets()) {
+    if (name != kTokensKey) secrets[SecretString(name)] = SecretString(value);
+  }
+  if (!secrets.empty()) context->secrets = DumpJson(secrets);
+}
+
 // Tokens come as plain strings in the request, which nobody reads again.
 void WipeTokens(const NodePublishVolumeRequest& request) {
   auto& mutable_request = const_cast<NodePublishVolumeRequest&>(request);
@@ -83,6 +95,7 @@ absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl:
         const bool tokens = key == kTokensKey && secret != request.secrets().end();
         return tokens ? secret->second : std::string_view();
       });
+  if (context.ok()) KeepForVendors(request, &*context);
   WipeTokens(request);
   RETURN_IF_ERROR(context.status());
   const absl::Status published =

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -32,13 +33,15 @@ bool IsDead(const std::string& target) {
 }  // namespace
 
 Publisher::Publisher(const Clock& clock, ClassSource& classes, provider::Provider& provider,
-                     volume::VolumeServer& volumes, TokenRevoker& revoker, std::string root)
+                     volume::VolumeServer& volumes, TokenRevoker& revoker, std::string root,
+                     Options options)
     : clock_(clock),
       classes_(classes),
       provider_(provider),
       volumes_(volumes),
       revoker_(revoker),
-      root_(std::move(root)) {}
+      root_(std::move(root)),
+      options_(std::move(options)) {}
 
 absl::StatusOr<Publisher::Entry*> Publisher::Enter(const std::string& volume_id,
                                                    const std::string& target) {
@@ -62,8 +65,23 @@ Publisher::Hold::~Hold() {
 }
 
 absl::Status Publisher::Publish(const std::string& volume_id, const std::string& target,
-                                const VolumeContext& context, absl::Time deadline) {
+                                VolumeContext& context, absl::Time deadline) {
+  const absl::Time start = clock_.Now();
+  PublishOutcome outcome;
+  outcome.status = PublishAs(volume_id, target, context, deadline, &outcome);
+  outcome.took = clock_.Now() - start;
+  for (VolumeObserver* observer : options_.observers) {
+    observer->Published(target, context, outcome);
+  }
+  return outcome.status;
+}
+
+absl::Status Publisher::PublishAs(const std::string& volume_id, const std::string& target,
+                                  VolumeContext& context, absl::Time deadline,
+                                  PublishOutcome* outcome) {
+  outcome->error_type = "UnexpectedTargetPath";
   RETURN_IF_ERROR(CheckTarget(root_, target));
+  outcome->error_type = "FailedToMount";
   ASSIGN_OR_RETURN(Entry* const entry, Enter(volume_id, target));
   Hold hold(*this, target, entry);
   const bool served = volumes_.Serves(target);
@@ -72,17 +90,16 @@ absl::Status Publisher::Publish(const std::string& volume_id, const std::string&
         StrCat("target path ", target, " holds volume ", hold->volume_id, " already"));
   }
   hold->volume_id = volume_id;
+  outcome->again = served;
   if (!served) hold.Drop();  // unless all goes well
 
-  ASSIGN_OR_RETURN(const provider::SecretProviderClass secret_class,
+  outcome->error_type = "SecretProviderClassNotFound";
+  ASSIGN_OR_RETURN(outcome->secret_class,
                    classes_.Get(context.pod.kubernetes_namespace, context.secret_class, deadline));
-  if (secret_class.provider != "vault" && secret_class.provider != "coffer") {
-    return absl::FailedPreconditionError(StrCat(
-        "SecretProviderClass ", secret_class.kubernetes_namespace, "/", secret_class.name,
-        ": spec.provider: \"", secret_class.provider, "\" isn't served here: use vault or coffer"));
-  }
+  outcome->error_type = served ? "FailedToRotate" : "ProviderError";
   ASSIGN_OR_RETURN(provider::FetchResult fetched,
-                   provider_.Fetch(secret_class, context.pod, *hold->session, deadline));
+                   Fetch(target, context, *entry, deadline, outcome));
+  outcome->secrets = FillSecretObjects(outcome->secret_class.secret_objects, fetched.files);
   std::vector<volume::SnapshotFile> files;
   files.reserve(fetched.files.size());
   for (provider::File& file : fetched.files) {
@@ -92,9 +109,41 @@ absl::Status Publisher::Publish(const std::string& volume_id, const std::string&
                      .uid = file.owner.value_or(0),
                      .gid = file.group.value_or(0)});
   }
+  outcome->error_type = "FailedToMount";
   RETURN_IF_ERROR(Serve(volume_id, target, std::move(files)));
   hold.Keep();
+  outcome->error_type.clear();
+  const auto same = [](const provider::ObjectVersion& a, const provider::ObjectVersion& b) {
+    return a.id == b.id && a.version == b.version;
+  };
+  outcome->rotated = served && !std::equal(fetched.versions.begin(), fetched.versions.end(),
+                                           hold->versions.begin(), hold->versions.end(), same);
+  hold->versions = fetched.versions;
+  outcome->versions = std::move(fetched.versions);
   return absl::OkStatus();
+}
+
+absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target,
+                                                       VolumeContext& context, Entry& entry,
+                                                       absl::Time deadline,
+                                                       PublishOutcome* outcome) {
+  const ClassObject& secret_class = outcome->secret_class;
+  const bool ours = secret_class.provider == "vault" || secret_class.provider == "coffer";
+  if (!ours && options_.vendors != nullptr) {
+    return options_.vendors->Fetch(secret_class, context, target, entry.versions, deadline,
+                                   &outcome->error_type);
+  }
+  if (!ours) {
+    return absl::FailedPreconditionError(StrCat(
+        "SecretProviderClass ", secret_class.kubernetes_namespace, "/", secret_class.name,
+        ": spec.provider: \"", secret_class.provider, "\" isn't served here: use vault or coffer"));
+  }
+  if (options_.tokens != nullptr) {
+    const auto audience = secret_class.parameters.find("audience");
+    RETURN_IF_ERROR(options_.tokens->Complete(
+        audience == secret_class.parameters.end() ? "" : audience->second, &context.pod, deadline));
+  }
+  return provider_.Fetch(secret_class, context.pod, *entry.session, deadline);
 }
 
 absl::Status Publisher::Serve(const std::string& volume_id, const std::string& target,
@@ -110,6 +159,12 @@ absl::Status Publisher::Serve(const std::string& volume_id, const std::string& t
 }
 
 absl::Status Publisher::Unpublish(const std::string& volume_id, const std::string& target) {
+  const absl::Status status = UnpublishAs(volume_id, target);
+  for (VolumeObserver* observer : options_.observers) observer->Unpublished(target, status);
+  return status;
+}
+
+absl::Status Publisher::UnpublishAs(const std::string& volume_id, const std::string& target) {
   RETURN_IF_ERROR(CheckTarget(root_, target));
   ASSIGN_OR_RETURN(Entry* const entry, Enter(volume_id, target));
   Hold hold(*this, target, entry);
@@ -163,6 +218,7 @@ void Publisher::ForgetTokens() {
 }
 
 absl::Status Publisher::Ready() const {
+  RETURN_IF_ERROR(classes_.Ready());
   const UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!fuse) return absl::UnavailableError(StrCat("/dev/fuse can't be opened: ", strerror(errno)));
   return absl::OkStatus();

@@ -11,26 +11,38 @@
 #include "absl/status/status.h"
 #include "common/clock.h"
 #include "csi/class_source.h"
+#include "csi/pod_tokens.h"
 #include "csi/token_revoker.h"
+#include "csi/vendor_providers.h"
 #include "csi/volume/volume.h"
 #include "csi/volume_context.h"
+#include "csi/volume_observer.h"
 #include "provider/provider.h"
 
 namespace coffer::csi {
 
 class Publisher {
  public:
+  // What a publisher can do without.
+  struct Options {
+    std::vector<VolumeObserver*> observers;
+    PodTokens* tokens = nullptr;        // asked where the kubelet sent no token
+    VendorProviders* vendors = nullptr;  // asked for the classes of other providers
+  };
+
   // All are kept by the caller. `root`: the kubelet's folder, which targets lie below.
   Publisher(const Clock& clock, ClassSource& classes, provider::Provider& provider,
-            volume::VolumeServer& volumes, TokenRevoker& revoker, std::string root);
+            volume::VolumeServer& volumes, TokenRevoker& revoker, std::string root,
+            Options options);
 
   // Class, login, fetch, mount. Where the volume is published already, its contents are replaced
   // by what the keystore holds now; if that fails they stay, and the error says why. Nothing is
   // mounted, and no folder and no token is left, unless OK.
   // Aborted: another call works on the volume; AlreadyExists: the target holds another volume;
-  // otherwise the codes of ClassSource::Get and Provider::Fetch.
+  // otherwise the codes of ClassSource::Get and Provider::Fetch. `context` gets the token that the
+  // kubelet didn't send.
   absl::Status Publish(const std::string& volume_id, const std::string& target,
-                       const VolumeContext& context, absl::Time deadline);
+                       VolumeContext& context, absl::Time deadline);
 
   // Unmounts, removes the folder, has the token revoked. OK where nothing is.
   absl::Status Unpublish(const std::string& volume_id, const std::string& target);
@@ -50,6 +62,7 @@ class Publisher {
     std::string volume_id;
     bool busy = false;  // under mutex_; the rest is the busy call's
     provider::SessionPtr session = provider::NewSession();
+    std::vector<provider::ObjectVersion> versions;  // of the content
   };
 
   // A volume's entry, held for one call.
@@ -73,6 +86,12 @@ class Publisher {
 
   // Makes the entry busy. Aborted: it is.
   absl::StatusOr<Entry*> Enter(const std::string& volume_id, const std::string& target);
+  absl::Status PublishAs(const std::string& volume_id, const std::string& target,
+                         VolumeContext& context, absl::Time deadline, PublishOutcome* outcome);
+  absl::StatusOr<provider::FetchResult> Fetch(const std::string& target, VolumeContext& context,
+                                              Entry& entry, absl::Time deadline,
+                                              PublishOutcome* outcome);
+  absl::Status UnpublishAs(const std::string& volume_id, const std::string& target);
   absl::Status Serve(const std::string& volume_id, const std::string& target,
                      std::vector<volume::SnapshotFile> files);
 
@@ -82,6 +101,7 @@ class Publisher {
   volume::VolumeServer& volumes_;
   TokenRevoker& revoker_;
   const std::string root_;
+  const Options options_;
 
   std::mutex mutex_;
   std::map<std::string, Entry> entries_;  // by target; entries don't move

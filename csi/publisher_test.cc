@@ -24,18 +24,17 @@ std::string ReadFile(const std::string& path) {
 
 class FixedClasses : public ClassSource {
  public:
-  absl::StatusOr<provider::SecretProviderClass> Get(std::string_view, std::string_view name,
-                                                    absl::Time) override {
+  absl::StatusOr<ClassObject> Get(std::string_view, std::string_view name, absl::Time) override {
     if (name != secret_class.name) return absl::NotFoundError("no such class");
     return secret_class;
   }
-  provider::SecretProviderClass secret_class;
+  ClassObject secret_class;
 };
 
 struct Fixture {
   Fixture() {
     fs::create_directories(root + "/pods/1");
-    classes.secret_class = {
+    static_cast<provider::SecretProviderClass&>(classes.secret_class) = {
         .name = "webapp",
         .kubernetes_namespace = "default",
         .provider = "vault",
@@ -89,7 +88,7 @@ struct Fixture {
   provider::Provider provider{clock, workers, provider::Provider::Options()};
   volume::VolumeServer volumes{clock, 1};
   TokenRevoker revoker{clock, provider};
-  Publisher publisher{clock, classes, provider, volumes, revoker, root};
+  Publisher publisher{clock, classes, provider, volumes, revoker, root, {}};
 };
 
 TEST_CASE("publish mounts, publish again swaps, unpublish leaves nothing and revokes the token") {

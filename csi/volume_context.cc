@@ -28,7 +28,7 @@ absl::StatusOr<std::string> NameAt(std::string_view key, std::string_view name) 
 }
 
 // {"<audience>": {"token": "…", "expirationTimestamp": "…"}, …}
-absl::Status ReadTokens(std::string_view text, provider::Pod* pod) {
+absl::Status ReadTokens(std::string_view text, VolumeContext* context) {
   if (text.empty()) return absl::OkStatus();
   const absl::StatusOr<Json> tokens = ParseJson(text);
   if (!tokens.ok()) return Wrong(kTokensKey, StrCat("is ", Message(tokens.status())));
@@ -41,9 +41,15 @@ absl::Status ReadTokens(std::string_view text, provider::Pod* pod) {
       return Wrong(kTokensKey,
                    StrCat("has no token for audience \"", std::string_view(audience), "\""));
     }
-    pod->tokens.insert_or_assign(
+    context->pod.tokens.insert_or_assign(
         std::string(std::string_view(audience)),
         SecretBytes::CopyOf(entry["token"].get_ref<const SecretString&>()));
+    if (entry.contains("expirationTimestamp") && entry["expirationTimestamp"].is_string()) {
+      context->expirations.insert_or_assign(
+          std::string(std::string_view(audience)),
+          std::string(std::string_view(
+              entry["expirationTimestamp"].get_ref<const SecretString&>())));
+    }
   }
   return absl::OkStatus();
 }
@@ -67,7 +73,7 @@ absl::StatusOr<VolumeContext> ReadVolumeContext(
       !ephemeral.empty() && ephemeral != "true") {
     return Wrong(kEphemeral, "must be \"true\": only volumes inside a pod's spec are served");
   }
-  RETURN_IF_ERROR(ReadTokens(get(kTokensKey), &context.pod));
+  RETURN_IF_ERROR(ReadTokens(get(kTokensKey), &context));
   return context;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -14,6 +15,10 @@ namespace coffer::csi {
 struct VolumeContext {
   std::string secret_class;  // in the pod's namespace
   provider::Pod pod;
+  // For other vendors' providers, which are sent it all.
+  std::map<std::string, std::string> attributes;   // without the tokens
+  std::map<std::string, std::string> expirations;  // of the tokens, by audience, as the kubelet says
+  SecretBytes secrets;  // of nodePublishSecretRef, a JSON map; empty: none
 };
 
 // `get` gives an entry's value, or "". InvalidArgument names the entry that is missing or wrong,

@@ -59,7 +59,7 @@ class Node:
         must = self.keystore.must
         must("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, self.root)
         self.put(1)
-        must("PUT", "sys/policies/acl/webapp", {"policy": POLICY}, self.root)
+        self.fill_policy()
         must("POST", "sys/auth/kubernetes", {"type": "kubernetes"}, self.root)
         must("POST", "auth/kubernetes/config", {
             "kubernetes_host": "https://127.0.0.1:6443",
@@ -70,6 +70,9 @@ class Node:
             "bound_service_account_namespaces": "default",
             "token_policies": "webapp", "token_ttl": "1h",
         }, self.root)
+
+    def fill_policy(self):
+        self.keystore.must("PUT", "sys/policies/acl/webapp", {"policy": POLICY}, self.root)
 
     def put(self, number):
         self.keystore.must("POST", "secret/data/webapp/config", {

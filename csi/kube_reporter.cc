@@ -1,0 +1,218 @@
+#include "csi/kube_reporter.h"
+
+#include <algorithm>
+
+#include "common/strings.h"
+
+namespace coffer::csi {
+namespace {
+
+// A Secret that someone has deleted or changed is set right after at most that, at a republish.
+constexpr absl::Duration kSecretCheck = absl::Minutes(5);
+// The same Event again only raises its count, and that not more often.
+constexpr absl::Duration kEventPause = absl::Minutes(2);
+constexpr absl::Duration kEventLife = absl::Hours(1);
+constexpr std::size_t kMostEvents = 500;
+// With more writes waiting the API server is away, and Events are what can be done without.
+constexpr std::size_t kMostPending = 5000;
+
+PodVolume FactsOf(const std::string& target, const VolumeContext& context) {
+  return {.kubernetes_namespace = context.pod.kubernetes_namespace,
+          .pod = context.pod.name,
+          .pod_uid = context.pod.uid,
+          .secret_class = context.secret_class,
+          .target = target,
+          .versions = {}};
+}
+
+}  // namespace
+
+KubeReporter::KubeReporter(const Clock& clock, KubeClient& client, Metrics& metrics,
+                           std::string node)
+    : clock_(clock),
+      client_(client),
+      metrics_(metrics),
+      node_(std::move(node)),
+      writer_(clock, metrics) {}
+
+void KubeReporter::Published(const std::string& target, const VolumeContext& context,
+                             PublishOutcome& outcome) {
+  PodVolume facts = FactsOf(target, context);
+  if (!outcome.status.ok()) {
+    // Of a first publish that fails the kubelet tells, as FailedMount, with our words.
+    if (outcome.again && !absl::IsAborted(outcome.status)) {
+      Tell(facts, true, "MountRotationFailed",
+           StrCat("the volume keeps its old content: ", Message(outcome.status)));
+    }
+    return;
+  }
+  VolumePtr volume;
+  bool changed = outcome.rotated;
+  bool secrets_due = outcome.rotated;
+  std::vector<std::string> dropped;
+  {
+    std::lock_guard lock(mutex_);
+    VolumePtr& known = volumes_[target];
+    if (known == nullptr || known->facts.pod_uid != facts.pod_uid) {
+      known = std::make_shared<Volume>();
+      known->facts = std::move(facts);
+      changed = true;
+    }
+    volume = known;
+    if (changed) volume->facts.versions = std::move(outcome.versions);
+    secrets_due |= clock_.Now() >= volume->secrets_due;
+    for (auto secret = volume->secrets.begin(); secret != volume->secrets.end();) {
+      const bool named = std::any_of(
+          outcome.secrets.begin(), outcome.secrets.end(),
+          [&](const SecretPayload& payload) { return payload.object.name == secret->first; });
+      if (!named) dropped.push_back(secret->first);
+      secret = named ? std::next(secret) : volume->secrets.erase(secret);
+    }
+    for (const SecretPayload& secret : outcome.secrets) {
+      secrets_due |= !volume->secrets.emplace(secret.object.name, false).second &&
+                     !volume->secrets[secret.object.name];
+    }
+    if (secrets_due) volume->secrets_due = clock_.Now() + kSecretCheck;
+  }
+  if (changed) PutStatus(volume);
+  if (outcome.rotated) {
+    Tell(volume->facts, false, "MountRotationComplete",
+         StrCat("the volume of SecretProviderClass ", context.secret_class, " has new content"));
+  }
+  for (const std::string& name : dropped) Release(volume, name);
+  if (!secrets_due) return;
+  for (SecretPayload& secret : outcome.secrets) {
+    PutSecret(volume, std::move(secret), outcome.secret_class.provider, outcome.rotated);
+  }
+}
+
+void KubeReporter::PutStatus(const VolumePtr& volume) {
+  writer_.Put(StrCat("status of ", volume->facts.target), [this, volume](absl::Time deadline) {
+    PodVolume facts;
+    {
+      std::lock_guard lock(mutex_);
+      facts = volume->facts;
+    }
+    absl::StatusOr<std::string> uid = WritePodStatus(client_, node_, facts, deadline);
+    if (uid.ok()) volume->status_uid = *std::move(uid);
+    return uid.status();
+  });
+}
+
+void KubeReporter::PutSecret(const VolumePtr& volume, SecretPayload secret, std::string provider,
+                             bool again) {
+  // Functions are copied, documents with secrets aren't.
+  const auto shared = std::make_shared<const SecretPayload>(std::move(secret));
+  const std::string key = StrCat("Secret ", volume->facts.kubernetes_namespace, "/",
+                                 shared->object.name, " for ", volume->facts.target);
+  writer_.Put(key, [this, volume, shared, provider, again](absl::Time deadline) {
+    const absl::Time start = clock_.Now();
+    const PodVolume& pod = volume->facts;  // all but its versions stays as it is
+    const absl::StatusOr<bool> wrote =
+        shared->status.ok() ? WriteSecret(client_, pod, *shared, deadline)
+                            : absl::StatusOr<bool>(shared->status);
+    if (!wrote.ok()) {
+      if (!absl::IsAborted(wrote.status())) {
+        Tell(pod, true, again ? "SecretRotationFailed" : "FailedToCreateSecret",
+             StrCat("Secret ", shared->object.name, " of SecretProviderClass ", pod.secret_class,
+                    ": ", Message(wrote.status())));
+      }
+      return wrote.status();
+    }
+    {
+      std::lock_guard lock(mutex_);
+      volume->secrets[shared->object.name] = true;
+    }
+    if (*wrote) {
+      metrics_.Add(Counter::kSyncSecret, {{"namespace", pod.kubernetes_namespace},
+                                          {"os_type", "linux"},
+                                          {"provider", provider},
+                                          {"secret_provider_class", pod.secret_class}});
+      metrics_.Observe(Timing::kSyncSecret, clock_.Now() - start, {{"os_type", "linux"}});
+      if (again) {
+        Tell(pod, false, "SecretRotationComplete",
+             StrCat("Secret ", shared->object.name, " has new content"));
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
+void KubeReporter::Release(const VolumePtr& volume, const std::string& secret) {
+  // The same key as for writing it: what still waits to be written never is.
+  writer_.Put(StrCat("Secret ", volume->facts.kubernetes_namespace, "/", secret, " for ",
+                     volume->facts.target),
+              [this, volume, secret](absl::Time deadline) {
+                return ReleaseSecret(client_, volume->facts, secret, deadline);
+              });
+}
+
+void KubeReporter::Unpublished(const std::string& target, const absl::Status& status) {
+  if (!status.ok()) return;
+  VolumePtr volume;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = volumes_.find(target);
+    if (found == volumes_.end()) return;
+    volume = std::move(found->second);
+    volumes_.erase(found);
+  }
+  writer_.Put(StrCat("status of ", target), [this, volume](absl::Time deadline) {
+    if (volume->status_uid.empty()) return absl::OkStatus();  // never written
+    return DeletePodStatus(client_, volume->facts, volume->status_uid, deadline);
+  });
+  for (const auto& [name, written] : volume->secrets) Release(volume, name);
+}
+
+void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
+                        std::string message) {
+  if (pod.pod_uid.empty() || writer_.pending() > kMostPending) return;
+  const absl::Time now = clock_.Now();
+  const std::string key = StrCat(pod.pod_uid, " ", reason, " ", message);
+  PodEvent event;
+  {
+    std::lock_guard lock(mutex_);
+    std::erase_if(events_, [now](const auto& e) { return now - e.second.written > kEventLife; });
+    if (events_.size() >= kMostEvents) {
+      events_.erase(std::min_element(events_.begin(), events_.end(), [](const auto& a, const auto& b) {
+        return a.second.written < b.second.written;
+      }));
+    }
+    const auto [entry, added] = events_.try_emplace(key);
+    PodEvent& known = entry->second.event;
+    if (added) {
+      known = {.name = StrCat(pod.pod.substr(0, 200), ".",
+                              absl::Hex(absl::ToUnixNanos(now), absl::kZeroPad16)),
+               .kubernetes_namespace = pod.kubernetes_namespace,
+               .pod = pod.pod,
+               .pod_uid = pod.pod_uid,
+               .warning = warning,
+               .reason = std::move(reason),
+               .message = std::move(message),
+               .first = now,
+               .last = now,
+               .count = 1};
+    } else {
+      ++known.count;
+      known.last = now;
+      if (now - entry->second.written < kEventPause) return;
+    }
+    entry->second.written = now;
+    event = known;
+  }
+  writer_.Put(StrCat("Event ", event.kubernetes_namespace, "/", event.name),
+              [this, event](absl::Time deadline) {
+                const absl::Status status = WriteEvent(client_, node_, event, deadline);
+                // Events are worth no line of those that wait for a right.
+                if (!absl::IsPermissionDenied(status)) return status;
+                return absl::FailedPreconditionError(status.message());
+              });
+}
+
+void KubeReporter::CleanUp() {
+  writer_.Put("statuses left behind", [this](absl::Time deadline) {
+    return DeleteLeftPodStatuses(client_, node_, deadline);
+  });
+}
+
+}  // namespace coffer::csi

@@ -1,0 +1,63 @@
+// KubeReporter: tells the cluster what became of volumes: a SecretProviderClassPodStatus each, the
+// Secrets of spec.secretObjects, Events on the pods. It only notes what is to be written; a
+// KubeWriter writes.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "common/clock.h"
+#include "csi/kube_client.h"
+#include "csi/kube_objects.h"
+#include "csi/kube_writer.h"
+#include "csi/metrics.h"
+#include "csi/volume_observer.h"
+
+namespace coffer::csi {
+
+class KubeReporter : public VolumeObserver {
+ public:
+  // All are kept by the caller.
+  KubeReporter(const Clock& clock, KubeClient& client, Metrics& metrics, std::string node);
+
+  void Published(const std::string& target, const VolumeContext& context,
+                 PublishOutcome& outcome) override;
+  void Unpublished(const std::string& target, const absl::Status& status) override;
+
+  // Forgets the statuses that a plugin before this one left for volumes that are gone.
+  void CleanUp();
+
+  KubeWriter& writer() { return writer_; }
+
+ private:
+  // What is known of one published volume; shared with the jobs that write it.
+  struct Volume {
+    PodVolume facts;
+    std::string status_uid;                       // the writer's thread's alone
+    std::map<std::string, bool> secrets;          // by name; whether it was written, under mutex_
+    absl::Time secrets_due = absl::InfinitePast();  // looked after again from then on
+  };
+  using VolumePtr = std::shared_ptr<Volume>;
+  struct SentEvent {
+    PodEvent event;
+    absl::Time written;
+  };
+
+  void PutStatus(const VolumePtr& volume);
+  void PutSecret(const VolumePtr& volume, SecretPayload secret, std::string provider, bool again);
+  void Release(const VolumePtr& volume, const std::string& secret);
+  void Tell(const PodVolume& pod, bool warning, std::string reason, std::string message);
+
+  const Clock& clock_;
+  KubeClient& client_;
+  Metrics& metrics_;
+  const std::string node_;
+  std::mutex mutex_;
+  std::map<std::string, VolumePtr> volumes_;  // by target
+  std::map<std::string, SentEvent> events_;   // by pod's uid, reason and message
+  KubeWriter writer_;                         // last: its thread uses all of the above
+};
+
+}  // namespace coffer::csi

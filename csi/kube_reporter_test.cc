@@ -1,0 +1,299 @@
+// Against an API server that keeps objects as the real one does, as far as it matters here; the real
+// one is in tests/csi/kube_test.py.
+#include "csi/kube_reporter.h"
+
+#include "absl/time/clock.h"
+#include "common/http_client_test_server.h"
+#include "csi/pod_tokens.h"
+
+namespace coffer::csi {
+namespace {
+
+class FakeApi {
+ public:
+  std::string Answer(const TestHttpRequest& request) {
+    std::lock_guard lock(mutex_);
+    if (down) return TestHttpAnswer(503, R"({"message":"away"})");
+    const std::string path(request.target().substr(0, request.target().find('?')));
+    const std::string method(request.method());
+    Json body = request.body.empty() ? Json() : *ParseJson(request.body);
+    log.push_back(StrCat(method, " ", path));
+    if (method == "POST" && path.ends_with("/token")) {
+      ++tokens;
+      const auto& audiences = body["spec"]["audiences"];
+      return TestHttpAnswer(
+          201, StrCat(R"({"status":{"token":"jwt-)",
+                      audiences.empty() ? std::string_view("default")
+                                        : std::string_view(audiences[0].get_ref<const SecretString&>()),
+                      R"("}})"));
+    }
+    if (method == "POST") {
+      const std::string name =
+          StrCat(path, "/", std::string_view(body["metadata"]["name"].get_ref<const SecretString&>()));
+      if (objects.contains(name)) return TestHttpAnswer(409, R"({"message":"exists"})");
+      body["metadata"]["uid"] = SecretString(StrCat("uid-", ++version_));
+      return Store(name, std::move(body), 201);
+    }
+    const auto found = objects.find(path);
+    if (found == objects.end()) return TestHttpAnswer(404, R"({"message":"not found"})");
+    if (method == "GET") return TestHttpAnswer(200, DumpJson(found->second).view());
+    const Json& metadata = found->second["metadata"];
+    if (method == "DELETE") {
+      const Json& wanted = body["preconditions"];
+      for (const auto& [name, value] : wanted.items()) {
+        if (metadata[name] != value) return TestHttpAnswer(409, R"({"message":"precondition"})");
+      }
+      objects.erase(found);
+      return TestHttpAnswer(200, "{}");
+    }
+    if (body["metadata"].contains("resourceVersion") &&
+        body["metadata"]["resourceVersion"] != metadata["resourceVersion"]) {
+      return TestHttpAnswer(409, R"({"message":"changed"})");
+    }
+    Json merged = found->second;
+    merged.merge_patch(body);
+    return Store(path, std::move(merged), 200);
+  }
+
+  // The object at that path, or null; by value, since the server's threads change it.
+  Json At(const std::string& path) {
+    std::lock_guard lock(mutex_);
+    const auto found = objects.find(path);
+    return found == objects.end() ? Json() : found->second;
+  }
+  void Put(const std::string& path, const char* text) {
+    std::lock_guard lock(mutex_);
+    objects[path] = *ParseJson(text);
+  }
+  std::vector<Json> Events() {
+    std::lock_guard lock(mutex_);
+    std::vector<Json> events;
+    for (const auto& [path, object] : objects) {
+      if (path.find("/events/") != path.npos) events.push_back(object);
+    }
+    return events;
+  }
+
+  std::atomic<bool> down{false};
+  std::vector<std::string> log;
+  std::map<std::string, Json> objects;
+  int tokens = 0;
+  TestHttpServer server{[this](const TestHttpRequest& request) { return Answer(request); }};
+
+ private:
+  std::string Store(const std::string& path, Json object, int status) {
+    object["metadata"]["resourceVersion"] = SecretString(StrCat(++version_));
+    objects[path] = object;
+    return TestHttpAnswer(status, DumpJson(object).view());
+  }
+  std::mutex mutex_;
+  int version_ = 0;
+};
+
+constexpr char kStatus[] =
+    "/apis/secrets-store.csi.x-k8s.io/v1/namespaces/shop/secretproviderclasspodstatuses/"
+    "web-1-shop-webapp";
+constexpr char kSecret[] = "/api/v1/namespaces/shop/secrets/copy";
+
+struct Fixture {
+  FakeApi api;
+  KubeClient client{KubeConfig{.server = api.server.address()}};
+  SystemClock clock;
+  Metrics metrics;
+  KubeReporter reporter{clock, client, metrics, "node-1"};
+
+  // As after a publish of pod web-<pod> whose file has that content.
+  void Publish(int pod, const std::string& content, bool again = false, bool rotated = false,
+               absl::Status status = absl::OkStatus(), std::string file = "password") {
+    PublishOutcome outcome;
+    outcome.status = status;
+    outcome.secret_class.provider = "vault";
+    outcome.again = again;
+    outcome.rotated = rotated;
+    outcome.versions = {{"password", content}};
+    std::vector<provider::File> files;
+    files.push_back({.path = "password", .content = SecretBytes::CopyOf(content)});
+    outcome.secrets = FillSecretObjects(
+        {{.name = "copy", .labels = {{"team", "a"}}, .annotations = {{"note", "b"}},
+          .data = {{"pw", std::move(file)}}}},
+        files);
+    const VolumeContext context = {.secret_class = "webapp",
+                                   .pod = {.name = StrCat("web-", pod),
+                                           .kubernetes_namespace = "shop",
+                                           .uid = StrCat("pod-uid-", pod)}};
+    reporter.Published(Target(pod), context, outcome);
+    settled = reporter.writer().Drain(absl::Now() + absl::Seconds(10));
+  }
+  void Unpublish(int pod) {
+    reporter.Unpublished(Target(pod), absl::OkStatus());
+    settled = reporter.writer().Drain(absl::Now() + absl::Seconds(10));
+  }
+  static std::string Target(int pod) { return StrCat("/kubelet/pods/", pod, "/mount"); }
+  std::string Data() { return DumpOf(api.At(kSecret)["data"]); }
+  static std::string DumpOf(const Json& json) { return std::string(DumpJson(json).view()); }
+  bool settled = false;
+};
+
+TEST_CASE("a published volume has a status of upstream's shape, kept up to date, gone with it") {
+  Fixture f;
+  f.Publish(1, "v1");
+  Json status = f.api.At(kStatus);
+  REQUIRE(status.is_object());
+  CHECK(f.DumpOf(status["status"]) ==
+        R"({"mounted":true,"objects":[{"id":"password","version":"v1"}],"podName":"web-1",)"
+        R"("secretProviderClassName":"webapp","targetPath":"/kubelet/pods/1/mount"})");
+  CHECK(f.DumpOf(status["metadata"]["labels"]) ==
+        R"({"internal.secrets-store.csi.k8s.io/node-name":"node-1"})");
+  CHECK(f.DumpOf(status["metadata"]["ownerReferences"]) ==
+        R"([{"apiVersion":"v1","kind":"Pod","name":"web-1","uid":"pod-uid-1"}])");
+  f.Publish(1, "v2", true, true);
+  CHECK(f.api.At(kStatus)["status"]["objects"][0]["version"] == "v2");
+  f.Unpublish(1);
+  CHECK(f.api.At(kStatus).is_null());
+  CHECK(f.settled);
+}
+
+TEST_CASE("a republish without news writes nothing") {
+  Fixture f;
+  f.Publish(1, "v1");
+  const std::size_t writes = f.api.log.size();
+  for (int i = 0; i < 10; ++i) f.Publish(1, "v1", true, false);
+  CHECK(f.api.log.size() == writes);
+}
+
+TEST_CASE("the status of a pod's namesake on another node is taken over, and left to it") {
+  Fixture f;
+  f.api.Put(kStatus, R"({"metadata":{"uid":"old","resourceVersion":"1",
+      "labels":{"internal.secrets-store.csi.k8s.io/node-name":"node-2"}}})");
+  f.Publish(1, "v1");
+  CHECK(f.api.At(kStatus)["metadata"]["labels"]["internal.secrets-store.csi.k8s.io/node-name"] ==
+        "node-1");
+  f.api.Put(kStatus, R"({"metadata":{"uid":"new","resourceVersion":"9"}})");
+  f.Unpublish(1);
+  CHECK(f.api.At(kStatus)["metadata"]["uid"] == "new");
+}
+
+TEST_CASE("a Secret is made, shared, rotated, and gone with the last pod") {
+  Fixture f;
+  f.Publish(1, "one");
+  Json secret = f.api.At(kSecret);
+  CHECK(f.Data() == R"({"pw":"b25l"})");
+  CHECK(secret["type"] == "Opaque");
+  CHECK(f.DumpOf(secret["metadata"]["labels"]) ==
+        R"({"secrets-store.csi.k8s.io/managed":"true","team":"a"})");
+  CHECK(secret["metadata"]["annotations"]["note"] == "b");
+  f.Publish(2, "one");
+  CHECK(f.api.At(kSecret)["metadata"]["ownerReferences"].size() == 2);
+  f.Publish(1, "two", true, true);
+  CHECK(f.Data() == R"({"pw":"dHdv"})");
+  f.Unpublish(1);
+  secret = f.api.At(kSecret);
+  CHECK(f.DumpOf(secret["metadata"]["ownerReferences"]) ==
+        R"([{"apiVersion":"v1","kind":"Pod","name":"web-2","uid":"pod-uid-2"}])");
+  f.Unpublish(2);
+  CHECK(f.api.At(kSecret).is_null());
+  CHECK_THAT(f.metrics.Text(),
+             Catch::Contains("sync_k8s_secret_total{namespace=\"shop\",os_type=\"linux\","
+                             "provider=\"vault\",secret_provider_class=\"webapp\"} 3\n"));
+}
+
+TEST_CASE("a Secret that isn't the driver's is left alone, and an Event says what to do") {
+  Fixture f;
+  f.api.Put(kSecret, R"({"metadata":{"uid":"x","resourceVersion":"1"},"data":{"mine":"eA=="}})");
+  f.Publish(1, "one");
+  CHECK(f.Data() == R"({"mine":"eA=="})");
+  f.Unpublish(1);
+  CHECK(f.api.At(kSecret).is_object());
+  const auto events = f.api.Events();
+  REQUIRE(events.size() == 1);
+  CHECK(events[0]["reason"] == "FailedToCreateSecret");
+  CHECK(events[0]["type"] == "Warning");
+  CHECK(events[0]["involvedObject"]["uid"] == "pod-uid-1");
+  CHECK_THAT(f.DumpOf(events[0]["message"]),
+             Catch::Contains("delete it or choose another secretName"));
+}
+
+TEST_CASE("an Event tells of a rotation that fails, once for many failures, and of its end") {
+  Fixture f;
+  f.Publish(1, "one");
+  for (int i = 0; i < 20; ++i) {
+    f.Publish(1, "", true, false, absl::UnavailableError("the keystore is sealed"));
+  }
+  auto events = f.api.Events();
+  REQUIRE(events.size() == 1);
+  CHECK(events[0]["reason"] == "MountRotationFailed");
+  CHECK(events[0]["message"] == "the volume keeps its old content: the keystore is sealed");
+  f.Publish(1, "two", true, true);
+  events = f.api.Events();
+  REQUIRE(events.size() == 3);
+  CHECK_THAT(f.DumpOf(Json(events)), Catch::Contains("MountRotationComplete"));
+  CHECK_THAT(f.DumpOf(Json(events)), Catch::Contains("SecretRotationComplete"));
+  // A first publish that fails is the kubelet's to tell of.
+  f.Publish(2, "", false, false, absl::NotFoundError("no"));
+  CHECK(f.api.Events().size() == 3);
+}
+
+TEST_CASE("what can't be filled is told of, and made right by the next publish") {
+  Fixture f;
+  f.Publish(1, "one", false, false, absl::OkStatus(), "absent");
+  CHECK(f.api.At(kSecret).is_null());
+  REQUIRE(f.api.Events().size() == 1);
+  f.Publish(1, "one", true, false);
+  CHECK(f.Data() == R"({"pw":"b25l"})");
+}
+
+TEST_CASE("an API server that is away gets everything when it is back, and no more than the last") {
+  Fixture f;
+  f.api.down = true;
+  f.Publish(1, "one");
+  f.Publish(2, "one");
+  f.Unpublish(2);
+  CHECK_FALSE(f.settled);
+  f.Publish(1, "two", true, true);
+  CHECK(f.reporter.writer().pending() > 0);
+  f.api.down = false;
+  for (int i = 0; i < 500 && f.reporter.writer().pending() > 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  CHECK(f.api.At(kStatus)["status"]["objects"][0]["version"] == "two");
+  CHECK(f.Data() == R"({"pw":"dHdv"})");
+  CHECK(f.api.At(kSecret)["metadata"]["ownerReferences"].size() == 1);
+}
+
+TEST_CASE("a token that the kubelet didn't send comes from the TokenRequest API, once in a while") {
+  Fixture f;
+  ManualClock clock;
+  PodTokens tokens(f.client, clock);
+  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  const auto token = [&](const std::string& audience, const std::string& uid = "u") {
+    provider::Pod pod = {
+        .name = "web", .kubernetes_namespace = "shop", .uid = uid, .service_account = "vault"};
+    REQUIRE(tokens.Complete(audience, &pod, deadline).ok());
+    return std::string(pod.tokens.at(audience).view());
+  };
+  CHECK(token("vault") == "jwt-vault");
+  CHECK(token("") == "jwt-default");
+  CHECK(f.api.tokens == 2);
+  CHECK(token("vault") == "jwt-vault");
+  CHECK(f.api.tokens == 2);
+  CHECK(token("vault", "other") == "jwt-vault");
+  CHECK(f.api.tokens == 3);
+  clock.Advance(absl::Minutes(9));
+  CHECK(token("vault") == "jwt-vault");
+  CHECK(f.api.tokens == 4);
+
+  provider::Pod pod = {.name = "web", .kubernetes_namespace = "shop", .service_account = "vault"};
+  pod.tokens.emplace("other", SecretBytes::CopyOf("sent"));
+  CHECK(tokens.Complete("", &pod, deadline).ok());  // the only one is taken
+  CHECK(pod.tokens.size() == 1);
+  CHECK(f.api.tokens == 4);
+  f.api.down = true;
+  const absl::Status refused = tokens.Complete("vault", &pod, deadline);
+  CHECK(absl::IsUnavailable(refused));
+  CHECK_THAT(std::string(Message(refused)),
+             Catch::Contains("the kubelet sent no token of audience \"vault\"") &&
+                 Catch::Contains("tokenRequests"));
+}
+
+}  // namespace
+}  // namespace coffer::csi

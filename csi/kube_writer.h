@@ -1,0 +1,58 @@
+// KubeWriter: writes to the API server in the background, so that no publish waits for them. Work on
+// one object has one key: what is newer replaces what waits.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "common/clock.h"
+#include "csi/metrics.h"
+
+namespace coffer::csi {
+
+class KubeWriter {
+ public:
+  // Ends by the deadline. What may pass (Unavailable, Aborted, PermissionDenied …) is tried again
+  // after 0.2 s, then ever later up to 5 min; InvalidArgument, FailedPrecondition, NotFound and
+  // OutOfRange are final.
+  using Job = std::function<absl::Status(absl::Time deadline)>;
+
+  // Both are kept by the caller.
+  KubeWriter(const Clock& clock, Metrics& metrics);
+  ~KubeWriter();  // gives up on what is left
+
+  void Put(std::string key, Job job);
+  // Until nothing is left that hasn't failed before, or `deadline`. True: nothing at all is left.
+  bool Drain(absl::Time deadline);
+  std::size_t pending() const;
+
+ private:
+  struct Entry {
+    Job job;
+    absl::Time due;
+    absl::Duration pause;
+    std::uint64_t turn = 0;   // in the order of Put
+    bool running = false;
+    bool replaced = false;    // while it ran
+  };
+
+  void Run();
+  std::map<std::string, Entry>::iterator Next();
+  void Finish(std::map<std::string, Entry>::iterator entry, const absl::Status& status);
+
+  const Clock& clock_;
+  Metrics& metrics_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, Entry> entries_;
+  std::uint64_t turns_ = 0;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace coffer::csi

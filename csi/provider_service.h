@@ -1,0 +1,60 @@
+// ProviderService: Coffer as a provider for the upstream driver, at vault.sock and coffer.sock in its
+// providers' folder.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "common/clock.h"
+#include "csi/pod_tokens.h"
+#include "csi/token_revoker.h"
+#include "proto/secretsstore.grpc.pb.h"
+#include "provider/provider.h"
+#include "provider/workers.h"
+
+namespace coffer::csi {
+
+class ProviderService final : public v1alpha1::CSIDriverProvider::CallbackService {
+ public:
+  // All are kept by the caller. `tokens` may be null: the driver must send them then.
+  ProviderService(const Clock& clock, provider::Provider& provider, TokenRevoker& revoker,
+                  provider::Workers& workers, PodTokens* tokens)
+      : clock_(clock),
+        provider_(provider),
+        revoker_(revoker),
+        workers_(workers),
+        tokens_(tokens) {}
+
+  grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
+                                    const v1alpha1::VersionRequest* request,
+                                    v1alpha1::VersionResponse* response) override;
+  // Logs in as the pod, reads, answers with the files and their versions.
+  grpc::ServerUnaryReactor* Mount(grpc::CallbackServerContext* context,
+                                  const v1alpha1::MountRequest* request,
+                                  v1alpha1::MountResponse* response) override;
+
+ private:
+  // The driver doesn't say when a volume is gone: a token is kept for the next Mount of the same
+  // one, and the one that wasn't used for longest is given back when there are too many.
+  struct Kept {
+    provider::SessionPtr session;
+    absl::Time used;
+  };
+
+  absl::Status MountFor(const v1alpha1::MountRequest& request, absl::Time deadline,
+                        v1alpha1::MountResponse* response);
+  provider::SessionPtr Take(const std::string& key);
+  void Keep(const std::string& key, provider::SessionPtr session);
+
+  const Clock& clock_;
+  provider::Provider& provider_;
+  TokenRevoker& revoker_;
+  provider::Workers& workers_;
+  PodTokens* const tokens_;
+  std::mutex mutex_;
+  std::map<std::string, Kept> kept_;  // by pod's uid and target
+};
+
+}  // namespace coffer::csi

@@ -1,0 +1,57 @@
+// StatusServer: a few pages of text over HTTP/1.1 for Prometheus and the kubelet's probes. One
+// thread, one request a connection.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/unique_fd.h"
+
+namespace coffer::csi {
+
+class StatusServer {
+ public:
+  struct Answer {
+    int status = 200;
+    std::string text;
+  };
+  using Pages = std::map<std::string, std::function<Answer()>, std::less<>>;  // by path
+
+  // `address`: ":port" for all of the machine's addresses, "host:port" with a numeric host (IPv6 in
+  // brackets) for one. InvalidArgument: neither; FailedPrecondition: taken.
+  static absl::StatusOr<std::unique_ptr<StatusServer>> Start(const std::string& address,
+                                                             Pages pages);
+  ~StatusServer();
+
+  int port() const { return port_; }
+
+ private:
+  struct Connection {
+    UniqueFd fd;
+    absl::Time deadline;
+    std::string in;   // the request so far
+    std::string out;  // what is left of the answer
+  };
+
+  StatusServer(UniqueFd listener, int port, Pages pages);
+  void Run();
+  void Accept();
+  // False: the connection is done with.
+  bool Serve(Connection& connection, short events) const;
+  std::string AnswerTo(std::string_view head) const;
+
+  const UniqueFd listener_;
+  const int port_;
+  const Pages pages_;
+  UniqueFd stop_;  // eventfd
+  std::vector<Connection> connections_;
+  std::thread thread_;
+};
+
+}  // namespace coffer::csi
