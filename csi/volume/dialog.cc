@@ -15,6 +15,7 @@ constexpr std::uint64_t kCacheSeconds = 365 * 86400;
 constexpr std::uint32_t kOpcodes = 64;
 
 // Newer than Debian 12's header.
+constexpr std::int32_t kNotifyResend = 7;  // 7.40
 constexpr std::uint32_t kTmpfile = 51;  // 7.37
 constexpr std::uint64_t kAllowIdmap = 1ULL
                                       << 40;  // 7.41, Linux 6.12: for pods with user namespaces
@@ -306,6 +307,29 @@ PageDrop::PageDrop(std::uint64_t inode) {
   static_assert(sizeof header + sizeof out == sizeof bytes);
   std::memcpy(bytes, &header, sizeof header);
   std::memcpy(bytes + sizeof header, &out, sizeof out);
+}
+
+SecretBytes EntryDrop(std::string_view name) {
+  fuse_out_header header{};
+  fuse_notify_inval_entry_out out{};
+  out.parent = Tree::kRoot;
+  out.namelen = static_cast<std::uint32_t>(name.size());
+  header.len = static_cast<std::uint32_t>(sizeof header + sizeof out + name.size() + 1);
+  header.error = FUSE_NOTIFY_INVAL_ENTRY;
+  SecretBytes bytes;
+  bytes.Append(BytesOf(header));
+  bytes.Append(BytesOf(out));
+  bytes.Append(name);
+  bytes.Append(std::string_view("", 1));
+  return bytes;
+}
+
+Resend::Resend() {
+  fuse_out_header header{};
+  header.len = sizeof bytes;
+  header.error = kNotifyResend;
+  static_assert(sizeof header == sizeof bytes);
+  std::memcpy(bytes, &header, sizeof header);
 }
 
 }  // namespace coffer::volume

@@ -32,4 +32,15 @@ struct PageDrop {
   alignas(8) std::uint8_t bytes[40];
 };
 
+// The notification that makes the kernel forget an entry of the root, so that it asks again.
+SecretBytes EntryDrop(std::string_view name);
+
+// The notification that has the kernel ask again what was read and never answered (Linux 6.9; older
+// ones say EINVAL). The dialog itself is remembered by the kernel, and nothing of it is needed
+// here.
+struct Resend {
+  Resend();
+  alignas(8) std::uint8_t bytes[16];
+};
+
 }  // namespace coffer::volume

@@ -24,13 +24,37 @@ absl::Status Step(int result, std::string_view step, std::string_view name) {
 }  // namespace
 
 Volume::Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse,
-               std::uint64_t device, std::unique_ptr<Snapshot> first)
+               std::uint64_t device, Tree tree, KeeperClient* keeper)
     : info_(std::move(info)),
       root_(std::move(root)),
       key_(key),
       fuse_(std::move(fuse)),
       device_(device),
-      tree_(std::move(first)) {}
+      keeper_(keeper),
+      tree_(std::move(tree)) {
+  if (keeper_ == nullptr) return;
+  // Before the memory goes: so a kill in between leaves no wiped image with the keeper.
+  tree_.OnDrop([this](std::uint64_t number) { keeper_->Remove(info_.target, number); });
+}
+
+void Volume::GiveToKeeper() {
+  if (keeper_ == nullptr) return;
+  const Snapshot& first = tree_.current();
+  keeper_->Put(info_.target, StrCat(device_, " ", info_.volume_id), fuse_.get(),
+               first.first_inode(), first.fd());
+}
+
+absl::Status Volume::AskAgain() const {
+  const Resend resend;
+  if (write(fuse_.get(), resend.bytes, sizeof resend.bytes) >= 0) return absl::OkStatus();
+  if (errno == EINVAL) return absl::UnimplementedError("handing volumes over needs Linux 6.9");
+  return absl::ErrnoToStatus(errno, "the kernel doesn't ask again");
+}
+
+void Volume::Spare() {
+  std::lock_guard lock(mutex_);
+  tree_.Spare();
+}
 
 Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
   for (int i = 0; i < limit; ++i) {
@@ -71,7 +95,7 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
   ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> next, Snapshot::Build(files, tree_.next_inode(), now));
   files.clear();
   ASSIGN_OR_RETURN(const UniqueFd root, Writable());
-
+  if (keeper_ != nullptr) keeper_->Add(info_.target, next->first_inode(), next->fd());
   const std::string folder(next->folder_name());
   {
     std::lock_guard lock(mutex_);
@@ -91,15 +115,61 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
     missing = tree_.MissingLinks();
     stale = tree_.StaleLinks();
   }
+  RETURN_IF_ERROR(FinishLinks(root.get(), missing, stale));
+  return true;
+}
+
+// A step that was done already is done.
+absl::Status Volume::FinishLinks(int root, const std::vector<std::string>& missing,
+                                 const std::vector<std::string>& stale) {
   for (const std::string& name : missing) {
-    RETURN_IF_ERROR(
-        Step(symlinkat(StrCat(Tree::kData, "/", name).c_str(), root.get(), name.c_str()),
-             "making the link", name));
+    const int made = symlinkat(StrCat(Tree::kData, "/", name).c_str(), root, name.c_str());
+    if (made != 0 && errno == EEXIST) continue;
+    RETURN_IF_ERROR(Step(made, "making the link", name));
   }
   for (const std::string& name : stale) {
-    RETURN_IF_ERROR(Step(unlinkat(root.get(), name.c_str(), 0), "removing the link", name));
+    const int removed = unlinkat(root, name.c_str(), 0);
+    if (removed != 0 && errno == ENOENT) continue;
+    RETURN_IF_ERROR(Step(removed, "removing the link", name));
   }
-  return true;
+  std::lock_guard lock(mutex_);
+  tree_.Finish();
+  return absl::OkStatus();
+}
+
+// Every step is done again, since what the kernel knows may lag behind what the tree holds by the
+// one whose answer was lost.
+absl::Status Volume::Resume() {
+  std::lock_guard change_lock(change_mutex_);
+  std::string folder;
+  {
+    std::lock_guard lock(mutex_);
+    const Snapshot* unfinished = closed_ ? nullptr : tree_.unfinished();
+    if (unfinished == nullptr) return absl::OkStatus();
+    if (unfinished != &tree_.current()) folder = unfinished->folder_name();
+  }
+  ASSIGN_OR_RETURN(const UniqueFd root, Writable());
+  const std::string new_data(Tree::kNewData), data(Tree::kData);
+  if (!folder.empty()) {
+    if (mkdirat(root.get(), folder.c_str(), 0755) != 0 && errno != EEXIST) {
+      return Step(-1, "making the folder", folder);
+    }
+    if (symlinkat(folder.c_str(), root.get(), new_data.c_str()) != 0 && errno != EEXIST) {
+      return Step(-1, "making the link", new_data);
+    }
+  }
+  if (renameat(root.get(), new_data.c_str(), root.get(), data.c_str()) != 0 && errno != ENOENT) {
+    return Step(-1, "renaming the new link to", data);
+  }
+  const SecretBytes drop = EntryDrop(data);
+  [[maybe_unused]] const ssize_t dropped = write(fuse_.get(), drop.data(), drop.size());
+  std::vector<std::string> names, stale;
+  {
+    std::lock_guard lock(mutex_);
+    names = tree_.TopNames();
+    stale = tree_.OldNames();
+  }
+  return FinishLinks(root.get(), names, stale);
 }
 
 bool Volume::TooManyOld() {
@@ -183,6 +253,7 @@ absl::Status Volume::Close() {
     known = tree_.KnownFiles(/*with_current=*/true);
   }
   DropPages(known);
+  if (keeper_ != nullptr) keeper_->Drop(info_.target);
   std::lock_guard lock(mutex_);
   tree_.Clear();
   return absl::OkStatus();

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "common/unique_fd.h"
 #include "csi/volume/dialog.h"
+#include "csi/volume/keeper_client.h"
 #include "csi/volume/mount.h"
 #include "csi/volume/tree.h"
 #include "csi/volume/volume.h"
@@ -28,8 +29,9 @@ class Volume {
   // Swaps that come faster than the grace lets old snapshots go are held up.
   static constexpr std::size_t kMostOld = 256;
 
+  // `keeper`: null, or who is told of everything that the next plugin needs.
   Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse, std::uint64_t device,
-         std::unique_ptr<Snapshot> first);
+         Tree tree, KeeperClient* keeper);
 
   const VolumeInfo& info() const { return info_; }
   std::uint64_t key() const { return key_; }
@@ -44,6 +46,15 @@ class Volume {
   // Not on a thread that answers requests: they wait for the kernel, which waits for answers.
   // True if there was a change.
   absl::StatusOr<bool> Swap(std::vector<SnapshotFile> files, absl::Time now);
+  // Gives a volume that is new, with its first snapshot, to the keeper.
+  void GiveToKeeper();
+  // Has the kernel ask again what the plugin before this one left unanswered. Unimplemented: it
+  // can't.
+  absl::Status AskAgain() const;
+  // Does the rest of a swap that the plugin before this one began.
+  absl::Status Resume();
+  // The next plugin serves the volume: the contents aren't wiped.
+  void Spare();
   // Removes the folders of old snapshots whose grace is over.
   void RemoveOld();
   // Detaches the mount, if it is still there, and forgets everything.
@@ -53,6 +64,8 @@ class Volume {
   absl::StatusOr<UniqueFd> Writable() const;
   bool TooManyOld();
   absl::Status SwapBySteps(int root, const std::string& folder);
+  absl::Status FinishLinks(int root, const std::vector<std::string>& missing,
+                           const std::vector<std::string>& stale);
   void DropPages(const std::vector<std::uint64_t>& inodes) const;
 
   const VolumeInfo info_;
@@ -60,6 +73,7 @@ class Volume {
   const std::uint64_t key_;
   const UniqueFd fuse_;
   const std::uint64_t device_;
+  KeeperClient* const keeper_;
 
   std::mutex change_mutex_;           // before mutex_
   std::atomic<bool> closed_ = false;  // set under change_mutex_

@@ -31,9 +31,10 @@ std::uint64_t FirstInode(absl::Time now) {
 
 }  // namespace
 
-VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root)
+VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root, KeeperClient* keeper)
     : clock_(clock),
       root_(std::move(root)),
+      keeper_(keeper),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kStopKey}};  // level: it wakes every thread
@@ -55,6 +56,9 @@ VolumeServer::~VolumeServer() {
   threads_.pop_back();
   eventfd_write(stop_.get(), 1);
   for (std::thread& thread : threads_) thread.join();
+  if (keeper_ == nullptr) return;
+  for (const auto& [key, volume] : by_key_) volume->Spare();
+  keeper_->Leave();  // last: the next plugin starts at that
 }
 
 void VolumeServer::AnswerLoop() {
@@ -141,22 +145,12 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
     return absl::ErrnoToStatus(errno,
                                "can't open /dev/fuse: the plugin's container needs the device");
   ASSIGN_OR_RETURN(const DetachedMount mount, MakeMount(fuse.get(), info.volume_id));
-  std::shared_ptr<Volume> volume;
-  {
-    std::lock_guard lock(mutex_);
-    const std::uint64_t key = next_key_++;
-    volume =
-        std::make_shared<Volume>(info, root_, key, std::move(fuse), mount.device, std::move(first));
-    by_key_[key] = volume;
-  }
+  const std::shared_ptr<Volume> volume =
+      Register(info, std::move(fuse), mount.device, Tree(std::move(first)));
+  volume->GiveToKeeper();
   // Answered before it can be seen.
-  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = volume->key()}};
-  absl::Status attached = absl::OkStatus();
-  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, volume->fuse(), &event) != 0) {
-    attached = absl::ErrnoToStatus(errno, "can't wait for a volume's requests");
-  } else {
-    attached = Attach(mount, target.get());
-  }
+  absl::Status attached = Listen(*volume);
+  if (attached.ok()) attached = Attach(mount, target.get());
   if (!attached.ok()) {
     Drop(volume);
     return attached;
@@ -166,17 +160,100 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
   return absl::OkStatus();
 }
 
+std::shared_ptr<Volume> VolumeServer::Register(const VolumeInfo& info, UniqueFd fuse,
+                                               std::uint64_t device, Tree tree) {
+  std::lock_guard lock(mutex_);
+  const std::uint64_t key = next_key_++;
+  return by_key_[key] = std::make_shared<Volume>(info, root_, key, std::move(fuse), device,
+                                                 std::move(tree), keeper_);
+}
+
+absl::Status VolumeServer::Listen(const Volume& volume) const {
+  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = volume.key()}};
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, volume.fuse(), &event) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, "can't wait for a volume's requests");
+}
+
+struct VolumeServer::Handover {
+  KeeperClient::Kept kept;
+};
+
+absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handover) {
+  KeeperClient::Kept& kept = handover.kept;
+  const std::size_t blank = kept.facts.find(' ');
+  const std::uint64_t device = std::strtoull(kept.facts.c_str(), nullptr, 10);
+  if (blank == std::string::npos) {
+    return absl::FailedPreconditionError("the keeper's facts about it can't be read");
+  }
+  ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(root_, kept.target));
+  ASSIGN_OR_RETURN(const std::uint64_t found, DeviceOf(target.get()));
+  if (found != device) return absl::NotFoundError("it isn't mounted any more");
+
+  std::vector<std::unique_ptr<Snapshot>> snapshots;
+  bool served = false;
+  for (auto& [number, image] : kept.images) {
+    ASSIGN_OR_RETURN(snapshots.emplace_back(), Snapshot::Open(std::move(image)));
+    served = served || snapshots.back()->marks().turn > 0;
+  }
+  if (!served) return absl::FailedPreconditionError("the keeper has no content for it");
+  const std::shared_ptr<Volume> volume =
+      Register({kept.facts.substr(blank + 1), kept.target}, std::move(kept.fuse), device,
+               Tree(std::move(snapshots), std::chrono::steady_clock::now()));
+  absl::Status serving = Listen(*volume);
+  if (serving.ok()) serving = volume->AskAgain();
+  if (!serving.ok()) {
+    Drop(volume);
+    return serving;
+  }
+  std::lock_guard lock(mutex_);
+  by_target_[kept.target] = volume;
+  return volume;
+}
+
+absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience) {
+  if (keeper_ == nullptr) return std::size_t{0};
+  ASSIGN_OR_RETURN(std::vector<KeeperClient::Kept> all, keeper_->Take(patience));
+  std::vector<std::shared_ptr<Volume>> adopted;
+  for (KeeperClient::Kept& kept : all) {
+    Handover handover{std::move(kept)};
+    const std::string target = handover.kept.target;
+    absl::StatusOr<std::shared_ptr<Volume>> volume = AdoptOne(handover);
+    if (volume.ok()) {
+      adopted.push_back(*std::move(volume));
+      continue;
+    }
+    log::Warning("a volume can't be taken over; the next publish makes it anew",
+                 {{"target", target}, {"cause", volume.status()}});
+    keeper_->Drop(target);
+    if (absl::IsNotFound(volume.status()) || absl::IsInvalidArgument(volume.status())) continue;
+    if (const absl::Status detached = DetachMount(target); !detached.ok()) {
+      log::Warning("a dead mount is left", {{"target", target}, {"cause", detached}});
+    }
+  }
+  // Readers come first.
+  for (const std::shared_ptr<Volume>& volume : adopted) {
+    if (const absl::Status resumed = volume->Resume(); !resumed.ok()) {
+      log::Warning("a swap that was left off can't be ended",
+                   {{"volume", volume->info().volume_id}, {"cause", resumed}});
+    }
+    RemoveOldSoon(volume);
+  }
+  return adopted.size();
+}
+
+void VolumeServer::RemoveOldSoon(const std::shared_ptr<Volume>& volume) {
+  std::lock_guard lock(removal_mutex_);
+  removals_.push_back({std::chrono::steady_clock::now() + Volume::kGrace, volume});
+  removal_wake_.notify_one();
+}
+
 absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFile> files) {
   const std::shared_ptr<Volume> volume = Find(target);
   if (volume == nullptr) {
     return absl::NotFoundError(StrCat("no volume is mounted at \"", target, "\""));
   }
   const absl::StatusOr<bool> changed = volume->Swap(std::move(files), clock_.Now());
-  if (changed.value_or(true)) {  // one that failed halfway leaves something, too
-    std::lock_guard lock(removal_mutex_);
-    removals_.push_back({std::chrono::steady_clock::now() + Volume::kGrace, volume});
-    removal_wake_.notify_one();
-  }
+  if (changed.value_or(true)) RemoveOldSoon(volume);  // one that failed halfway leaves something, too
   return changed.status();
 }
 
@@ -192,7 +269,8 @@ void VolumeServer::Drop(const std::shared_ptr<Volume>& volume) {
   // Not left to the last close: someone else may hold the descriptor.
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, volume->fuse(), nullptr);
   std::lock_guard lock(mutex_);
-  by_key_.erase(volume->key());
+  // Who drops it a second time mustn't have the keeper drop the next one at that target.
+  if (by_key_.erase(volume->key()) == 1 && keeper_ != nullptr) keeper_->Drop(volume->info().target);
   const auto at = by_target_.find(volume->info().target);
   if (at != by_target_.end() && at->second == volume) by_target_.erase(at);
 }

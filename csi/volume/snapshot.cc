@@ -112,7 +112,8 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFi
     if (S_ISDIR(plan.nodes[i].mode)) RETURN_IF_ERROR(plan.Expand(i, files));
   }
 
-  Header header{.first_inode = first_inode,
+  Header header{.format = kFormat,
+                .first_inode = first_inode,
                 .time_nanos = absl::ToUnixNanos(time),
                 .names_offset = sizeof(Header) + plan.nodes.size() * sizeof(Node),
                 .node_count = static_cast<std::uint32_t>(plan.nodes.size()),
@@ -136,6 +137,20 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFi
     const Node& node = plan.nodes[i];
     if (!S_ISREG(node.mode) || node.size == 0) continue;
     std::memcpy(bytes + node.offset, files[plan.ranges[i].first].content.data(), node.size);
+  }
+  return std::unique_ptr<Snapshot>(new Snapshot(std::move(image)));
+}
+
+absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Open(UniqueFd fd) {
+  ASSIGN_OR_RETURN(SecretMapping image, SecretMapping::Open(std::move(fd)));
+  const std::size_t size = image.span().size();
+  const auto* header = reinterpret_cast<const Header*>(image.span().data());
+  if (size < sizeof(Header) || header->format != kFormat || header->names_offset > size ||
+      header->node_count < 2 ||
+      header->names_offset != sizeof(Header) + header->node_count * sizeof(Node)) {
+    image.Spare();
+    return absl::FailedPreconditionError(
+        "a volume's content was handed over in a format that this build can't read");
   }
   return std::unique_ptr<Snapshot>(new Snapshot(std::move(image)));
 }

@@ -7,6 +7,9 @@
 //               a folder's children lie side by side, sorted by the bytes of their names
 //   inode of a node := Header.first_inode + its index
 //
+// Where its tree stands with it is in the image, too, so that whoever gets the volume's images
+// after a death at any moment can go on: each step of the tree is one store into one of them.
+//
 // Numbers are in the machine's byte order: an image never leaves it.
 #pragma once
 
@@ -39,6 +42,17 @@ struct Node {
   std::uint64_t lookups = 0;      // references that the kernel holds
 };
 
+// A snapshot's place in its tree's life.
+struct Marks {
+  std::uint64_t turn = 0;        // the tree's current snapshot is the one with the highest; 0: never
+  std::uint64_t next_inode = 0;  // the tree's next free number, no matter in which image the highest
+  std::uint32_t listed = 0;      // its folder is in the root
+  std::uint32_t removed = 0;     // kept for the kernel's references alone
+  std::uint32_t given_up = 0;    // a swap to it failed
+  std::uint32_t unfinished = 0;  // the swap to it still has steps to do
+  std::uint64_t new_data = 0;    // "..data_tmp" leads to it
+};
+
 class Snapshot {
  public:
   static constexpr std::uint32_t kFolder = 0;
@@ -49,6 +63,16 @@ class Snapshot {
   static absl::StatusOr<std::unique_ptr<Snapshot>> Build(std::vector<SnapshotFile>& files,
                                                          std::uint64_t first_inode,
                                                          absl::Time time);
+
+  // Takes over what another process has built. FailedPrecondition: by a build of Coffer with another
+  // format; the rest is believed.
+  static absl::StatusOr<std::unique_ptr<Snapshot>> Open(UniqueFd image);
+
+  int fd() const { return image_.fd(); }
+  Marks& marks() { return header().marks; }
+  const Marks& marks() const { return header().marks; }
+  // The image is someone else's from here on: it isn't wiped at the end.
+  void Spare() { image_.Spare(); }
 
   std::uint64_t first_inode() const { return header().first_inode; }
   std::uint32_t node_count() const { return header().node_count; }
@@ -79,7 +103,10 @@ class Snapshot {
   std::uint64_t lookups() const { return header().lookups; }
 
  private:
+  static constexpr std::uint64_t kFormat = 0x31'72'65'66'66'6f'63;  // "coffer1"
+
   struct Header {
+    std::uint64_t format;
     std::uint64_t first_inode;
     std::int64_t time_nanos;  // since 1970
     std::uint64_t lookups;
@@ -87,6 +114,7 @@ class Snapshot {
     std::uint64_t names_offset;
     std::uint32_t node_count;
     std::uint32_t file_count;
+    Marks marks;
   };
 
   explicit Snapshot(SecretMapping image);

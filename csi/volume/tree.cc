@@ -14,14 +14,50 @@ Tree::Tree(std::unique_ptr<Snapshot> first)
     : current_(first.get()),
       next_inode_(first->first_inode() + first->node_count()),
       changed_nanos_(first->time_nanos()) {
-  held_.push_back({std::move(first), true, false, {}});
+  held_.push_back({std::move(first), {}});
+  current_->marks() = {.turn = 1, .next_inode = next_inode_, .listed = 1};
   const Node& folder = current_->node(Snapshot::kFolder);
   for (std::uint32_t i = 0; i < folder.child_count; ++i) AddLink(folder.first_child + i);
+}
+
+Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
+    : current_(all.front().get()), next_inode_(0) {
+  std::sort(all.begin(), all.end(),
+            [](const auto& a, const auto& b) { return a->first_inode() < b->first_inode(); });
+  std::map<std::uint64_t, std::string> links;
+  for (std::unique_ptr<Snapshot>& snapshot : all) {
+    const Marks& marks = snapshot->marks();
+    if (marks.turn > current_->marks().turn) current_ = snapshot.get();
+    next_inode_ = std::max({next_inode_, marks.next_inode,
+                            snapshot->first_inode() + snapshot->node_count()});
+    const Node& folder = snapshot->node(Snapshot::kFolder);
+    for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
+      if (const std::uint64_t inode = snapshot->node(i).link_inode) {
+        links[inode] = snapshot->Name(i);
+        next_inode_ = std::max(next_inode_, inode + 1);
+      }
+    }
+    held_.push_back({std::move(snapshot), now});
+  }
+  for (auto& [inode, name] : links) links_.push_back({inode, std::move(name)});
+  changed_nanos_ = current_->time_nanos();
+  Snapshot* const last = held_.back().snapshot.get();
+  if (last->marks().turn == 0 && last->marks().given_up == 0) Announce(last);
+}
+
+void Tree::OnDrop(std::function<void(std::uint64_t)> on_drop) {
+  on_drop_ = std::move(on_drop);
+  DropForgotten();
+}
+
+void Tree::Spare() {
+  for (Held& held : held_) held.snapshot->Spare();
 }
 
 void Tree::AddLink(std::uint32_t node) {
   current_->node(node).link_inode = next_inode_;
   links_.push_back({next_inode_++, std::string(current_->Name(node))});
+  current_->marks().next_inode = next_inode_;
 }
 
 Tree::Held* Tree::Find(std::uint64_t inode) {
@@ -99,12 +135,12 @@ std::vector<Tree::Special> Tree::Specials() const {
   if (current_ != nullptr) {
     specials.push_back({kDataPosition, current_->first_inode() + Snapshot::kDataLink, kData});
   }
-  if (new_data_) {
+  if (new_data()) {
     specials.push_back({kNewDataPosition, next_->first_inode() + Snapshot::kDataLink, kNewData});
   }
   for (const Held& held : held_) {
     const std::uint64_t inode = held.snapshot->first_inode() + Snapshot::kFolder;
-    if (held.listed) specials.push_back({inode, inode, held.snapshot->folder_name()});
+    if (held.marks().listed) specials.push_back({inode, inode, held.snapshot->folder_name()});
   }
   return specials;
 }
@@ -150,17 +186,29 @@ void Tree::Forget(std::uint64_t inode, std::uint64_t count) {
   Held* held = Find(inode);
   if (held == nullptr) return;
   held->snapshot->Forget(static_cast<std::uint32_t>(inode - held->snapshot->first_inode()), count);
-  if (held->removed) DropForgotten();
+  if (held->marks().removed) DropForgotten();
 }
 
 void Tree::DropForgotten() {
-  std::erase_if(held_,
-                [](const Held& held) { return held.removed && held.snapshot->lookups() == 0; });
+  std::erase_if(held_, [this](const Held& held) {
+    if (held.marks().removed == 0 || held.snapshot->lookups() != 0) return false;
+    on_drop_(held.snapshot->first_inode());
+    return true;
+  });
 }
 
 void Tree::Expect(std::unique_ptr<Snapshot> next) {
-  next_ = next.get();
-  next_inode_ = next->first_inode() + next->node_count();
+  Snapshot* const announced = next.get();
+  held_.push_back({std::move(next), {}});
+  Announce(announced);
+}
+
+void Tree::Announce(Snapshot* next) {
+  next_ = next;
+  next_inode_ = std::max(next_inode_, next->first_inode() + next->node_count());
+  // In both: one of them stays.
+  current_->marks().next_inode = next->marks().next_inode = next_inode_;
+  next->marks().unfinished = 1;
   // Names that stay keep their links.
   const Node& folder = next->node(Snapshot::kFolder);
   for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
@@ -168,14 +216,14 @@ void Tree::Expect(std::unique_ptr<Snapshot> next) {
       next->node(i).link_inode = current_->node(*old).link_inode;
     }
   }
-  held_.push_back({std::move(next), false, false, {}});
 }
 
 void Tree::Abandon(Time now) {
   if (next_ == nullptr) return;
   HeldOf(next_).retired = now;
+  next_->marks().given_up = 1;
+  next_->marks().new_data = 0;
   next_ = nullptr;
-  new_data_ = false;
 }
 
 std::vector<std::string> Tree::MissingLinks() const {
@@ -195,10 +243,36 @@ std::vector<std::string> Tree::StaleLinks() const {
   return names;
 }
 
+const Snapshot* Tree::unfinished() const {
+  if (next_ != nullptr) return next_;
+  return current_->marks().unfinished != 0 ? current_ : nullptr;
+}
+
+std::vector<std::string> Tree::TopNames() const {
+  std::vector<std::string> names;
+  const Node& folder = current_->node(Snapshot::kFolder);
+  for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
+    names.emplace_back(current_->Name(i));
+  }
+  return names;
+}
+
+std::vector<std::string> Tree::OldNames() const {
+  std::set<std::string> names;
+  for (const Held& held : held_) {
+    const Snapshot& old = *held.snapshot;
+    const Node& folder = old.node(Snapshot::kFolder);
+    for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
+      if (!current_->Child(Snapshot::kFolder, old.Name(i))) names.emplace(old.Name(i));
+    }
+  }
+  return {names.begin(), names.end()};
+}
+
 Snapshot* Tree::NextRemoval(Time before) {
   for (Held& held : held_) {
     Snapshot* snapshot = held.snapshot.get();
-    if (snapshot == current_ || snapshot == next_ || held.removed || held.retired > before)
+    if (snapshot == current_ || snapshot == next_ || held.marks().removed != 0 || held.retired > before)
       continue;
     return removing_ = snapshot;
   }
@@ -207,8 +281,8 @@ Snapshot* Tree::NextRemoval(Time before) {
 
 void Tree::Removed() {
   Held& held = HeldOf(removing_);
-  held.listed = false;
-  held.removed = true;
+  held.marks().listed = 0;
+  held.marks().removed = 1;
   removing_ = nullptr;
   DropForgotten();
 }
@@ -229,10 +303,11 @@ std::vector<std::uint64_t> Tree::KnownFiles(bool with_current) const {
 std::size_t Tree::waiting_removals() const {
   return static_cast<std::size_t>(std::count_if(
       held_.begin(), held_.end(),
-      [this](const Held& held) { return held.snapshot.get() != current_ && !held.removed; }));
+      [this](const Held& held) { return held.snapshot.get() != current_ && held.marks().removed == 0; }));
 }
 
 void Tree::Clear() {
+  for (const Held& held : held_) on_drop_(held.snapshot->first_inode());
   held_.clear();
   links_.clear();
   current_ = next_ = removing_ = nullptr;
@@ -240,7 +315,7 @@ void Tree::Clear() {
 
 bool Tree::MakeFolder(std::uint64_t folder, std::string_view name) {
   if (folder != kRoot || next_ == nullptr || name != next_->folder_name()) return false;
-  HeldOf(next_).listed = true;
+  next_->marks().listed = 1;
   return true;
 }
 
@@ -248,25 +323,26 @@ bool Tree::MakeLink(std::uint64_t folder, std::string_view name, std::string_vie
   if (folder != kRoot || current_ == nullptr) return false;
   if (name == kNewData) {
     if (next_ == nullptr || target != next_->folder_name()) return false;
-    return new_data_ = true;
+    next_->marks().new_data = 1;
+    return true;
   }
   const auto child = current_->Child(Snapshot::kFolder, name);
-  if (!child || current_->node(*child).link_inode != 0 || target != StrCat(kData, "/", name)) {
-    return false;
-  }
-  AddLink(*child);
+  if (!child || target != StrCat(kData, "/", name)) return false;
+  if (current_->node(*child).link_inode == 0) AddLink(*child);
   return true;
 }
 
 bool Tree::Rename(std::uint64_t folder, std::string_view name, std::uint64_t new_folder,
                   std::string_view new_name, Time now) {
   if (folder != kRoot || new_folder != kRoot || name != kNewData || new_name != kData ||
-      !new_data_) {
+      current_ == nullptr) {
     return false;
   }
+  if (!new_data()) return next_ == nullptr && current_->marks().unfinished != 0;
   HeldOf(current_).retired = now;
+  next_->marks().turn = current_->marks().turn + 1;
   current_ = std::exchange(next_, nullptr);
-  new_data_ = false;
+  current_->marks().new_data = 0;
   changed_nanos_ = current_->time_nanos();
   return true;
 }
@@ -277,12 +353,21 @@ bool Tree::Remove(std::uint64_t folder, std::string_view name) {
     return removing_ != nullptr && removing_->Has(folder);
   }
   if (removing_ != nullptr && name == removing_->folder_name()) {
-    HeldOf(removing_).listed = false;
+    removing_->marks().listed = 0;
     return true;
   }
-  if (name == kNewData && new_data_) return !(new_data_ = false);
+  if (name == kNewData && new_data()) {
+    next_->marks().new_data = 0;
+    return true;
+  }
   if (current_ == nullptr || current_->Child(Snapshot::kFolder, name)) return false;
-  return std::erase_if(links_, [name](const Link& link) { return link.name == name; }) > 0;
+  for (const Held& held : held_) {
+    if (const auto child = held.snapshot->Child(Snapshot::kFolder, name)) {
+      held.snapshot->node(*child).link_inode = 0;
+    }
+  }
+  std::erase_if(links_, [name](const Link& link) { return link.name == name; });
+  return name.substr(0, 2) != "..";
 }
 
 }  // namespace coffer::volume

@@ -10,6 +10,8 @@
 //   removal := unlink and rmdir in an old snapshot  rmdir "..2025_…"
 //
 // So it needs no trust in who asks: any process could only do what is about to be done anyway.
+// A step that is asked for again, as when its answer was lost with a plugin that died, succeeds
+// again.
 #pragma once
 
 #include <chrono>
@@ -42,6 +44,14 @@ class Tree {
   };
 
   explicit Tree(std::unique_ptr<Snapshot> first);
+  // As another process left it, maybe in the middle of a swap. Old snapshots count as retired at
+  // `now`. At least one of `all` has been current.
+  Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now);
+
+  // Called before a snapshot goes for good, with its first_inode().
+  void OnDrop(std::function<void(std::uint64_t)> on_drop);
+  // The images go to the next process, as they are.
+  void Spare();
 
   const Snapshot& current() const { return *current_; }
   std::uint64_t next_inode() const { return next_inode_; }
@@ -69,6 +79,13 @@ class Tree {
   // Announces a swap, takes it back.
   void Expect(std::unique_ptr<Snapshot> next);
   void Abandon(Time now);
+  // The last step of the swap is done.
+  void Finish() { current_->marks().unfinished = 0; }
+  // The snapshot of a swap that another process has left off; null: none. Names of the root that it
+  // may have left behind in the kernel's caches.
+  const Snapshot* unfinished() const;
+  std::vector<std::string> OldNames() const;
+  std::vector<std::string> TopNames() const;  // of the current one
   // Names in the root that the current snapshot has and the root lacks; those it has too many.
   std::vector<std::string> MissingLinks() const;
   std::vector<std::string> StaleLinks() const;
@@ -93,9 +110,8 @@ class Tree {
  private:
   struct Held {
     std::unique_ptr<Snapshot> snapshot;
-    bool listed = false;   // its folder is in the root
-    bool removed = false;  // kept for the kernel's references alone
-    Time retired{};        // when "..data" left it
+    Time retired{};  // when "..data" left it
+    Marks& marks() const { return snapshot->marks(); }
   };
   struct Link {
     std::uint64_t inode;
@@ -107,6 +123,8 @@ class Tree {
   const Link* FindLink(std::uint64_t inode) const;
   Held& HeldOf(const Snapshot* snapshot);
   void AddLink(std::uint32_t node);
+  void Announce(Snapshot* next);
+  bool new_data() const { return next_ != nullptr && next_->marks().new_data != 0; }
   void DropForgotten();
   struct Special {
     std::uint64_t position;
@@ -120,10 +138,10 @@ class Tree {
   std::vector<Link> links_;  // by inode
   Snapshot* current_;
   Snapshot* next_ = nullptr;  // announced
-  bool new_data_ = false;     // "..data_tmp" is there
   Snapshot* removing_ = nullptr;
   std::uint64_t next_inode_;
   std::int64_t changed_nanos_;
+  std::function<void(std::uint64_t)> on_drop_ = [](std::uint64_t) {};
 };
 
 }  // namespace coffer::volume

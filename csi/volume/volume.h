@@ -37,6 +37,8 @@ struct VolumeInfo {
   std::string target;  // absolute path of the mount point
 };
 
+class KeeperClient;
+class Tree;
 class Volume;
 
 // All volumes of this process, served by a few threads. Safe on any thread.
@@ -48,8 +50,15 @@ class VolumeServer {
  public:
   // `threads`: 1..64 that answer the kernel. `root`: targets lie below this folder; the way to it
   // may lead through symbolic links, the way from it to a target may not.
-  explicit VolumeServer(const Clock& clock, int threads = 2, std::string root = "/");
+  // `keeper`: null, or who holds the volumes while no plugin runs; kept by the caller.
+  explicit VolumeServer(const Clock& clock, int threads = 2, std::string root = "/",
+                        KeeperClient* keeper = nullptr);
   ~VolumeServer();  // unmounts nothing: a plugin that stops leaves its mounts to the next one
+
+  // Takes over the volumes that the keeper holds for the plugin before this one, and ends the swaps
+  // that it left off; readers have waited in the meantime. Those that can't be served any more are
+  // detached. Called before anything else; the number of volumes. Errors of KeeperClient::Take.
+  absl::StatusOr<std::size_t> Adopt(absl::Duration patience);
 
   // Mounts at `target`, an existing directory; a dead mount of Coffer's there is detached first.
   // InvalidArgument: a file's path, or the target, is wrong; AlreadyExists: this server has a
@@ -79,9 +88,16 @@ class VolumeServer {
   std::shared_ptr<Volume> Find(std::string_view target) const;
   absl::Status MountAt(const VolumeInfo& info, std::vector<SnapshotFile> files);
   void Drop(const std::shared_ptr<Volume>& volume);
+  std::shared_ptr<Volume> Register(const VolumeInfo& info, UniqueFd fuse, std::uint64_t device,
+                                   Tree tree);
+  absl::Status Listen(const Volume& volume) const;
+  void RemoveOldSoon(const std::shared_ptr<Volume>& volume);
+  struct Handover;  // what a keeper holds of one volume
+  absl::StatusOr<std::shared_ptr<Volume>> AdoptOne(Handover& handover);
 
   const Clock& clock_;
   const std::string root_;
+  KeeperClient* const keeper_;
   UniqueFd epoll_;
   UniqueFd stop_;  // eventfd
 

@@ -1,0 +1,72 @@
+// KeeperClient: the plugin's side of the dialog with coffer-keeper (keeper/protocol.h). What is to
+// be kept is told as it changes; a keeper that restarts is told everything again. Works, keeping
+// nothing, where there is no keeper.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/unique_fd.h"
+
+namespace coffer::volume {
+
+class KeeperClient {
+ public:
+  // What a keeper holds of one volume.
+  struct Kept {
+    std::string target;
+    std::string facts;
+    UniqueFd fuse;
+    std::map<std::uint64_t, UniqueFd> images;
+  };
+
+  explicit KeeperClient(std::string socket);
+  ~KeeperClient() { Leave(); }
+
+  // Waits for a keeper, and for the plugin before this one to be gone, and takes what there is; the
+  // keeper goes on to hold it. To be called first, once. Unavailable: no keeper within `patience`;
+  // FailedPrecondition: one of another version. Then, too, what comes later is kept when one
+  // answers.
+  absl::StatusOr<std::vector<Kept>> Take(absl::Duration patience);
+
+  // Descriptors stay the caller's, and open until they are removed, dropped, or Leave().
+  void Put(const std::string& target, const std::string& facts, int fuse, std::uint64_t number,
+           int image);
+  void Add(const std::string& target, std::uint64_t number, int image);
+  void Remove(const std::string& target, std::uint64_t number);
+  void Drop(const std::string& target);
+  // The keeper goes on to hold everything; nothing is told from here on.
+  void Leave();
+
+ private:
+  struct Volume {
+    std::string facts;
+    int fuse;
+    std::map<std::uint64_t, int> images;
+  };
+
+  absl::Status Connect();
+  // Does `send` over the connection, if there is one; ends it if that fails.
+  template <class Send>
+  void Tell(const Send& send);
+  bool TellAll();
+  void ReconnectLoop();
+
+  const std::string socket_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  UniqueFd connection_;  // none: no keeper at the moment
+  std::map<std::string, Volume> volumes_;
+  bool taken_ = false, left_ = false;
+  int thread_id_ = 0;  // thread_'s; 0: not yet
+  std::thread thread_;
+};
+
+}  // namespace coffer::volume
