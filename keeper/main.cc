@@ -155,7 +155,7 @@ bool Serve(Peer& peer) {
     const int got = Receive(peer.fd, &packet, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return true;
     if (got <= 0) {
-      if (got < 0 && errno == EBADMSG) Say("a packet can't be read, or its descriptors don't fit", "");
+      if (got < 0 && errno == EBADMSG) Say("a packet isn't ours, or its descriptors don't fit", "");
       return false;
     }
     const bool go_on = Handle(peer, packet);

@@ -21,8 +21,8 @@
 //   volume := target facts number=its images  [fuse]         end := number=process id of the plugin
 //   image  := target number=image's  image
 //
-// Descriptors stand behind the fields. The pidfd is of a thread of the plugin (PIDFD_THREAD) that waits
-// for no file system: it tells of a kill that another one, which does, can't follow yet.
+// Descriptors stand behind the fields. The pidfd is of a thread of the plugin (PIDFD_THREAD) that
+// waits for no file system: it tells of a kill that another one, which does, can't follow yet.
 // Numbers are in the machine's byte order.
 #pragma once
 
@@ -71,7 +71,8 @@ inline constexpr uint64_t Versions(uint32_t oldest, uint32_t newest) {
 
 // The newest version that both speak; 0: there is none.
 inline constexpr uint32_t CommonVersion(uint64_t theirs) {
-  const uint32_t oldest = static_cast<uint32_t>(theirs >> 32), newest = static_cast<uint32_t>(theirs);
+  const auto oldest = static_cast<uint32_t>(theirs >> 32);
+  const auto newest = static_cast<uint32_t>(theirs);
   const uint32_t common = newest < kNewestVersion ? newest : kNewestVersion;
   return common >= oldest && common >= kOldestVersion ? common : 0;
 }

@@ -224,8 +224,8 @@ absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root) {
 
 absl::Status DetachMount(std::string_view target) {
   // By force: who waits for an answer of a server that is gone gets ENOTCONN.
-  if (umount2(std::string(target).c_str(), MNT_DETACH | MNT_FORCE | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL ||
-      errno == ENOENT) {
+  const int flags = MNT_DETACH | MNT_FORCE | UMOUNT_NOFOLLOW;
+  if (umount2(std::string(target).c_str(), flags) == 0 || errno == EINVAL || errno == ENOENT) {
     return absl::OkStatus();
   }
   return ErrnoStatus(errno, StrCat("can't detach \"", target, "\""));

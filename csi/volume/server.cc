@@ -253,7 +253,8 @@ absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFil
     return absl::NotFoundError(StrCat("no volume is mounted at \"", target, "\""));
   }
   const absl::StatusOr<bool> changed = volume->Swap(std::move(files), clock_.Now());
-  if (changed.value_or(true)) RemoveOldSoon(volume);  // one that failed halfway leaves something, too
+  // One that failed halfway leaves something, too.
+  if (changed.value_or(true)) RemoveOldSoon(volume);
   return changed.status();
 }
 

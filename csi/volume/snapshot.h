@@ -44,8 +44,8 @@ struct Node {
 
 // A snapshot's place in its tree's life.
 struct Marks {
-  std::uint64_t turn = 0;        // the tree's current snapshot is the one with the highest; 0: never
-  std::uint64_t next_inode = 0;  // the tree's next free number, no matter in which image the highest
+  std::uint64_t turn = 0;        // the highest is the current one's; 0: never current
+  std::uint64_t next_inode = 0;  // the highest of all images is the tree's next free number
   std::uint32_t listed = 0;      // its folder is in the root
   std::uint32_t removed = 0;     // kept for the kernel's references alone
   std::uint32_t given_up = 0;    // a swap to it failed
@@ -64,8 +64,8 @@ class Snapshot {
                                                          std::uint64_t first_inode,
                                                          absl::Time time);
 
-  // Takes over what another process has built. FailedPrecondition: by a build of Coffer with another
-  // format; the rest is believed.
+  // Takes over what another process has built. FailedPrecondition: in another format; the rest is
+  // believed.
   static absl::StatusOr<std::unique_ptr<Snapshot>> Open(UniqueFd image);
 
   int fd() const { return image_.fd(); }

@@ -272,8 +272,8 @@ std::vector<std::string> Tree::OldNames() const {
 Snapshot* Tree::NextRemoval(Time before) {
   for (Held& held : held_) {
     Snapshot* snapshot = held.snapshot.get();
-    if (snapshot == current_ || snapshot == next_ || held.marks().removed != 0 || held.retired > before)
-      continue;
+    if (snapshot == current_ || snapshot == next_ || held.marks().removed != 0) continue;
+    if (held.retired > before) continue;
     return removing_ = snapshot;
   }
   return nullptr;
@@ -301,9 +301,10 @@ std::vector<std::uint64_t> Tree::KnownFiles(bool with_current) const {
 }
 
 std::size_t Tree::waiting_removals() const {
-  return static_cast<std::size_t>(std::count_if(
-      held_.begin(), held_.end(),
-      [this](const Held& held) { return held.snapshot.get() != current_ && held.marks().removed == 0; }));
+  return static_cast<std::size_t>(
+      std::count_if(held_.begin(), held_.end(), [this](const Held& held) {
+        return held.snapshot.get() != current_ && held.marks().removed == 0;
+      }));
 }
 
 void Tree::Clear() {
