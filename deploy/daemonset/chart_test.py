@@ -128,10 +128,54 @@ class Chart(unittest.TestCase):
         self.assertEqual(propagated, {"/var/lib/kubelet/pods"})
         self.assertEqual(pod["priorityClassName"], "system-node-critical")
         self.assertEqual(pod["tolerations"], [{"operator": "Exists"}])
-        rules = rendered.get("ClusterRole", "vault-csi")["rules"]
-        self.assertEqual(rules, [{"apiGroups": ["secrets-store.csi.x-k8s.io"],
-                                  "resources": ["secretproviderclasses"],
-                                  "verbs": ["get", "list", "watch"]}])
+        for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+            self.assertEqual(container[probe]["httpGet"], {"path": path, "port": "metrics"})
+
+    def test_rights_at_the_api_server(self):
+        own = "secrets-store.csi.x-k8s.io"
+        least = {(own, "secretproviderclasses"): ["get", "list", "watch"],
+                 (own, "secretproviderclasspodstatuses"): ["get", "list", "create", "patch", "delete"],
+                 ("", "events"): ["create", "patch"]}
+        for sync, wanted in ((False, least),
+                             (True, {**least, ("", "secrets"): ["get", "create", "patch", "delete"]})):
+            rules = Rendered({"syncSecret.enabled": sync}).get("ClusterRole", "vault-csi")["rules"]
+            self.assertEqual({(r["apiGroups"][0], r["resources"][0]): r["verbs"] for r in rules}, wanted)
+
+    def test_metrics(self):
+        rendered = Rendered({"linux.metricsAddr": ":9000", "serverTelemetry.serviceMonitor.enabled": True,
+                             "serverTelemetry.grafanaDashboard.enabled": True})
+        self.assertIn("--metrics-addr=:9000", rendered.node()["containers"][0]["args"])
+        monitor = rendered.get("ServiceMonitor", "vault-csi")["spec"]
+        service = rendered.get("Service", "vault-csi")
+        self.assertLessEqual(monitor["selector"]["matchLabels"].items(), service["metadata"]["labels"].items())
+        self.assertEqual(service["spec"]["ports"][0]["port"], 9000)
+        policy = rendered.get("NetworkPolicy", "vault-csi")["spec"]["ingress"]
+        self.assertEqual(policy, [{"ports": [{"port": 9000, "protocol": "TCP"}]}])
+        dashboard = json.loads(rendered.get("ConfigMap", "vault-dashboard")["data"]["coffer.json"])
+        self.assertGreater(len(dashboard["panels"]), 3)
+
+    def test_dashboard_and_alerts_use_metrics_that_exist(self):
+        with open(os.path.join(HERE, "../../csi/metrics.cc"), encoding="utf-8") as file:
+            code = file.read()
+        with open(os.path.join(HERE, "../../csi/main.cc"), encoding="utf-8") as file:
+            code += file.read()
+        with open(os.path.join(CHART, "dashboards/coffer.json"), encoding="utf-8") as file:
+            text = file.read()
+        with open(os.path.join(CHART, "templates/prometheusrule.yaml"), encoding="utf-8") as file:
+            text += file.read()
+        used = set(re.findall(r"\b(\w+_(?:total|sec)|coffer_csi_\w+?)(?:_bucket)?\b", text))
+        used -= {"kube_pod_container_status_restarts_total"}
+        self.assertGreater(len(used), 5)
+        for name in used:
+            self.assertIn(f'"{name}"', code)
+
+    def test_other_vendors_providers(self):
+        container = Rendered().node()["containers"][0]
+        self.assertIn("--provider-volume=/providers/0", container["args"])
+        self.assertIn("--additional-provider-volume-paths=/providers/1", container["args"])
+        paths = {v["name"]: v["hostPath"]["path"] for v in Rendered().node()["volumes"]}
+        self.assertEqual(paths["providers-0"], "/var/run/secrets-store-csi-providers")
+        self.assertEqual(paths["providers-1"], "/etc/kubernetes/secrets-store-csi-providers")
 
     def test_readiness_is_sys_health(self):
         probe = Rendered().keystore()["containers"][0]["readinessProbe"]["httpGet"]
@@ -151,7 +195,7 @@ class Chart(unittest.TestCase):
         rendered = Rendered({"server.enabled": False, "csi.vaultAddress": "https://vault.example:8200",
                              "csi.caSecret": "vault-ca"})
         self.assertEqual(rendered.kinds(), ["CSIDriver", "ClusterRole", "ClusterRoleBinding", "DaemonSet",
-                                            "NetworkPolicy", "ServiceAccount"])
+                                            "NetworkPolicy", "Service", "ServiceAccount"])
         pod = rendered.node()
         self.assertIn("--vault-addr=https://vault.example:8200", pod["containers"][0]["args"])
         self.assertIn("--vault-tls-ca-cert=/etc/coffer/ca/ca.crt", pod["containers"][0]["args"])
@@ -170,7 +214,7 @@ class Chart(unittest.TestCase):
 
     def test_another_kubelet_folder(self):
         pod = Rendered({"linux.kubeletRootDir": "/var/lib/k0s/kubelet/"}).node()
-        paths = {v["hostPath"]["path"] for v in pod["volumes"]}
+        paths = {v["hostPath"]["path"] for v in pod["volumes"] if not v["name"].startswith("providers-")}
         self.assertEqual(paths, {"/var/lib/k0s/kubelet/plugins/secrets-store.csi.k8s.io",
                                  "/var/lib/k0s/kubelet/plugins_registry", "/var/lib/k0s/kubelet/pods"})
         mounts = {m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
@@ -239,7 +283,7 @@ class Chart(unittest.TestCase):
             ({"tokenRequests": [{"audiences": ["x"]}]}, "audience"),
             ({"enableSecretRotation": "yes"}, "enableSecretRotation"),
             ({"image.digest": "latest"}, "digest"),
-            ({"syncSecret.enabled": True}, "writes no Kubernetes Secrets"),
+            ({"linux.metricsAddr": "8095"}, "metricsAddr"),
             ({"injector.enabled": True}, "no sidecar injector"),
             ({"global.tlsDisable": False}, "server.tlsSecret"),
             ({"server.enabled": False}, "csi.vaultAddress"),

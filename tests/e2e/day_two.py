@@ -27,6 +27,7 @@ def deletion(world):
     world.delete_pod("reader")
     until("the volumes' mounts gone", lambda: not world.mounts(), 30)
     holds(mounts > 0, "there were no mounts to begin with")
+    until("the pods' statuses gone", lambda: not world.statuses(), 30)
     until("the volumes' tokens revoked", lambda: set(
         world.vault("vault list auth/token/accessors").split()) <= world.accessors, 30)
     until("the volumes' folders gone", lambda: not [

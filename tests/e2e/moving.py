@@ -112,7 +112,8 @@ coffer write auth/kubernetes/role/other bound_service_account_names=vault \
     world.helm("install", "coffer", world.chart, "-n", "coffer", "--set",
                f"server.enabled=false,csi.vaultAddress={OTHER},csi.driverName=coffer.csi.example.com,"
                f"linux.kubeletRootDir={cluster.kubelet_root},image.repository=coffer.test/coffer,image.tag=1,"
-               "serviceAccountTokenInSecrets=true",
+               "serviceAccountTokenInSecrets=true,linux.metricsAddr=:8096,linux.additionalProvidersDirs=null,"
+               f"linux.providersDir={cluster.path('providers')}",
                "--set-json", 'tokenRequests=[{"audience":""},{"audience":"vault"}]')
     driver = cluster.get("csidriver", "coffer.csi.example.com")["spec"]
     holds(driver.get("serviceAccountTokenInSecrets") is True, f"the API server keeps {driver}")
@@ -133,7 +134,24 @@ coffer write auth/kubernetes/role/other bound_service_account_names=vault \
     cluster.end("other-keystore")
 
 
+def synced(world):
+    """spec.secretObjects: a Kubernetes Secret for as long as a pod has the volume."""
+    values = world.cluster.path("vault-values.yaml")
+    world.helm("upgrade", "vault", world.chart, "-n", "vault", "-f", values, "--set", "syncSecret.enabled=true")
+    world.secret_class("synced")
+    world.cluster.kubectl("patch", "secretproviderclass", "synced", "--type=merge", "-p", json.dumps(
+        {"spec": {"secretObjects": [{"secretName": "copied", "type": "Opaque",
+                                     "data": [{"objectName": "password", "key": "pw"}]}]}}))
+    world.pod("syncing", secret_class="synced")
+    world.started("syncing")
+    until("the Secret", lambda: world.cluster.get("secret", "copied").get("data", {}).get("pw")
+          == base64.b64encode(b"third-password").decode(), 60)
+    world.delete_pod("syncing")
+    until("the Secret gone", lambda: not world.cluster.get("secret", "copied"), 60)
+
+
 STEPS = [
+    ("A copy as a Kubernetes Secret, while a pod has the volume", synced),
     ("The upstream driver's objects pass the CRDs' strict validation", upstream_objects),
     ("The keystore and pods with volumes pass the Pod Security level restricted", restricted),
     ("Kubernetes Secrets move over by the loop in docs/migrate.md", kubernetes_secrets),

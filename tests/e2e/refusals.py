@@ -55,7 +55,9 @@ def crds_missing(world):
 def kubelet_elsewhere(world):
     """The DaemonSet of a chart with a wrong linux.kubeletRootDir."""
     rendered = world.helm("template", "lost", world.chart, "-n", "vault", "-s", "templates/node-daemonset.yaml",
-                          "--kube-version", "1.30.0", "--set", "linux.kubeletRootDir=/var/lib/nowhere,csi.driverName=lost.example")
+                          "--kube-version", "1.30.0", "--set", "linux.kubeletRootDir=/var/lib/nowhere,csi.driverName=lost.example,"
+                          f"linux.metricsAddr=:8097,linux.providersDir={world.cluster.path('providers')},"
+                          "linux.additionalProvidersDirs=null")
     template = yaml.safe_load(rendered)["spec"]["template"]
     template["spec"].pop("serviceAccountName")
     world.cluster.apply(world.cluster.placed({"apiVersion": "v1", "kind": "Pod", "metadata": {

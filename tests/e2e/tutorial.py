@@ -20,6 +20,8 @@ ui:
 # The test's own: where this cluster's kubelet lives, and the image on its node.
 linux:
   kubeletRootDir: {cluster.kubelet_root}
+  providersDir: {cluster.path("providers")}
+  additionalProvidersDirs: []
 image:
   repository: coffer.test/coffer
   tag: "1"
@@ -132,6 +134,10 @@ def volume(world):
           "the pod's volume has not exactly one token")
     status = world.exec("reader", "/app", "cat", "/proc/mounts")
     matches(r"^coffer:\S+ /secrets fuse\.coffer ro,", status)
+    until("the pod's status", lambda: [s["status"]["podName"] for s in world.statuses()
+                                       if s["status"]["mounted"]] == ["reader"], 30)
+    metrics = world.cluster.nsenter("curl", "-s", "http://127.0.0.1:8095/metrics")
+    matches(r'^node_publish_total\{.*pod_name="reader".*\} 1$', metrics)
 
 
 STEPS = [

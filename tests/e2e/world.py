@@ -1,6 +1,7 @@
 """What the steps of the end-to-end test share: the cluster, the keystore's shell, pods with volumes, and
 what was learnt on the way (shares, tokens)."""
 
+import json
 import os
 import re
 import signal
@@ -110,6 +111,10 @@ class World:
         except RuntimeError as error:
             raise Failed(f"{error}; its events:\n" + "\n".join(self.cluster.events(pod))) from None
         return found[-1]
+
+    def statuses(self):
+        text = self.cluster.kubectl("get", "secretproviderclasspodstatuses", "-n", "default", "-o", "json")
+        return json.loads(text)["items"]
 
     def mounts(self):
         """Coffer's file systems on the node."""

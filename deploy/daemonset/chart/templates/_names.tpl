@@ -49,9 +49,6 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 
 {{/* What a schema can't say well. */}}
 {{- define "coffer.check" -}}
-{{- if .Values.syncSecret.enabled }}
-{{- fail "syncSecret.enabled: Coffer writes no Kubernetes Secrets; mount the volume, or read docs/migrate.md for what applications do instead" }}
-{{- end }}
 {{- if .Values.injector.enabled }}
 {{- fail "injector.enabled: Coffer has no sidecar injector; docs/migrate.md says how annotations become a SecretProviderClass" }}
 {{- end }}
