@@ -71,8 +71,9 @@ def twice(world):
     out = world.shell(f"{world.helm_program} install second {world.chart} -n default", code=1)
     matches(r"CSIDriver \"secrets-store\.csi\.k8s\.io\".* exists and cannot be imported", out)
     # An account that can't read classes: what the API server says reaches the pod.
+    world.secret_class("unread")  # one that no pod had before: known classes are kept
     world.shell("kubectl delete clusterrolebinding vault-csi")
-    world.pod("no-rbac")
+    world.pod("no-rbac", secret_class="unread")
     print("    " + world.event("no-rbac", r"cannot get resource \\?.secretproviderclasses")[-260:])
     world.delete_pod("no-rbac")
 
