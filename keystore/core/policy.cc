@@ -125,8 +125,13 @@ absl::Status ReadSetting(const hcl::Item& item, PathRule& rule) {
   if (name == "comment") {
     return item.value.kind == Value::Kind::kString ? absl::OkStatus() : WrongType(item, "a string");
   }
+  if (name == "subscribe_event_types") {
+    ASSIGN_OR_RETURN(const auto types, Texts(item));
+    permissions.event_types.assign(types.begin(), types.end());
+    return absl::OkStatus();
+  }
   // A limit that would not be kept is refused rather than ignored.
-  for (const std::string_view limit : {"mfa_methods", "control_group", "subscribe_event_types"}) {
+  for (const std::string_view limit : {"mfa_methods", "control_group"}) {
     if (name == limit) {
       return hcl::ErrorAt(item.at(), StrCat("\"", name, "\" isn't supported by this keystore"));
     }
@@ -172,6 +177,11 @@ absl::StatusOr<PathRule> ReadRule(const hcl::Block& block) {
   if (permissions.max_wrapping_ttl > absl::ZeroDuration() &&
       permissions.max_wrapping_ttl < permissions.min_wrapping_ttl) {
     return hcl::ErrorAt(block.at, "max_wrapping_ttl is less than min_wrapping_ttl");
+  }
+  if ((permissions.capabilities & kCapabilitySubscribe) == 0) {
+    permissions.event_types.clear();  // else they would widen another rule's
+  } else if (permissions.event_types.empty()) {
+    permissions.event_types = {"*"};
   }
   if ((permissions.capabilities & kCapabilityDeny) != 0) {
     permissions = Permissions{.capabilities = kCapabilityDeny};

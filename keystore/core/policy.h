@@ -50,6 +50,7 @@ struct Permissions {
   Parameters allowed;                 // empty: all
   Parameters denied;                  // empty: none
   std::vector<std::string> required;  // lower case
+  std::vector<std::string> event_types;  // globs, of "subscribe"; all where a rule names none
   absl::Duration min_wrapping_ttl;    // zero: not set
   absl::Duration max_wrapping_ttl;
 
@@ -58,6 +59,7 @@ struct Permissions {
   // `wrap_ttl`: of the response, zero where it won't be wrapped.
   bool AllowsWrapping(absl::Duration wrap_ttl) const;
   bool AllowsParameters(const Json& data) const;
+  bool AllowsEvent(std::string_view type) const;
 };
 
 struct PathRule {
@@ -96,6 +98,8 @@ class Acl {
   bool Allows(Operation operation, std::string_view path, const Json& data,
               absl::Duration wrap_ttl = absl::ZeroDuration()) const;
   bool HasSudo(std::string_view path) const;
+  // Whether events of that type about `path` may be seen: "subscribe", and subscribe_event_types.
+  bool MaySubscribe(std::string_view path, std::string_view event_type) const;
   // As sys/capabilities answers: sorted names, ["root"] for root, ["deny"] where there are none.
   std::vector<std::string> Capabilities(std::string_view path) const;
   // Whether any rule grants anything at or below `prefix` (ends in "/"): which mounts

@@ -85,6 +85,7 @@ Json DescribeRule(const Permissions& permissions) {
   add("allowed_parameters", permissions.allowed);
   add("denied_parameters", permissions.denied);
   if (!permissions.required.empty()) rule["required_parameters"] = permissions.required;
+  if (!permissions.event_types.empty()) rule["subscribe_event_types"] = permissions.event_types;
   if (permissions.min_wrapping_ttl > absl::ZeroDuration()) {
     rule["min_wrapping_ttl"] = absl::ToInt64Seconds(permissions.min_wrapping_ttl);
   }
@@ -219,6 +220,12 @@ bool Acl::HasSudo(std::string_view path) const {
   if (root_) return true;
   const Permissions* permissions = Find(path, true);
   return permissions != nullptr && (permissions->capabilities & kCapabilitySudo) != 0;
+}
+
+bool Acl::MaySubscribe(std::string_view path, std::string_view event_type) const {
+  if (root_) return true;
+  const Permissions* permissions = Find(path, false);
+  return permissions != nullptr && permissions->AllowsEvent(event_type);
 }
 
 std::vector<std::string> Acl::Capabilities(std::string_view path) const {

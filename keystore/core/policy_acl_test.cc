@@ -360,5 +360,20 @@ TEST_CASE("a check takes well under a few microseconds with a hundred rules") {
   CHECK(nanos / (4 * kRounds) < 20'000);  // slack for sanitizers and busy machines
 }
 
+TEST_CASE("events are seen where subscribe is granted, of the types that are named") {
+  constexpr std::string_view kWrites =
+      "path \"a\" { capabilities = [\"subscribe\"] subscribe_event_types = [\"*write\"] }";
+  constexpr std::string_view kAll = "path \"a\" { capabilities = [\"subscribe\"] }";
+  constexpr std::string_view kTypesAlone =
+      "path \"a\" { capabilities = [\"read\"] subscribe_event_types = [\"*\"] }";
+  CHECK(AclOf({kAll}).MaySubscribe("a", "kv-v1/delete"));
+  CHECK_FALSE(AclOf({kAll}).MaySubscribe("b", "kv-v1/delete"));
+  CHECK(AclOf({kWrites}).MaySubscribe("a", "kv-v1/write"));
+  CHECK_FALSE(AclOf({kWrites}).MaySubscribe("a", "kv-v1/delete"));
+  CHECK(AclOf({kWrites, kAll}).MaySubscribe("a", "kv-v1/delete"));
+  CHECK_FALSE(AclOf({kTypesAlone}).MaySubscribe("a", "kv-v1/write"));
+  CHECK_FALSE(AclOf({kAll, "path \"a\" { capabilities = [\"deny\"] }"}).MaySubscribe("a", "x"));
+}
+
 }  // namespace
 }  // namespace coffer::keystore

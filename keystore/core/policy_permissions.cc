@@ -1,4 +1,5 @@
 // Permissions: how rules for one path add up, and which parameters they let through.
+#include "common/glob.h"
 #include "common/lower_case.h"
 #include "common/strings.h"
 #include "keystore/core/policy.h"
@@ -29,7 +30,7 @@ void MergeParameters(const Parameters& from, Parameters& into) {
 }
 
 // "abc", "abc*", "*abc", "*abc*"; "*" alone is itself, as in Vault.
-bool GlobMatches(std::string_view glob, std::string_view text) {
+bool ValueMatches(std::string_view glob, std::string_view text) {
   if (glob.size() < 2) return glob == text;
   const bool open_start = glob.front() == '*';
   const bool open_end = glob.back() == '*';
@@ -43,7 +44,7 @@ bool GlobMatches(std::string_view glob, std::string_view text) {
 
 bool TextListed(std::string_view text, const std::vector<Json>& values) {
   return std::any_of(values.begin(), values.end(), [text](const Json& value) {
-    return value.is_string() && GlobMatches(value.get_ref<const Json::string_t&>(), text);
+    return value.is_string() && ValueMatches(value.get_ref<const Json::string_t&>(), text);
   });
 }
 
@@ -124,6 +125,7 @@ void Permissions::Merge(const Permissions& other) {
       required.push_back(name);
     }
   }
+  event_types.insert(event_types.end(), other.event_types.begin(), other.event_types.end());
   // Of two limits the shorter, for the minimum too.
   const auto shorter = [](absl::Duration a, absl::Duration b) {
     if (a == absl::ZeroDuration() || b == absl::ZeroDuration()) return std::max(a, b);
@@ -139,6 +141,13 @@ bool Permissions::AllowsWrapping(absl::Duration wrap_ttl) const {
   if (!limited) return true;
   return wrap_ttl > absl::ZeroDuration() && wrap_ttl >= min_wrapping_ttl &&
          (max_wrapping_ttl == absl::ZeroDuration() || wrap_ttl <= max_wrapping_ttl);
+}
+
+bool Permissions::AllowsEvent(std::string_view type) const {
+  return (capabilities & kCapabilitySubscribe) != 0 &&
+         std::any_of(event_types.begin(), event_types.end(), [type](const std::string& pattern) {
+           return coffer::GlobMatches(pattern, type);
+         });
 }
 
 bool Permissions::AllowsParameters(const Json& data) const {

@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "common/json.h"
+#include "keystore/core/event_stream.h"
 #include "keystore/core/token_entry.h"
 
 namespace coffer::keystore {
@@ -40,6 +41,8 @@ struct Response {
   std::optional<Login> login;
   std::string content_type;  // "" = application/json; else `raw_body` is the body
   SecretBytes raw_body;
+  // The answer goes on, over a WebSocket: nothing else here counts.
+  std::shared_ptr<EventStream> events;
 
   static Response Empty() { return {}; }
   static Response Data(Json data) {

@@ -131,6 +131,7 @@ void Connection::Expire() {
 
 template <class Stream>
 void StreamConnection<Stream>::Close() {
+  if (const auto end = std::exchange(end_events_, nullptr)) return end();
   ErrorCode ignored;
   stream_.lowest_layer().close(ignored);
 }
@@ -232,7 +233,13 @@ Task<bool> StreamConnection<Stream>::Handle(Request& request, const HttpMessage&
   }
   absl::StatusOr<Response>& response = pending_.response();
   const HttpAnswer::Head head = HeadFor(message, keep_alive && !worker_.stopping, kTls);
-  if (response.ok()) {
+  if (response.ok() && response->events != nullptr) {
+    if (!message.websocket_key.empty()) {
+      events_ = std::move(response->events);
+    } else {
+      answer_.WriteError({400, "events are sent over a WebSocket: ask for one"}, head);
+    }
+  } else if (response.ok()) {
     answer_.Write(request, *response, pending_.mount_type(), head);
   } else {
     answer_.WriteError({HttpStatusFor(response.status()), std::string(Message(response.status()))},
@@ -261,6 +268,10 @@ Task<bool> StreamConnection<Stream>::ServeRequest() {
   } else {
     message.body = SecretBytes();  // decoded
     in_time = co_await Handle(request, message, keep_alive);
+    if (events_ != nullptr) {
+      co_await ServeEvents(message);
+      co_return false;
+    }
   }
 
   const std::size_t sent = SendNow(answer_.view());
@@ -276,6 +287,17 @@ Task<bool> StreamConnection<Stream>::ServeRequest() {
   keep_alive = keep_alive && !worker_.stopping;
   if (!keep_alive) co_await Finish(/*unread=*/malformed);
   co_return keep_alive;
+}
+
+template <class Stream>
+Task<void> StreamConnection<Stream>::ServeEvents(const HttpMessage& message) {
+  received_.Shrink();
+  Enter(Phase::kIdle, kForever);  // the WebSocket has time limits of its own
+  if (!worker_.stopping && received_.unread().empty()) {
+    co_await SendEvents(stream_, worker_, *events_, message, end_events_);
+  }
+  end_events_ = nullptr;
+  events_ = nullptr;
 }
 
 template <class Stream>

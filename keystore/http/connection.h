@@ -10,6 +10,7 @@
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <chrono>
+#include <functional>
 #include <list>
 #include <optional>
 #include <string>
@@ -106,7 +107,8 @@ class Connection {
   bool expired(SteadyTime now) const { return now >= deadline_; }
   // Its time is over: ends it, or the wait for an answer.
   void Expire();
-  // Ends it, unless it waits for an answer: then once that has come.
+  // Ends it, unless it waits for an answer: then once that has come. Events are ended with a close
+  // frame at the first call, the connection at the second.
   virtual void Close() = 0;
 
  protected:
@@ -124,7 +126,15 @@ class Connection {
   Phase phase_ = Phase::kReceiving;
   SteadyTime deadline_;
   PendingAnswer pending_;
+  std::shared_ptr<EventStream> events_;  // to be sent once the request is answered with them
+  std::function<void()> end_events_;     // while they are sent
 };
+
+// Sends `events` as WebSocket messages until either side ends. `end` is set, while it lasts, to what
+// ends them because the keystore does. For Socket and TlsStream; in event_connection.cc.
+template <class Stream>
+Task<void> SendEvents(Stream& stream, Worker& worker, EventStream& events,
+                      const HttpMessage& message, std::function<void()>& end);
 
 // Over a Socket or a TlsStream.
 template <class Stream>
@@ -156,6 +166,7 @@ class StreamConnection final : public Connection {
   Task<bool> Handle(Request& request, const HttpMessage& message, bool keep_alive);
   // One request and its answer; false when the connection is to be closed.
   Task<bool> ServeRequest();
+  Task<void> ServeEvents(const HttpMessage& message);
   Task<void> Finish(bool unread);
 
   Stream stream_;

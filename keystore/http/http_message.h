@@ -19,6 +19,10 @@ struct HttpMessage {
   std::string forwarded_for;     // X-Forwarded-For, several joined by ","
   bool vault_request = false;    // X-Vault-Request: true
   bool expect_continue = false;  // Expect: 100-continue
+  // Of a request to go on as a WebSocket (RFC 6455 section 4.1); the key is "" for another.
+  std::string websocket_key;
+  std::string websocket_version;
+  std::string upgrade;
   SecretBytes body;
 };
 

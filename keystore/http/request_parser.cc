@@ -79,6 +79,13 @@ void RequestParser::on_field_impl(http::field field, Text name, Text value, Erro
       // Beast takes any other coding as "no body"; what follows would be read as a request.
       if (!iequals(value, "chunked")) error = http::error::bad_transfer_encoding;
       return;
+    case http::field::upgrade: message_.upgrade.assign(value.data(), value.size()); return;
+    case http::field::sec_websocket_key:
+      message_.websocket_key.assign(value.data(), value.size());
+      return;
+    case http::field::sec_websocket_version:
+      message_.websocket_version.assign(value.data(), value.size());
+      return;
     case http::field::authorization: {
       constexpr std::string_view kBearer = "Bearer ";
       if (token_header_ || value.size() <= kBearer.size() ||

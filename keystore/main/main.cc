@@ -13,6 +13,7 @@
 #include "keystore/barrier/shamir_seal.h"
 #include "keystore/config/config.h"
 #include "keystore/core/core.h"
+#include "keystore/events/event_bus.h"
 #include "keystore/http/http_server.h"
 #include "keystore/main/command_line.h"
 #include "keystore/main/dev.h"
@@ -101,6 +102,7 @@ absl::Status Run(const CommandLine& command_line) {
   TokenStore tokens(clock);
   PolicyStore policies;
   MountStore mounts;
+  EventBus events(barrier, tokens, policies);
   Core core(barrier, tokens, policies, mounts);
 
   SystemBackend system({SealRoutes(seal, clock,
@@ -109,12 +111,13 @@ absl::Status Run(const CommandLine& command_line) {
                                    {[&core] { return core.InitializeContents(); },
                                     [&core] { return core.CreateRootToken(); },
                                     [&core] { core.Seal(); }}),
-                        PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies)});
+                        PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
+                        events.Routes()});
   TokenBackend token(tokens, policies, clock);
   KubernetesBackend kubernetes(clock);
   Cubbyhole cubbyhole;
-  KvV1 kv_v1;
-  KvV2 kv_v2(clock);
+  KvV1 kv_v1(&events);
+  KvV2 kv_v2(clock, &events);
   core.Register("system", system);
   core.Register("token", token);
   core.Register("kubernetes", kubernetes);

@@ -1,9 +1,14 @@
 #include "keystore/secrets/kv_v1.h"
 
+#include "keystore/secrets/kv_events.h"
 #include "keystore/secrets/raw_routes.h"
 
 namespace coffer::keystore {
 
-KvV1::KvV1() : routes_(RawRoutes([](const Request&, Txn& txn) { return txn; }, true)) {}
+KvV1::KvV1(EventBus* events)
+    : routes_(RawRoutes([](const Request&, Txn& txn) { return txn; }, true,
+                        [events](const Request& request, Txn& txn, std::string_view operation) {
+                          TellKvV1(events, txn, request, operation);
+                        })) {}
 
 }  // namespace coffer::keystore

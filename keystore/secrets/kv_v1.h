@@ -2,12 +2,14 @@
 #pragma once
 
 #include "keystore/core/backend.h"
+#include "keystore/events/event_bus.h"
 
 namespace coffer::keystore {
 
 class KvV1 : public Backend {
  public:
-  KvV1();
+  // Null `events`: nobody is told of changes.
+  explicit KvV1(EventBus* events = nullptr);
   const std::vector<Route>& routes() const override { return routes_; }
 
  private:

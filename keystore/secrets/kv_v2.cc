@@ -64,7 +64,15 @@ absl::StatusOr<std::vector<std::int64_t>> VersionsOf(const Request& request,
 
 }  // namespace
 
-KvV2::KvV2(const Clock& clock) : clock_(clock), routes_(MakeRoutes()) {}
+KvV2::KvV2(const Clock& clock, EventBus* events)
+    : clock_(clock), events_(events), routes_(MakeRoutes()) {}
+
+void KvV2::Tell(Txn& txn, const Request& request, std::string_view operation, KvPart part,
+                std::string_view path, const KvMetadata* metadata) {
+  TellKvV2(events_, txn, request, operation, part, path,
+           metadata == nullptr ? 0 : metadata->current_version,
+           metadata == nullptr ? 0 : metadata->oldest_version);
+}
 
 void KvV2::OnSeal() {
   metadata_.Clear();
@@ -191,6 +199,7 @@ absl::StatusOr<Response> KvV2::WriteConfig(const Request& request, Txn& txn) {
     config.delete_version_after = off ? -absl::Seconds(1) : absl::Trunc(*after, absl::Seconds(1));
   }
   RETURN_IF_ERROR(txn.Put("config", EncodeKvConfig(config).view()));
+  TellKvConfig(events_, txn, request);
   return Response::Empty();
 }
 
@@ -208,6 +217,7 @@ absl::StatusOr<Response> KvV2::Delete(const Request& request, Txn& txn) {
     }
   }
   RETURN_IF_ERROR(Save(txn, path, metadata));
+  Tell(txn, request, "delete", KvPart::kData, path, &metadata);
   return Response::Empty();
 }
 
@@ -225,6 +235,7 @@ absl::StatusOr<Response> KvV2::Undelete(const Request& request, Txn& txn) {
     }
   }
   RETURN_IF_ERROR(Save(txn, path, metadata));
+  Tell(txn, request, "undelete", KvPart::kData, path, &metadata);
   return Response::Empty();
 }
 
@@ -241,6 +252,7 @@ absl::StatusOr<Response> KvV2::Destroy(const Request& request, Txn& txn) {
     RETURN_IF_ERROR(txn.Delete(VersionPath(metadata, number)));
   }
   RETURN_IF_ERROR(Save(txn, path, metadata));
+  Tell(txn, request, "destroy", KvPart::kData, path, &metadata);
   return Response::Empty();
 }
 

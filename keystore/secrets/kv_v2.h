@@ -4,13 +4,15 @@
 #include "common/clock.h"
 #include "keystore/barrier/parsed_cache.h"
 #include "keystore/core/backend.h"
+#include "keystore/secrets/kv_events.h"
 #include "keystore/secrets/kv_metadata.h"
 
 namespace coffer::keystore {
 
 class KvV2 : public Backend {
  public:
-  explicit KvV2(const Clock& clock);
+  // Null `events`: nobody is told of changes.
+  explicit KvV2(const Clock& clock, EventBus* events = nullptr);
   const std::vector<Route>& routes() const override { return routes_; }
   void OnSeal() override;
 
@@ -21,7 +23,8 @@ class KvV2 : public Backend {
   absl::StatusOr<Response> Patch(const Request& request, Txn& txn);
   absl::StatusOr<Response> DeleteNewest(const Request& request, Txn& txn);
   absl::StatusOr<Response> ReadSubkeys(const Request& request, Txn& txn);
-  absl::StatusOr<Response> AddVersion(Txn& txn, std::string_view path, KvMetadata metadata,
+  absl::StatusOr<Response> AddVersion(const Request& request, Txn& txn,
+                                      std::string_view operation, KvMetadata metadata,
                                       const KvConfig& config, const Json& data, absl::Time now);
   // kv_v2_metadata.cc
   absl::StatusOr<Response> ReadMetadata(const Request& request, Txn& txn);
@@ -42,9 +45,14 @@ class KvV2 : public Backend {
   absl::StatusOr<std::shared_ptr<const KvConfig>> LoadConfig(Txn& txn);
   static KvMetadata NewMetadata(absl::Time now);
 
+  // The metadata is that after the change; null: gone.
+  void Tell(Txn& txn, const Request& request, std::string_view operation, KvPart part,
+            std::string_view path, const KvMetadata* metadata);
+
   std::vector<Route> MakeRoutes();
 
   const Clock& clock_;
+  EventBus* const events_;
   ParsedCache<KvMetadata> metadata_;
   ParsedCache<KvConfig> configs_{1000};
   const std::vector<Route> routes_;

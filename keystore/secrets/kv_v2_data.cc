@@ -105,14 +105,17 @@ absl::StatusOr<Response> KvV2::ReadSubkeys(const Request& request, Txn& txn) {
   return Response::Data({{"subkeys", std::move(data)}, {"metadata", description}});
 }
 
-absl::StatusOr<Response> KvV2::AddVersion(Txn& txn, std::string_view path, KvMetadata metadata,
+absl::StatusOr<Response> KvV2::AddVersion(const Request& request, Txn& txn,
+                                          std::string_view operation, KvMetadata metadata,
                                           const KvConfig& config, const Json& data,
                                           absl::Time now) {
+  ASSIGN_OR_RETURN(const std::string_view path, SecretPath(request));
   for (const std::int64_t dropped : metadata.AddVersion(config, now)) {
     RETURN_IF_ERROR(txn.Delete(VersionPath(metadata, dropped)));
   }
   RETURN_IF_ERROR(txn.PutJson(VersionPath(metadata, metadata.current_version), data));
   RETURN_IF_ERROR(Save(txn, path, metadata));
+  Tell(txn, request, operation, KvPart::kData, path, &metadata);
   return Response::Data(DescribeVersion(metadata, metadata.versions.back()));
 }
 
@@ -125,7 +128,7 @@ absl::StatusOr<Response> KvV2::Write(const Request& request, Txn& txn) {
   const absl::Time now = clock_.Now();
   KvMetadata metadata = stored ? *stored : NewMetadata(now);
   RETURN_IF_ERROR(CheckCas(request, *config, metadata));
-  return AddVersion(txn, path, std::move(metadata), *config, data, now);
+  return AddVersion(request, txn, "data-write", std::move(metadata), *config, data, now);
 }
 
 absl::StatusOr<Response> KvV2::Patch(const Request& request, Txn& txn) {
@@ -143,7 +146,7 @@ absl::StatusOr<Response> KvV2::Patch(const Request& request, Txn& txn) {
   }
   ASSIGN_OR_RETURN(Json data, LoadData(txn, *metadata, *newest));
   data.merge_patch(patch);
-  return AddVersion(txn, path, *metadata, *config, data, clock_.Now());
+  return AddVersion(request, txn, "data-patch", *metadata, *config, data, clock_.Now());
 }
 
 absl::StatusOr<Response> KvV2::DeleteNewest(const Request& request, Txn& txn) {
@@ -156,6 +159,7 @@ absl::StatusOr<Response> KvV2::DeleteNewest(const Request& request, Txn& txn) {
   if (newest == nullptr || newest->destroyed || newest->deleted(now)) return Response::Empty();
   newest->deletion = now;
   RETURN_IF_ERROR(Save(txn, path, metadata));
+  Tell(txn, request, "data-delete", KvPart::kData, path, &metadata);
   return Response::Empty();
 }
 

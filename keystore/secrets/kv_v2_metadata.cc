@@ -71,6 +71,7 @@ absl::StatusOr<Response> KvV2::WriteMetadata(const Request& request, Txn& txn) {
     ASSIGN_OR_RETURN(metadata.custom, CheckCustomMetadata(request.json("custom_metadata"), false));
   }
   RETURN_IF_ERROR(Save(txn, path, metadata));
+  Tell(txn, request, "metadata-write", KvPart::kMetadata, path, &metadata);
   return response;
 }
 
@@ -93,6 +94,7 @@ absl::StatusOr<Response> KvV2::PatchMetadata(const Request& request, Txn& txn) {
     }
   }
   RETURN_IF_ERROR(Save(txn, path, metadata));
+  Tell(txn, request, "metadata-patch", KvPart::kMetadata, path, &metadata);
   return response;
 }
 
@@ -104,6 +106,7 @@ absl::StatusOr<Response> KvV2::DeleteMetadata(const Request& request, Txn& txn) 
     RETURN_IF_ERROR(txn.Delete(VersionPath(*metadata, version.number)));
   }
   RETURN_IF_ERROR(txn.Delete(StrCat("metadata/", path)));
+  Tell(txn, request, "metadata-delete", KvPart::kMetadata, path, nullptr);
   return Response::Empty();
 }
 

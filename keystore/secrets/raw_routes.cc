@@ -8,6 +8,7 @@ namespace coffer::keystore {
 namespace {
 
 using View = std::function<Txn(const Request&, Txn&)>;
+using Changed = std::function<void(const Request&, Txn&, std::string_view)>;
 
 absl::StatusOr<std::string_view> ObjectPath(const Request& request) {
   const std::string_view path = request.text("path");
@@ -39,7 +40,7 @@ absl::Duration LeaseOf(const Json& object, const MountEntry& mount) {
 
 }  // namespace
 
-std::vector<Route> RawRoutes(View view, bool leases) {
+std::vector<Route> RawRoutes(View view, bool leases, Changed changed) {
   using enum Operation;
   const auto read = [view, leases](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
     const absl::StatusOr<std::string_view> path = ObjectPath(request);
@@ -51,15 +52,17 @@ std::vector<Route> RawRoutes(View view, bool leases) {
     response.data = *std::move(object);
     return response;
   };
-  const auto write = [view](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
+  const auto write = [view, changed](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
     ASSIGN_OR_RETURN(const std::string_view path, ObjectPath(request));
     if (request.data.empty()) return absl::InvalidArgumentError("missing data fields");
     RETURN_IF_ERROR(view(request, txn).PutJson(path, request.data));
+    if (changed) changed(request, txn, "write");
     return Response::Empty();
   };
-  const auto erase = [view](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
+  const auto erase = [view, changed](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
     ASSIGN_OR_RETURN(const std::string_view path, ObjectPath(request));
     RETURN_IF_ERROR(view(request, txn).Delete(path));
+    if (changed) changed(request, txn, "delete");
     return Response::Empty();
   };
   const auto list = [view](const Request& request, Txn& txn) -> absl::StatusOr<Response> {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string_view>
 #include <vector>
 
 #include "keystore/core/backend.h"
@@ -10,6 +11,9 @@ namespace coffer::keystore {
 
 // `view`: where the objects of a request stand. With `leases` an answer shows for how long the object
 // may be used: its "ttl" (or "lease") member, or the mount's default lease TTL.
-std::vector<Route> RawRoutes(std::function<Txn(const Request&, Txn&)> view, bool leases);
+// `changed` hears of each "write" and "delete" within its transaction.
+std::vector<Route> RawRoutes(
+    std::function<Txn(const Request&, Txn&)> view, bool leases,
+    std::function<void(const Request&, Txn&, std::string_view operation)> changed = nullptr);
 
 }  // namespace coffer::keystore
