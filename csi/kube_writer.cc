@@ -97,6 +97,13 @@ void KubeWriter::Finish(std::map<std::string, Entry>::iterator entry, const absl
                final ? "not written to the API server" : "not written to the API server yet",
                {{"object", entry->first}, {"error", status}});
   }
+  if (status.ok()) {  // what failed while the API server was away needn't wait any longer
+    for (auto& [key, waiting] : entries_) {
+      if (waiting.pause > kFirstPause && waiting.pause < kLongestPause) {
+        waiting.due = std::min(waiting.due, clock_.Now() + kFirstPause);
+      }
+    }
+  }
   Entry& e = entry->second;
   e.running = false;
   if (std::exchange(e.replaced, false)) return;  // the newer one is due

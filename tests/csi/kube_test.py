@@ -282,6 +282,8 @@ class KubeTest(unittest.TestCase):
         os.rmdir(self.node.target(uid))
         self.node.start()
         self.eventually(lambda: not self.status("web-6"))
+        # The pod still owns the Secret; Kubernetes' garbage collector, which isn't here, would see to it.
+        self.cluster.kubectl("delete", "secret", "copy")
 
     def test_speed(self):
         """110 volumes against this API server, one at a time and 16 at a time; nothing waits for writes"""
