@@ -126,6 +126,13 @@ const std::vector<Flag>& Table() {
           "provider-socket-dir",
           "serve the upstream driver's provider protocol at vault.sock and coffer.sock here",
           [](Flags & f) -> auto& { return f.serve_dir; }),
+      Text(
+          "events-role",
+          "the node's own role at --vault-addr, to hear of changed secrets at once: no events",
+          [](Flags & f) -> auto& { return f.events_role; }),
+      Text(
+          "events-token-file", "its ServiceAccount token: the pod's own",
+          [](Flags & f) -> auto& { return f.events_token_file; }),
       {"log-level", false, "debug, info, warn or error",
        [](std::string_view text, Flags* f) { return log::ParseLevel(text, &f->log_level); }},
       {"log-format-json", true, "logs as JSON, one object a line", SetLogFormat},

@@ -28,6 +28,8 @@ struct Flags {
   int most_answer_bytes = 4 << 20;  // of such a provider
   std::string serve_dir;          // where we are a provider ourselves; "" = nowhere
   std::string metrics_address;    // "" = no metrics, no health pages
+  std::string events_role;        // the node's own at the keystore; "" = no events
+  std::string events_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token";
   log::Level log_level = log::Level::kInfo;
   log::Format log_format = log::Format::kText;
   provider::Defaults defaults;  // VAULT_ADDR and the like, then --vault-addr and the like

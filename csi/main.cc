@@ -14,6 +14,7 @@
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "csi/class_source.h"
+#include "csi/event_subscriber.h"
 #include "csi/flags.h"
 #include "csi/identity_service.h"
 #include "csi/kube_client.h"
@@ -44,6 +45,7 @@ constexpr int kPublishThreads = 16;
 constexpr int kFetchThreads = 16;
 constexpr int kUnpublishThreads = 4;
 constexpr int kVolumeThreads = 2;
+constexpr absl::Duration kEventPublish = absl::Seconds(60);
 constexpr absl::Duration kLastRevocations = absl::Seconds(3);
 constexpr absl::Duration kKeeperPatience = absl::Seconds(2);
 constexpr absl::Duration kLastWrites = absl::Seconds(2);
@@ -129,6 +131,15 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
     options.tokens = &*tokens;
     reporter->CleanUp();
   }
+  provider::Workers event_workers(kPublishThreads);
+  std::optional<EventSubscriber> events;
+  if (!flags.events_role.empty()) {
+    events.emplace(clock, event_workers,
+                   EventSubscriber::Options{.keystore = flags.defaults,
+                                            .role = flags.events_role,
+                                            .token_file = flags.events_token_file});
+    options.observers.push_back(&*events);
+  }
   Publisher publisher(clock, *classes, provider, volumes, revoker, flags.kubelet_root,
                       std::move(options));
   publisher.DetachDeadMounts();
@@ -162,6 +173,15 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   if (!flags.metrics_address.empty()) {
     ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address, Pages(metrics, publisher)));
   }
+  if (events) {
+    events->Start([&](const std::string& target, VolumeContext& context) {
+      for (const volume::VolumeInfo& info : volumes.List()) {
+        if (info.target != target) continue;
+        return publisher.Publish(info.volume_id, target, context, clock.Now() + kEventPublish);
+      }
+      return absl::OkStatus();  // unpublished since
+    });
+  }
   log::Info("coffer-csi serves", {{"version", kVersion},
                                   {"driver", flags.driver_name},
                                   {"node", flags.node_id},
@@ -174,6 +194,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   alarm(kStopSeconds);
   server.reset();
   provider_server.reset();
+  if (events) events->Stop();
   if (reporter) reporter->writer().Drain(clock.Now() + kLastWrites);
   publisher.ForgetTokens();
   if (!revoker.Drain(clock.Now() + kLastRevocations)) {

@@ -301,6 +301,24 @@ TEST_CASE("a pattern is no way to read for ever, nor to list elsewhere") {
   CHECK(strange->front().path == "kv/ok");
 }
 
+TEST_CASE("a path is known to be one that a pattern means") {
+  struct Case {
+    std::string_view pattern, path;
+    bool matches;
+  };
+  for (const Case& c : std::vector<Case>{{"secret/data/a", "secret/data/a", true},
+                                         {"secret/data/a", "secret/data/a/b", false},
+                                         {"secret/data/a/b", "secret/data/a", false},
+                                         {"secret/data/*", "secret/data/a", true},
+                                         {"secret/data/*", "secret/data/a/b", false},
+                                         {"secret/data/*/b", "secret/data/a/b", true},
+                                         {"secret/data/**", "secret/data/a/b", true},
+                                         {"secret/data/**", "secret/data", false}}) {
+    INFO(c.pattern << " " << c.path);
+    CHECK(PathMatches(c.pattern, c.path) == c.matches);
+  }
+}
+
 TEST_CASE("globs match as shells have it") {
   struct Case {
     std::string_view pattern, text;

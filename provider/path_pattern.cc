@@ -99,4 +99,15 @@ absl::StatusOr<std::vector<MatchedPath>> ExpandPath(std::string_view pattern,
   return Expansion(pattern, list).Run();
 }
 
+bool PathMatches(std::string_view pattern, std::string_view path) {
+  const std::vector<std::string_view> patterns = Split(pattern, '/');
+  const std::vector<std::string_view> parts = Split(path, '/');
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    if (i == parts.size()) return false;
+    if (patterns[i] == "**") return true;
+    if (!GlobMatches(patterns[i], parts[i])) return false;
+  }
+  return patterns.size() == parts.size();
+}
+
 }  // namespace coffer::provider

@@ -25,4 +25,7 @@ using ListNames = std::function<absl::StatusOr<std::vector<std::string>>(const s
 absl::StatusOr<std::vector<MatchedPath>> ExpandPath(std::string_view pattern,
                                                     const ListNames& list);
 
+// Whether a secretPath, with or without patterns, means `path`.
+bool PathMatches(std::string_view pattern, std::string_view path);
+
 }  // namespace coffer::provider

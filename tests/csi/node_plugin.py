@@ -97,6 +97,7 @@ class Node:
             f"--secret-provider-class-dir={self.classes}", "--log-level=debug",
             f"--plugin-registration-dir={self.folder}",
             f"--kubelet-registration-path={self.socket}",
+            *self.flags(),
         ], stdout=self.log, stderr=self.log)
         for _ in range(200):
             if self.plugin.poll() is not None:
@@ -105,6 +106,10 @@ class Node:
                 return
             time.sleep(0.02)
         raise RuntimeError("coffer-csi doesn't answer:\n" + self.log_text())
+
+    def flags(self):
+        """More of them, for the plugin."""
+        return []
 
     def log_text(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as log:

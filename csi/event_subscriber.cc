@@ -1,0 +1,266 @@
+#include "csi/event_subscriber.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+#include "absl/time/clock.h"
+#include "common/log.h"
+#include "common/random.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+#include "csi/event_connection.h"
+#include "provider/keystore_client.h"
+#include "provider/path_pattern.h"
+
+namespace coffer::csi {
+namespace {
+
+constexpr std::string_view kTypes = "kv*";
+constexpr absl::Duration kFirstPause = absl::Seconds(1);
+constexpr absl::Duration kLongestPause = absl::Minutes(1);
+// Where the keystore has no events, or the role no right to them: someone must change that.
+constexpr absl::Duration kRefusedPause = absl::Minutes(5);
+constexpr absl::Duration kLogin = absl::Seconds(20);
+// Nodes that hear the same event don't ask at the same moment.
+constexpr absl::Duration kSpread = absl::Milliseconds(20);
+// After a gap in the events every volume is read anew, over this time.
+constexpr absl::Duration kGapSpread = absl::Seconds(5);
+constexpr int kAttempts = 20;
+
+absl::Duration RandomUpTo(absl::Duration most) {
+  std::uint16_t random = 0;
+  FillRandom({reinterpret_cast<std::uint8_t*>(&random), sizeof(random)});
+  return most * (random / 65536.0);
+}
+
+VolumeContext CopyOf(const VolumeContext& context) {
+  VolumeContext copy;
+  copy.secret_class = context.secret_class;
+  copy.pod.name = context.pod.name;
+  copy.pod.kubernetes_namespace = context.pod.kubernetes_namespace;
+  copy.pod.uid = context.pod.uid;
+  copy.pod.service_account = context.pod.service_account;
+  for (const auto& [audience, token] : context.pod.tokens) {
+    copy.pod.tokens.emplace(audience, token.Copy());
+  }
+  copy.attributes = context.attributes;
+  copy.expirations = context.expirations;
+  copy.secrets = context.secrets.Copy();
+  return copy;
+}
+
+const Json* Member(const Json* object, const char* name) {
+  if (object == nullptr || !object->is_object()) return nullptr;
+  const auto found = object->find(name);
+  return found == object->end() ? nullptr : &*found;
+}
+
+std::string TextOf(const Json* value) {
+  if (value == nullptr || !value->is_string()) return "";
+  return std::string(std::string_view(value->get_ref<const SecretString&>()));
+}
+
+}  // namespace
+
+// The connection with what it takes to log in.
+class EventSubscriber::Connection : public EventConnection {};
+
+std::string EventPath(std::string_view message) {
+  const absl::StatusOr<Json> event = ParseJson(message);
+  if (!event.ok()) return "";
+  const Json* data = Member(&*event, "data");
+  const std::string type = TextOf(Member(data, "event_type"));
+  const Json* metadata = Member(Member(data, "event"), "metadata");
+  std::string path = TextOf(Member(metadata, "data_path"));
+  if (path.empty()) path = TextOf(Member(metadata, "path"));  // Vault's deletes have this alone
+  // Whatever happens to metadata, and delete/, undelete/ and destroy/, concern the data.
+  if (type.starts_with("kv-v2/")) {
+    const std::string mount = TextOf(Member(Member(data, "plugin_info"), "mount_path"));
+    const std::size_t start = path.starts_with(mount) ? mount.size() : path.find('/') + 1;
+    const std::size_t end = path.find('/', start);
+    if (end == path.npos) return "";
+    path.replace(start, end - start, "data");
+  }
+  return path;
+}
+
+EventSubscriber::EventSubscriber(const Clock& clock, provider::Workers& workers, Options options)
+    : clock_(clock), workers_(workers), options_(std::move(options)) {
+  login_ = {.address = options_.keystore.address,
+            .vault_namespace = options_.keystore.vault_namespace,
+            .auth_mount = options_.keystore.auth_mount,
+            .role = options_.role,
+            .audience = "",
+            .tls = options_.keystore.tls};
+  while (login_.address.ends_with('/')) login_.address.pop_back();
+}
+
+EventSubscriber::~EventSubscriber() { Stop(); }
+
+void EventSubscriber::Start(Republish republish) {
+  republish_ = std::move(republish);
+  thread_ = std::thread([this] { Run(); });
+}
+
+void EventSubscriber::Stop() {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  if (connection_ != nullptr) connection_->Stop();
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return under_way_ == 0; });
+  lock.unlock();
+  if (thread_.joinable()) thread_.join();
+}
+
+void EventSubscriber::Run() {
+  absl::Duration pause = kFirstPause;
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    lock.unlock();
+    const absl::Status ended = SubscribeOnce();
+    const bool had = subscribed_.exchange(false);
+    lock.lock();
+    if (stopping_) return;
+    const bool refused = absl::IsUnimplemented(ended) || absl::IsPermissionDenied(ended) ||
+                         absl::IsNotFound(ended) || absl::IsInvalidArgument(ended);
+    pause = had ? kFirstPause : refused ? kRefusedPause : std::min(pause * 2, kLongestPause);
+    log::Warning("no events from the keystore; volumes are read anew when the kubelet asks",
+                 {{"address", login_.address}, {"error", ended}});
+    changed_.wait_for(lock, absl::ToChronoNanoseconds(pause / 2 + RandomUpTo(pause)),
+                      [this] { return stopping_; });
+  }
+}
+
+absl::Status EventSubscriber::SubscribeOnce() {
+  std::ifstream file(options_.token_file);
+  const std::string read((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const SecretBytes jwt = SecretBytes::CopyOf(Trim(read));
+  if (jwt.empty()) {
+    return absl::FailedPreconditionError(
+        StrCat("the node's own token can't be read from ", options_.token_file));
+  }
+  const auto transport = MakeStreamTransport(login_.tls);
+  const provider::KeystoreClient client(*transport, login_, clock_);
+  ASSIGN_OR_RETURN(const Json auth, client.LogIn(jwt, clock_.Now() + kLogin));
+  const SecretBytes token =
+      SecretBytes::CopyOf(auth["client_token"].get_ref<const SecretString&>());
+  Connection connection;
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return absl::CancelledError("stopped");
+    connection_ = &connection;
+  }
+  absl::Status ended = connection.Run(
+      login_, token, kTypes, [this] { Subscribed(); },
+      [this](std::string_view message) { OnEvent(message); });
+  {
+    std::lock_guard lock(mutex_);
+    connection_ = nullptr;
+  }
+  if (absl::IsFailedPrecondition(ended)) {
+    const absl::Status why = client
+                                 .Call("GET", StrCat("sys/events/subscribe/", kTypes), "json=true",
+                                       token, SecretBytes(), clock_.Now() + kLogin)
+                                 .status();
+    if (!why.ok()) ended = why;
+  }
+  // The token is of no more use; that it can't be revoked now is no reason to wait.
+  client
+      .Call("POST", "auth/token/revoke-self", "", token, SecretBytes(),
+            clock_.Now() + absl::Seconds(1))
+      .IgnoreError();
+  return ended;
+}
+
+void EventSubscriber::Subscribed() {
+  log::Info("events of the keystore are heard", {{"address", login_.address}});
+  subscribed_ = true;
+  bool gap = false;
+  {
+    std::lock_guard lock(mutex_);
+    gap = std::exchange(was_subscribed_, true);
+  }
+  if (gap) RepublishWhere([](const Volume&) { return true; }, kGapSpread);
+}
+
+void EventSubscriber::OnEvent(std::string_view message) {
+  ++events_;
+  const std::string path = EventPath(message);
+  if (path.empty()) return;
+  RepublishWhere(
+      [&path](const Volume& volume) {
+        return std::any_of(
+            volume.paths.begin(), volume.paths.end(),
+            [&path](const std::string& pattern) { return provider::PathMatches(pattern, path); });
+      },
+      kSpread);
+}
+
+void EventSubscriber::RepublishWhere(const std::function<bool(const Volume&)>& wanted,
+                                     absl::Duration spread) {
+  std::lock_guard lock(mutex_);
+  if (stopping_) return;
+  for (auto& [target, volume] : volumes_) {
+    if (volume.pending || !wanted(volume)) continue;
+    volume.pending = true;
+    ++under_way_;
+    workers_.Submit([this, target = target, wait = RandomUpTo(spread)] {
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait_for(lock, absl::ToChronoNanoseconds(wait), [this] { return stopping_; });
+      }
+      RepublishNow(target);
+      std::lock_guard lock(mutex_);
+      --under_way_;
+      changed_.notify_all();
+    });
+  }
+}
+
+void EventSubscriber::RepublishNow(const std::string& target) {
+  absl::Status status;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    VolumeContext context;
+    {
+      std::lock_guard lock(mutex_);
+      const auto found = volumes_.find(target);
+      if (found == volumes_.end() || stopping_) return;
+      found->second.pending = false;  // what comes from now on is not seen by this reading
+      context = CopyOf(found->second.context);
+    }
+    status = republish_(target, context);
+    if (!absl::IsAborted(status)) break;
+    absl::SleepFor(absl::Milliseconds(25));  // the kubelet publishes it just now
+  }
+  if (!status.ok()) {
+    log::Warning("a changed secret was not read anew", {{"target", target}, {"error", status}});
+  }
+}
+
+void EventSubscriber::Published(const std::string& target, const VolumeContext& context,
+                                PublishOutcome& outcome) {
+  if (!outcome.status.ok()) return;
+  const auto parameters = provider::ParseParameters(outcome.secret_class, options_.keystore);
+  const bool ours = parameters.ok() && parameters->login.address == login_.address &&
+                    parameters->login.vault_namespace == login_.vault_namespace;
+  std::lock_guard lock(mutex_);
+  if (!ours) {
+    volumes_.erase(target);
+    return;
+  }
+  Volume& volume = volumes_[target];
+  volume.context = CopyOf(context);
+  volume.paths.clear();
+  for (const provider::Object& object : parameters->objects) {
+    if (object.method == "GET") volume.paths.push_back(object.path);
+  }
+}
+
+void EventSubscriber::Unpublished(const std::string& target, const absl::Status& status) {
+  if (!status.ok()) return;
+  std::lock_guard lock(mutex_);
+  volumes_.erase(target);
+}
+
+}  // namespace coffer::csi
