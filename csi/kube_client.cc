@@ -44,6 +44,9 @@ absl::Status StatusOf(int http_status, std::string_view body, std::string_view w
       (*answer)["message"].is_string()) {
     const std::string_view message = (*answer)["message"].get_ref<const SecretString&>();
     reason = StrCat(": ", message.substr(0, 300));
+  } else if (http_status == 404) {
+    // What there is no object of is told by a Status object; this is plain text.
+    reason = ": it doesn't know the kind; install the CRDs: kubectl apply -f deploy/daemonset/crds.yaml";
   }
   return absl::Status(CodeOf(http_status), ToAbsl(StrCat(what, ": HTTP ", http_status, reason)));
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/time/clock.h"
 #include "common/random.h"
 #include "common/status_macros.h"
@@ -59,6 +60,7 @@ std::string Explanation(const Json& answer, std::string_view token, std::string_
   }
   std::replace_if(
       text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+  absl::RemoveExtraAsciiWhitespace(&text);
   return text;
 }
 
