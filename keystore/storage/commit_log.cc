@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -186,25 +187,28 @@ bool CommitLog::ReadRecord(std::string_view rest, Record* record, std::size_t* s
 
 absl::StatusOr<std::vector<CommitLog::Record>> CommitLog::Replay(std::uint64_t applied) {
   struct stat facts;
-  if (fstat(fd_.get(), &facts) != 0) {
-    return absl::UnavailableError(
-        StrCat("storage: can't read ", path_, ": ", std::strerror(errno)));
-  }
-  std::string bytes(static_cast<std::size_t>(facts.st_size), '\0');
-  for (std::size_t at = 0; at < bytes.size();) {
-    const ssize_t got = pread(fd_.get(), &bytes[at], bytes.size() - at, static_cast<off_t>(at));
-    if (got <= 0) {
-      return absl::UnavailableError(
-          StrCat("storage: can't read ", path_, ": ", std::strerror(errno)));
-    }
-    at += static_cast<std::size_t>(got);
-  }
+  if (fstat(fd_.get(), &facts) != 0) return Unreadable();
+  position_ = 0;
+  if (facts.st_size == 0) return std::vector<Record>();
+  const auto size = static_cast<std::size_t>(facts.st_size);
+  void* const map = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd_.get(), 0);
+  if (map == MAP_FAILED) return Unreadable();
+  auto records = ReplayBytes({static_cast<const char*>(map), size}, applied);
+  munmap(map, size);
+  return records;
+}
+
+absl::Status CommitLog::Unreadable() const {
+  return absl::UnavailableError(StrCat("storage: can't read ", path_, ": ", std::strerror(errno)));
+}
+
+absl::StatusOr<std::vector<CommitLog::Record>> CommitLog::ReplayBytes(std::string_view bytes,
+                                                                      std::uint64_t applied) {
   std::vector<Record> records;
   Record record;
   std::size_t size = 0;
-  position_ = 0;
   std::uint64_t last = 0;
-  while (ReadRecord(std::string_view(bytes).substr(position_), &record, &size) &&
+  while (ReadRecord(bytes.substr(position_), &record, &size) &&
          (last == 0 || record.id == last + 1)) {
     last = record.id;
     position_ += size;
@@ -213,21 +217,15 @@ absl::StatusOr<std::vector<CommitLog::Record>> CommitLog::Replay(std::uint64_t a
   // There is one record under way at a time. A later one behind a bad one means that the bad one
   // was good once.
   const std::uint64_t newest = std::max(last, applied);
-  for (std::size_t at = position_; at + kHeaderSize < bytes.size();) {
-    std::uint64_t zeros;
-    std::memcpy(&zeros, &bytes[at], sizeof(zeros));
-    if (zeros == 0) {  // quickly over what was never written
-      at += sizeof(zeros) - 3;
-      continue;
-    }
-    std::string_view head = std::string_view(bytes).substr(at + 4, 8);
-    const auto id = Take<std::uint64_t>(&head);
-    if (id > newest && id <= newest + capacity_ &&
-        ReadRecord(std::string_view(bytes).substr(at), &record, &size)) {
+  const std::string zeros(4096, '\0');  // laid out and never written
+  while (bytes.size() > position_ && bytes.ends_with(zeros)) bytes.remove_suffix(zeros.size());
+  for (std::size_t at = position_; at + kHeaderSize < bytes.size(); ++at) {
+    std::uint64_t id;
+    std::memcpy(&id, &bytes[at + 4], sizeof(id));
+    if (id > newest && id <= newest + capacity_ && ReadRecord(bytes.substr(at), &record, &size)) {
       return absl::DataLossError(StrCat("storage: ", path_, " is damaged at byte ", position_,
                                         "; restore a backup of the folder"));
     }
-    ++at;
   }
   if (records.empty()) position_ = 0;
   return records;

@@ -52,6 +52,8 @@ class CommitLog {
   CommitLog(std::string path, std::size_t capacity, UniqueFd fd);
 
   std::string Checksum(std::string_view head, const std::vector<std::string_view>& writes) const;
+  absl::Status Unreadable() const;
+  absl::StatusOr<std::vector<Record>> ReplayBytes(std::string_view bytes, std::uint64_t applied);
   bool ReadRecord(std::string_view rest, Record* record, std::size_t* size) const;
 
   const std::string path_;

@@ -160,7 +160,7 @@ TEST_CASE("after a crash the logs give what LMDB doesn't have yet") {
       txn->Delete(key);
       model.erase(key);
     } else {
-      txn->Put(key, model[key] = StrCat(i, std::string(60'000, 'v')));
+      txn->Put(key, model[key] = StrCat(i, std::string(60'000, i % 3 == 0 ? '\0' : 'v')));
     }
     REQUIRE(CommitAndWait(*store, std::move(txn)).ok());
     if (i % 20 != 0) continue;
