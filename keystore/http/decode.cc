@@ -225,7 +225,10 @@ std::optional<HttpRefusal> DecodeRequest(HttpMessage& message, Request* request)
     if (auto refusal = DecodeBody(message, request->operation, &request->data)) return refusal;
   }
   // What is listed is a directory, and policies are written for it as one.
-  if (request->operation == Operation::kList && !request->path.ends_with('/')) request->path += '/';
+  if (request->operation == Operation::kList && !request->path.empty() &&
+      !request->path.ends_with('/')) {
+    request->path += '/';
+  }
   request->token = std::move(message.token);
   return std::nullopt;
 }

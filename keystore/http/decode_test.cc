@@ -50,6 +50,7 @@ TEST_CASE("Methods, paths, queries and bodies become operations, paths and data"
        "secret/metadata/a/", "{}"},
       {"GET with list=true lists", "GET", "/v1/secret/metadata/?list=true", "", Operation::kList,
        "secret/metadata/", "{}"},
+      {"the root may be listed", "LIST", "/v1/", "", Operation::kList, "", "{}"},
       {"list=false reads", "GET", "/v1/x?list=false", "", Operation::kRead, "x", "{}"},
       {"help=1 asks for help", "GET", "/v1/x?help=1", "", Operation::kHelp, "x", "{}"},
       {"POST updates", "POST", "/v1/x", R"({"a":{"b":1}})", Operation::kUpdate, "x",

@@ -49,6 +49,10 @@ absl::Status ConfigureLog(const CommandLine& command_line, const ServerConfig& c
       command_line.log_level.empty() ? config.log_level : command_line.log_level, &level));
   log::Configure(level, config.log_format == "json" ? log::Format::kJson : log::Format::kText);
   for (const std::string& warning : config.warnings) log::Warning(warning);
+  if (config.default_lease_ttl > absl::ZeroDuration() ||
+      config.max_lease_ttl > absl::ZeroDuration()) {
+    log::Warning("default_lease_ttl and max_lease_ttl have no effect: tune the mounts instead");
+  }
   return absl::OkStatus();
 }
 
