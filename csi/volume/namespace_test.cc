@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -79,6 +80,7 @@ TEST_CASE("a pod in a user namespace sees the owners of its own numbers") {
   REQUIRE(pipe(ready) == 0);
   const pid_t child = fork();
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // it must not outlive a test that fails
     const char byte = unshare(CLONE_NEWUSER) == 0 ? '+' : '-';
     (void)!write(ready[1], &byte, 1);
     for (;;) pause();
