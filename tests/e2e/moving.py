@@ -78,7 +78,9 @@ def kubernetes_secrets(world):
                              "metadata": {"name": name, "namespace": "shop"},
                              "data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}})
     out = world.shell(loop)
-    holds(sorted(out.splitlines()) == ["1 secret/api", "1 secret/db"], f"the loop says:\n{out}")
+    # kubectl exec at times says in between that it discards a message of its web socket.
+    said = sorted(line for line in out.splitlines() if line and "websocket.go" not in line)
+    holds(said == ["1 secret/api", "1 secret/db"], f"the loop says:\n{out}")
     for name, data in contents.items():
         got = json.loads(world.vault(f"vault kv get -format=json -field=data secret/shop/{name}"))
         holds(got == data, f"secret/shop/{name} is {got}")
