@@ -83,17 +83,7 @@ int List(Session& session) {
   const absl::StatusOr<KvPath> key = ResolveKvPath(session, arg);
   if (!key.ok()) return session.Fail(key.status());
   const std::string path = key->Api("metadata");
-  const absl::StatusOr<Json> secret = session.api->List(path);
-  if (!secret.ok()) return session.Fail(StrCat("Error listing ", path), secret.status());
-  if (At(*secret, "wrap_info").is_object()) return PrintSecret(session, *secret);
-  const Json& keys = At(At(*secret, "data"), "keys");
-  if (keys.is_array()) return PrintList(session, keys);
-  if (!session.table()) {
-    PrintDocument(session, Json::object());
-    return kApiError;
-  }
-  return session.Fail(StrCat(At(*secret, "data").is_null() ? "No value" : "No entries",
-                             " found at ", path));
+  return PrintKeysBelow(session, path);
 }
 
 int Delete(Session& session) {

@@ -65,17 +65,7 @@ int Patch(Session& session) {
 
 int List(Session& session) {
   const std::string path = WithSlash(SanitizePath(session.args[0]));
-  const absl::StatusOr<Json> secret = session.api->List(path);
-  if (!secret.ok()) return session.Fail(StrCat("Error listing ", path), secret.status());
-  if (At(*secret, "wrap_info").is_object()) return PrintSecret(session, *secret);
-  const Json& keys = At(At(*secret, "data"), "keys");
-  if (keys.is_array()) return PrintList(session, keys);
-  if (!session.table()) {
-    PrintDocument(session, Json::object());
-    return kApiError;
-  }
-  return session.Fail(StrCat(At(*secret, "data").is_null() ? "No value" : "No entries",
-                             " found at ", path));
+  return PrintKeysBelow(session, path);
 }
 
 int Delete(Session& session) {

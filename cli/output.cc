@@ -195,6 +195,20 @@ int PrintList(Session& session, const Json& list) {
   return kDone;
 }
 
+int PrintKeysBelow(Session& session, const std::string& path) {
+  const absl::StatusOr<Json> secret = session.api->List(path);
+  if (!secret.ok()) return session.Fail(StrCat("Error listing ", path), secret.status());
+  if (At(*secret, "wrap_info").is_object()) return PrintSecret(session, *secret);
+  const Json& keys = At(At(*secret, "data"), "keys");
+  if (keys.is_array()) return PrintList(session, keys);
+  if (!session.table()) {
+    PrintDocument(session, Json::object());
+    return kApiError;
+  }
+  return session.Fail(StrCat(At(*secret, "data").is_null() ? "No value" : "No entries",
+                             " found at ", path));
+}
+
 int PrintFieldOfSecret(Session& session, const Json& secret, std::string_view field) {
   return PrintField(session, FieldOf(secret, field), field);
 }

@@ -17,6 +17,8 @@ int PrintSecret(Session& session, const Json& secret);
 int PrintMap(Session& session, const Json& map, MemberOrder order = {});
 // Texts under the header "Keys", sorted.
 int PrintList(Session& session, const Json& list);
+// Lists `path` of the API and prints the keys; says so where there are none.
+int PrintKeysBelow(Session& session, const std::string& path);
 // Any document in a format other than table.
 int PrintDocument(Session& session, const Json& document, MemberOrder order = {});
 // The answer's warnings, on standard error; none in other formats than table, which show them inside.

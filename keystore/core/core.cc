@@ -143,11 +143,7 @@ void Core::Attempt(std::shared_ptr<Call> call) {
   call->txn.reset();
   absl::StatusOr<Response> response = Run(*call);
   if (!response.ok() && IsNeedsWorker(response.status()) && !call->request.may_block) {
-    workers_.Run([this, call] {
-      call->request.may_block = true;
-      Attempt(call);
-    });
-    return;
+    return AttemptOnWorker(std::move(call));
   }
   if (!response.ok()) {
     if (call->counted_use) return CountUse(call, response.status());
@@ -161,10 +157,14 @@ void Core::Attempt(std::shared_ptr<Call> call) {
     if (!absl::IsAborted(committed) || call->attempts >= kAttempts) {
       return Finish(call, std::move(committed));
     }
-    workers_.Run([this, call] {
-      call->request.may_block = true;
-      Attempt(call);
-    });
+    AttemptOnWorker(call);
+  });
+}
+
+void Core::AttemptOnWorker(std::shared_ptr<Call> call) {
+  workers_.Run([this, call = std::move(call)] {
+    call->request.may_block = true;
+    Attempt(call);
   });
 }
 

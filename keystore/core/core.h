@@ -62,6 +62,7 @@ class Core {
 
   const Served* FindServed(const MountEntry& mount) const;
   void Attempt(std::shared_ptr<Call> call);
+  void AttemptOnWorker(std::shared_ptr<Call> call);
   void Finish(std::shared_ptr<Call> call, absl::StatusOr<Response> response);
   // Routing, token, policies, handler and login within `call`'s transaction, which it begins.
   absl::StatusOr<Response> Run(Call& call);

@@ -8,27 +8,10 @@
 #include <thread>
 
 #include "keystore/storage/lmdb_check.h"
-#include "keystore/storage/lmdb_store.h"
-#include "keystore/storage/test_folder.h"
+#include "keystore/storage/test_lmdb.h"
 
 namespace coffer::keystore {
 namespace {
-
-std::unique_ptr<LmdbStore> Open(const std::string& path, std::uint64_t map_size = 1 << 30) {
-  auto store = LmdbStore::Open({path, map_size});
-  INFO(store.status().ToString());
-  REQUIRE(store.ok());
-  return *std::move(store);
-}
-
-absl::Status Put(Store& store, std::string_view key, std::string value) {
-  auto txn = store.Begin();
-  if (!txn.ok()) return txn.status();
-  (*txn)->Put(key, std::move(value));
-  return CommitAndWait(store, *std::move(txn));
-}
-
-std::size_t Count(Store& store) { return (*store.Begin())->Scan("")->size(); }
 
 // The folder as a process that is killed now leaves it.
 void CopyWhileOpen(const std::string& from, const std::string& to) {

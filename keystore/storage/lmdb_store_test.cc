@@ -10,26 +10,10 @@
 #include <thread>
 
 #include "keystore/storage/commit_log.h"
-#include "keystore/storage/test_folder.h"
+#include "keystore/storage/test_lmdb.h"
 
 namespace coffer::keystore {
 namespace {
-
-std::unique_ptr<LmdbStore> Open(const std::string& path, std::uint64_t map_size = 1 << 30) {
-  auto store = LmdbStore::Open({path, map_size});
-  INFO(store.status().ToString());
-  REQUIRE(store.ok());
-  return *std::move(store);
-}
-
-absl::Status Put(Store& store, std::string_view key, std::string value) {
-  auto txn = store.Begin();
-  if (!txn.ok()) return txn.status();
-  (*txn)->Put(key, std::move(value));
-  return CommitAndWait(store, *std::move(txn));
-}
-
-std::size_t Count(Store& store) { return (*store.Begin())->Scan("")->size(); }
 
 mode_t ModeOf(const std::string& path) {
   struct stat facts;
