@@ -49,6 +49,7 @@ enum class Access {
   kSudo,             // and the "sudo" capability
   kAnyToken,         // any token that is valid, whatever its policies
   kUnauthenticated,  // login routes
+  kMetrics,          // as kToken; no token, and works sealed, where request.metrics_for_all
   kBarrierless,      // no token, and works sealed: the Txn is empty
 };
 

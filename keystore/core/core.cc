@@ -1,5 +1,6 @@
 #include "keystore/core/core.h"
 
+#include <chrono>
 #include <future>
 
 #include "common/log.h"
@@ -35,6 +36,25 @@ const Handler* FindHandler(const Route& route, Operation operation) {
     if (candidate.operation == Operation::kUpdate) update = &candidate.handler;
   }
   return operation == Operation::kCreate ? update : nullptr;
+}
+
+bool IsLogin(const Request& request) {
+  return request.route != nullptr && request.route->access == Access::kUnauthenticated;
+}
+
+bool NeedsNoBarrier(const Route& route, const Request& request) {
+  return route.access == Access::kBarrierless ||
+         (route.access == Access::kMetrics && request.metrics_for_all);
+}
+
+bool NeedsPolicy(const Route& route, const Request& request) {
+  return route.access == Access::kToken || route.access == Access::kSudo ||
+         (route.access == Access::kMetrics && !request.metrics_for_all);
+}
+
+int StatusOf(const absl::StatusOr<Response>& response) {
+  if (!response.ok()) return HttpStatusFor(response.status());
+  return response->http_status == 0 ? 200 : response->http_status;
 }
 
 absl::Status NoRoute(std::string_view path) {
@@ -78,6 +98,7 @@ struct Core::Call {
   std::shared_ptr<const MountTable> mounts;
   std::unique_ptr<BarrierTxn> txn;
   bool counted_use = false;
+  const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 
 Core::Core(Barrier& barrier, TokenStore& tokens, PolicyStore& policies, MountStore& mounts,
@@ -131,6 +152,8 @@ absl::StatusOr<Response> Core::HandleAndWait(Request& request) {
 
 void Core::Finish(std::shared_ptr<Call> call, absl::StatusOr<Response> response) {
   call->txn.reset();
+  telemetry_.Count(call->asked, IsLogin(call->request), StatusOf(response),
+                   absl::FromChrono(std::chrono::steady_clock::now() - call->started));
   call->done(std::move(response));
   std::lock_guard lock(mutex_);
   --under_way_;
@@ -192,7 +215,7 @@ absl::StatusOr<Response> Core::Run(Call& call) {
     request.mount = &system_mount_;
     served = FindServed(system_mount_);
     if (served != nullptr) match = served->routes.Find(path.substr(kSystemPath.size()));
-    if (match && match->route->access == Access::kBarrierless) {
+    if (match && NeedsNoBarrier(*match->route, request)) {
       Txn none;
       return RunHandler(call, *match, none);
     }
@@ -236,7 +259,7 @@ absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& m
   std::vector<std::string> unknown;
   absl::StatusOr<Json> fields = DecodeFields(match, request.data, &unknown);
   request.fields = fields.ok() ? *std::move(fields) : Json::object();
-  if (route.access == Access::kToken || route.access == Access::kSudo) {
+  if (NeedsPolicy(route, request)) {
     if (fields.ok() && request.operation == Operation::kUpdate && route.exists) {
       ASSIGN_OR_RETURN(const bool exists, route.exists(request, txn));
       if (!exists) request.operation = Operation::kCreate;

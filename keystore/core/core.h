@@ -16,6 +16,7 @@
 #include "keystore/core/mount_table.h"
 #include "keystore/core/policy.h"
 #include "keystore/core/route_table.h"
+#include "keystore/core/telemetry.h"
 #include "keystore/core/token_store.h"
 #include "keystore/core/worker_pool.h"
 
@@ -41,6 +42,9 @@ class Core {
 
   // Waits for the answer.
   absl::StatusOr<Response> HandleAndWait(Request& request);
+
+  // Counts every request; whoever makes gauges does so before the first.
+  Telemetry& telemetry() { return telemetry_; }
 
   // Revokes what has expired, now and then every second until Core ends; rests while sealed.
   void StartExpiry();
@@ -82,6 +86,7 @@ class Core {
   MountStore& mounts_;
   std::map<std::string, Served, std::less<>> served_;
   const MountEntry system_mount_;
+  Telemetry telemetry_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

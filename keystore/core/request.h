@@ -34,6 +34,7 @@ struct Request {
   Json data = Json::object();
   SecretBytes token;           // empty: none was sent
   std::string remote_address;  // without the port
+  bool metrics_for_all = false;  // the listener's unauthenticated_metrics_access
 
   // What Core fills in before the handler runs.
   std::string relative_path;           // below the mount: "data/webapp/config"

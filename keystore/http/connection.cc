@@ -260,6 +260,7 @@ Task<bool> StreamConnection<Stream>::ServeRequest() {
 
   Request request;
   request.remote_address = remote_address_;
+  request.metrics_for_all = options_.unauthenticated_metrics_access;
   if (!refusal) refusal = CheckOrigin(options_, message, &request.remote_address);
   if (!refusal) refusal = DecodeRequest(message, &request);
   bool in_time = true;

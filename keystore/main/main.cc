@@ -22,6 +22,7 @@
 #include "keystore/secrets/cubbyhole.h"
 #include "keystore/secrets/kv_v1.h"
 #include "keystore/secrets/kv_v2.h"
+#include "keystore/system/metrics_routes.h"
 #include "keystore/system/mount_routes.h"
 #include "keystore/system/policy_routes.h"
 #include "keystore/system/seal_routes.h"
@@ -116,7 +117,11 @@ absl::Status Run(const CommandLine& command_line) {
                                     [&core] { return core.CreateRootToken(); },
                                     [&core] { core.Seal(); }}),
                         PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
-                        events.Routes()});
+                        events.Routes(),
+                        MetricsRoutes(core.telemetry(), clock, MetricsOptionsFor(config))});
+  core.telemetry().Gauge("core.unsealed", "1 where the keystore is open, 0 where it is sealed",
+                         [&barrier] { return barrier.sealed() ? 0 : 1; });
+  AddProcessGauges(core.telemetry());
   TokenBackend token(tokens, policies, clock);
   KubernetesBackend kubernetes(clock);
   Cubbyhole cubbyhole;

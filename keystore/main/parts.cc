@@ -47,12 +47,21 @@ ListenerOptions ListenerOptionsFor(const ServerConfig& server, const ListenerCon
     if (given > absl::ZeroDuration()) options.max_request_duration = given;
   }
   options.require_request_header = config.require_request_header;
+  options.unauthenticated_metrics_access = config.unauthenticated_metrics_access;
   options.forwarded_for = {
       .authorized = config.x_forwarded_for_authorized_addrs,
       .hop_skips = config.x_forwarded_for_hop_skips,
       .reject_not_authorized = config.x_forwarded_for_reject_not_authorized,
       .reject_not_present = config.x_forwarded_for_reject_not_present,
   };
+  return options;
+}
+
+MetricsOptions MetricsOptionsFor(const ServerConfig& server) {
+  MetricsOptions options;
+  if (!server.telemetry) return options;
+  if (!server.telemetry->metrics_prefix.empty()) options.prefix = server.telemetry->metrics_prefix;
+  options.prometheus = server.telemetry->prometheus_retention_time > absl::ZeroDuration();
   return options;
 }
 

@@ -7,6 +7,7 @@
 #include "keystore/config/config.h"
 #include "keystore/http/http_server.h"
 #include "keystore/storage/store.h"
+#include "keystore/system/metrics_routes.h"
 
 namespace coffer::keystore {
 
@@ -15,6 +16,8 @@ absl::StatusOr<std::unique_ptr<Store>> OpenStore(const StorageConfig& config);
 
 // Of one of the configuration's listeners.
 ListenerOptions ListenerOptionsFor(const ServerConfig& server, const ListenerConfig& config);
+
+MetricsOptions MetricsOptionsFor(const ServerConfig& server);
 
 // Holds a file with the process's id, which goes with it.
 class PidFile {

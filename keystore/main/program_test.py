@@ -144,6 +144,30 @@ class Server(unittest.TestCase):
                 path = os.path.join(folder, name)
                 self.assertEqual(os.stat(path).st_mode & 0o077, 0, path)
 
+    def test_metrics_tell_of_a_sealed_keystore_where_the_listener_lets_everybody_ask(self):
+        with open(self.keystore.config, encoding="utf-8") as file:
+            text = file.read()
+        closed = self.keystore.request("GET", "sys/metrics?format=prometheus")
+        self.assertEqual(closed[0], 503)
+        self.keystore.kill()
+        with open(self.keystore.config, "w", encoding="utf-8") as file:
+            file.write(text.replace("tls_disable = true\n", "tls_disable = true\n  telemetry {\n"
+                                    "    unauthenticated_metrics_access = true\n  }\n"))
+        self.keystore.start()
+
+        def metrics():
+            connection = http.client.HTTPConnection("127.0.0.1", self.keystore.port, timeout=30)
+            self.addCleanup(connection.close)
+            connection.request("GET", "/v1/sys/metrics?format=prometheus")
+            answer = connection.getresponse()
+            self.assertEqual(answer.status, 200)
+            return answer.read().decode()
+
+        self.assertIn("\nvault_core_unsealed 0\n", metrics())
+        self.keystore.initialize()
+        self.assertIn("\nvault_core_unsealed 1\n", metrics())
+        self.assertRegex(metrics(), r"\nprocess_resident_memory_bytes [1-9]")
+
     def test_a_folder_belongs_to_one_process(self):
         done = run(f"-config={self.keystore.config}")
         self.assertEqual(done.returncode, 1)

@@ -10,6 +10,7 @@
 #include "keystore/barrier/shamir_seal.h"
 #include "keystore/core/core.h"
 #include "keystore/storage/memory_store.h"
+#include "keystore/system/metrics_routes.h"
 #include "keystore/system/mount_routes.h"
 #include "keystore/system/policy_routes.h"
 #include "keystore/system/seal_routes.h"
@@ -81,7 +82,8 @@ struct TestKeystore {
                                    {[this] { return core.InitializeContents(); },
                                     [this] { return core.CreateRootToken(); },
                                     [this] { core.Seal(); }}),
-                        PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies)}};
+                        PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
+                        MetricsRoutes(core.telemetry(), clock, {})}};
   SecretBytes share;
   std::string root_token;
 };
