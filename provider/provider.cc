@@ -89,6 +89,13 @@ void Session::Forget() {
   renew_at = expires_at = absl::InfinitePast();
 }
 
+std::optional<absl::Time> Session::due() const {
+  if (leased.empty()) return std::nullopt;
+  absl::Time due = renew_at;  // leases end with their token
+  for (const auto& [request, lease] : leased) due = std::min(due, lease.use_until);
+  return due;
+}
+
 Provider::Provider(const Clock& clock, Workers& workers, Options options)
     : clock_(clock), workers_(workers), options_(std::move(options)) {
   if (options_.version_key.empty()) options_.version_key = RandomSecret(32);
@@ -364,6 +371,7 @@ absl::StatusOr<FetchResult> Provider::Fetch(const SecretProviderClass& secret_cl
   }
   std::sort(result.files.begin(), result.files.end(),
             [](const File& a, const File& b) { return a.path < b.path; });
+  result.refetch_by = session.due();
   return result;
 }
 

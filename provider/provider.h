@@ -56,6 +56,10 @@ struct FetchResult {
   std::vector<File> files;              // sorted by path
   // In the order of the class's objects; optional ones that are absent have none.
   std::vector<ObjectVersion> versions;
+  // When what was read must be fetched again, with the same session: a lease is to be renewed or
+  // replaced, with time to spare for another attempt. Unset where nothing read has an end; a token
+  // that ends alone costs only a login at the next fetch.
+  std::optional<absl::Time> refetch_by = std::nullopt;
 };
 
 // What holds where a class is silent: the provider's flags and environment.

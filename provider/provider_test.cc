@@ -152,6 +152,7 @@ TEST_CASE("objects become files, sorted, with their encodings and modes") {
   CHECK(all["request_id"] == "");
   CHECK(result->files[1].mode == 0400);
   CHECK(result->files[0].mode == 0644);
+  CHECK_FALSE(result->refetch_by);
   CHECK(f.keystore.count("GET /v1/secret/data/a") == 1);
   CHECK(f.keystore.logins == 1);
 }
@@ -234,9 +235,14 @@ TEST_CASE("leased secrets are read again after two thirds of the lease") {
   Fixture f;
   const std::string objects =
       "- {objectName: d, secretPath: database/creds/app, secretKey: password}";
+  const absl::Time start = f.clock.Now();
   const std::string first(f.Fetch(objects)->files[0].content.view());
-  CHECK(f.Fetch(objects)->files[0].content.view() == first);
-  f.clock.Advance(absl::Seconds(41));
+  f.clock.Advance(absl::Seconds(10));
+  const auto kept = f.Fetch(objects);
+  CHECK(kept->files[0].content.view() == first);
+  CHECK(kept->refetch_by == start + absl::Seconds(40));
+  CHECK(f.Fetch(kPassword)->refetch_by == start + absl::Seconds(40));
+  f.clock.Advance(absl::Seconds(31));
   CHECK(f.Fetch(objects)->files[0].content.view() != first);
 }
 

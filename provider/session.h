@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/time/time.h"
@@ -32,6 +33,8 @@ class Session {
 
   // After the token is gone, or is to be forgotten.
   void Forget();
+  // When something leased, or the token that it hangs on, needs another fetch.
+  std::optional<absl::Time> due() const;
 };
 
 }  // namespace coffer::provider
