@@ -71,6 +71,7 @@ std::vector<Command> KvMetadataCommands();
 std::vector<Command> LogicalCommands();
 std::vector<Command> PolicyCommands();
 std::vector<Command> LeaseCommands();
+std::vector<Command> CsiCommands();
 std::vector<Command> LocalCommands();
 
 }  // namespace coffer::cli

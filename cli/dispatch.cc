@@ -12,7 +12,7 @@ std::vector<Command> AllCommands() {
   std::vector<Command> all;
   for (auto family : {StatusCommands, OperatorCommands, LoginCommands, TokenCommands,
                       SecretsCommands, AuthCommands, KvCommands, KvMetadataCommands,
-                      LogicalCommands, PolicyCommands, LeaseCommands, LocalCommands}) {
+                      LogicalCommands, PolicyCommands, LeaseCommands, CsiCommands, LocalCommands}) {
     for (Command& command : family()) all.push_back(std::move(command));
   }
   return all;

@@ -53,6 +53,11 @@ std::string_view Environment::Setting(std::string_view name) const {
   return {};
 }
 
+std::string_view Environment::Variable(const char* name) const {
+  const char* value = lookup_(name);
+  return value == nullptr ? std::string_view() : value;
+}
+
 absl::StatusOr<bool> Environment::Switch(std::string_view name) const {
   const std::string_view text = Setting(name);
   if (text.empty()) return false;

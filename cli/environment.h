@@ -19,6 +19,8 @@ class Environment {
 
   // VAULT_<name> or BAO_<name>; "" where neither is set. Valid until the environment changes.
   std::string_view Setting(std::string_view name) const;
+  // The variable of exactly that name; "" where it isn't set.
+  std::string_view Variable(const char* name) const;
   // The setting as a switch, in the words that Go takes (1, t, true, …). InvalidArgument: another.
   absl::StatusOr<bool> Switch(std::string_view name) const;
 

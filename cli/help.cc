@@ -9,6 +9,7 @@ namespace {
 // One line for each group of commands.
 constexpr std::pair<std::string_view, std::string_view> kGroups[] = {
     {"auth", "Interact with auth methods"},
+    {"csi", "Ask this node's CSI plugin"},
     {"kv", "Interact with the key-value store"},
     {"kv metadata", "Interact with the metadata of keys"},
     {"lease", "Interact with leases"},

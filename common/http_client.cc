@@ -16,6 +16,7 @@
 
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "common/unix_transport.h"
 #include "common/url.h"
 
 namespace coffer {
@@ -185,7 +186,11 @@ std::string_view TlsHint(std::string_view detail) {
 
 class CurlTransport : public HttpTransport {
  public:
-  explicit CurlTransport(const TlsClientOptions& tls) : tls_(tls) { InitializeCurl(); }
+  // `socket`: "", or the Unix socket that all requests go to.
+  explicit CurlTransport(const TlsClientOptions& tls, std::string socket = "")
+      : tls_(tls), socket_(std::move(socket)) {
+    InitializeCurl();
+  }
 
   absl::StatusOr<HttpResponse> Send(const HttpRequest& request) override;
 
@@ -195,6 +200,7 @@ class CurlTransport : public HttpTransport {
   absl::Status SetTls(CURL* handle, std::string* ca_pem) const;
 
   const TlsClientOptions tls_;
+  const std::string socket_;
   std::mutex mutex_;
   std::vector<Easy> idle_;  // the last used is taken first: the others' connections may time out
 };
@@ -349,6 +355,10 @@ absl::StatusOr<HttpResponse> CurlTransport::Send(const HttpRequest& request) {
   curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
   curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L);
+  if (!socket_.empty()) {
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_.c_str());
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+  }
   curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, OnHeader);
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, OnBody);
@@ -399,6 +409,10 @@ absl::StatusOr<HttpResponse> CurlTransport::Send(const HttpRequest& request) {
 
 std::unique_ptr<HttpTransport> MakeCurlTransport(const TlsClientOptions& tls) {
   return std::make_unique<CurlTransport>(tls);
+}
+
+std::unique_ptr<HttpTransport> MakeUnixTransport(const std::string& path) {
+  return std::make_unique<CurlTransport>(TlsClientOptions(), path);
 }
 
 }  // namespace coffer

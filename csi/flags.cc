@@ -116,6 +116,9 @@ const std::vector<Flag>& Table() {
       Text(
           "metrics-addr", "/metrics, /healthz and /readyz over HTTP here, e.g. :8095",
           [](Flags & f) -> auto& { return f.metrics_address; }),
+      Text(
+          "admin-socket", "`coffer csi …` asks here, root alone: /csi/admin.sock",
+          [](Flags & f) -> auto& { return f.admin_socket; }),
       {"provider-volume", false,
        "other vendors' providers have their sockets in this folder", SetProviderDir},
       {"additional-provider-volume-paths", false, "and in these, with commas between",

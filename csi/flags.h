@@ -28,6 +28,7 @@ struct Flags {
   int most_answer_bytes = 4 << 20;  // of such a provider
   std::string serve_dir;          // where we are a provider ourselves; "" = nowhere
   std::string metrics_address;    // "" = no metrics, no health pages
+  std::string admin_socket;       // "" = none
   std::string events_role;        // the node's own at the keystore; "" = no events
   std::string events_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token";
   log::Level log_level = log::Level::kInfo;

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "csi/admin.h"
 #include "csi/class_source.h"
 #include "csi/event_subscriber.h"
 #include "csi/flags.h"
@@ -33,7 +34,9 @@
 #include "csi/vendor_providers.h"
 #include "csi/version.h"
 #include "csi/volume/keeper_client.h"
+#include "csi/volume/secret_mapping.h"
 #include "csi/volume/volume.h"
+#include "csi/volume_records.h"
 #include "provider/provider.h"
 #include "provider/workers.h"
 
@@ -73,6 +76,13 @@ StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher) {
   return {{"/metrics", [&metrics] { return Answer{200, metrics.Text()}; }},
           {"/healthz", [] { return Answer{200, "ok\n"}; }},
           {"/readyz", ready}};
+}
+
+std::string MemoryInForce() {
+  const auto pages = volume::SecretMapping::Make(1);
+  if (!pages.ok()) return std::string(Message(pages.status()));
+  return pages->kind() == volume::MemoryKind::kMemfdSecret ? "memfd_secret"
+                                                           : "locked memfd (no memfd_secret)";
 }
 
 // Readers of the volumes wait for this: first of all that takes time.
@@ -120,8 +130,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   TokenRevoker revoker(clock, provider);
   Metrics metrics;
   MetricsObserver counts(metrics);
+  VolumeRecords records(clock);
   VendorProviders vendors(flags.provider_dirs, flags.most_answer_bytes);
-  Publisher::Options options{.observers = {&counts}, .vendors = &vendors};
+  Publisher::Options options{.observers = {&counts, &records}, .vendors = &vendors};
   std::optional<KubeReporter> reporter;
   std::optional<PodTokens> tokens;
   if (kube) {
@@ -173,6 +184,17 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   if (!flags.metrics_address.empty()) {
     ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address, Pages(metrics, publisher)));
   }
+  std::unique_ptr<AdminServer> admin;
+  if (!flags.admin_socket.empty()) {
+    AdminParts parts{clock, publisher, volumes, records, flags.driver_name, flags.node_id, {}};
+    parts.facts = {
+        {"memory", MemoryInForce},
+        {"keeper", [&] { return !keeper ? "none" : keeper->connected() ? "connected" : "away"; }},
+        {"events", [&] { return !events ? "off" : events->subscribed() ? "subscribed" : "away"; }},
+        {"classes", [&] { return kube ? kube->server() : flags.class_dir; }},
+        {"ready", [&] { return publisher.Ready().ok() ? "yes" : publisher.Ready().ToString(); }}};
+    ASSIGN_OR_RETURN(admin, AdminServer::Start(flags.admin_socket, AdminRoutes(std::move(parts))));
+  }
   if (events) {
     events->Start([&](const std::string& target, VolumeContext& context) {
       for (const volume::VolumeInfo& info : volumes.List()) {
@@ -192,6 +214,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   sigwait(&stop, &signal_number);
   log::Info("stopping; volumes stay mounted", {{"signal", signal_number}});
   alarm(kStopSeconds);
+  admin.reset();
   server.reset();
   provider_server.reset();
   if (events) events->Stop();

@@ -24,8 +24,9 @@ constexpr int kMostRequestBytes = 1 << 20;
 // gRPC's own words, for who debugs it: what matters is said by us.
 void LogGrpc(gpr_log_func_args* line) { log::Debug("grpc", {{"message", line->message}}); }
 
-// Makes way for a socket at `path`.
-absl::Status RemoveStale(const std::string& path) {
+}  // namespace
+
+absl::Status RemoveStaleSocket(const std::string& path) {
   struct stat facts = {};
   if (lstat(path.c_str(), &facts) != 0) {
     if (errno == ENOENT) return absl::OkStatus();
@@ -40,8 +41,6 @@ absl::Status RemoveStale(const std::string& path) {
   }
   return absl::OkStatus();
 }
-
-}  // namespace
 
 absl::StatusOr<std::string> SocketPath(const std::string& endpoint) {
   std::string path = endpoint;
@@ -69,7 +68,7 @@ absl::StatusOr<std::unique_ptr<SocketServer>> SocketServer::Start(
   builder.SetMaxReceiveMessageSize(kMostRequestBytes);
   std::vector<int> ports(paths.size());
   for (std::size_t i = 0; i < paths.size(); ++i) {
-    RETURN_IF_ERROR(RemoveStale(paths[i]));
+    RETURN_IF_ERROR(RemoveStaleSocket(paths[i]));
     builder.AddListeningPort(StrCat("unix:", paths[i]), grpc::InsecureServerCredentials(),
                              &ports[i]);
   }

@@ -18,6 +18,9 @@ namespace coffer::csi {
 // anything else, and paths too long for a socket (107 bytes).
 absl::StatusOr<std::string> SocketPath(const std::string& endpoint);
 
+// Removes what a server before this one left at `path`. FailedPrecondition: it isn't a socket.
+absl::Status RemoveStaleSocket(const std::string& path);
+
 class SocketServer {
  public:
   // Serves all `services` (kept by the caller) on each of `paths`. A socket left there is replaced,

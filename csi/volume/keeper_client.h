@@ -42,6 +42,11 @@ class KeeperClient {
   void Add(const std::string& target, std::uint64_t number, int image);
   void Remove(const std::string& target, std::uint64_t number);
   void Drop(const std::string& target);
+  // Whether a keeper holds what it was told at the moment.
+  bool connected() {
+    std::lock_guard lock(mutex_);
+    return static_cast<bool>(connection_);
+  }
   // The keeper goes on to hold everything; nothing is told from here on.
   void Leave();
 

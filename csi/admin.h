@@ -1,0 +1,45 @@
+// What the admin socket answers, which `coffer csi …` asks: what there is on this node, and a publish
+// and an unpublish as the kubelet would have them.
+//
+//   GET  /v1/status     {"driver", "node", "version", "pid", "facts": {name: text},
+//                        "volumes": [volume]}, sorted by target
+//   POST /v1/publish    {"target", "class", "namespace", "pod", "pod_uid", "service_account",
+//                        "volume_id"?, "tokens"?: {audience: token}}   →  {"volume_id", "target"}
+//   POST /v1/unpublish  {"target", "volume_id"?}                       →  {"volume_id", "target"}
+//
+//   volume  := {"target", "volume_id", "mounted": whether it is served,
+//               "pod", "namespace", "pod_uid", "service_account", "class", "provider",
+//               "objects": [{"id", "version"}],
+//               "published", "fetched", "rotated", "failed": times of RFC 3339, "error"}
+//              where what isn't known, or never was, is left out: after a restart that is all from
+//              "pod" on, until the kubelet publishes again
+//   error   := {"code": canonical code, "error": text}, with an HTTP status other than 200
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/clock.h"
+#include "csi/admin_server.h"
+#include "csi/publisher.h"
+#include "csi/volume_records.h"
+
+namespace coffer::csi {
+
+// All are kept by the caller, as long as the routes.
+struct AdminParts {
+  const Clock& clock;
+  Publisher& publisher;
+  const volume::VolumeServer& volumes;
+  const VolumeRecords& records;
+  std::string driver;
+  std::string node;
+  // What is in force on this node, asked anew each time: "memory" → "memfd_secret".
+  std::vector<std::pair<std::string, std::function<std::string()>>> facts;
+};
+
+AdminServer::Routes AdminRoutes(AdminParts parts);
+
+}  // namespace coffer::csi

@@ -1,0 +1,52 @@
+// VolumeRecords: what became of each volume of this node, for people who ask (csi/admin.h).
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "csi/volume_observer.h"
+
+namespace coffer::csi {
+
+struct VolumeRecord {
+  std::string pod;
+  std::string kubernetes_namespace;
+  std::string pod_uid;
+  std::string service_account;
+  std::string secret_class;
+  std::string provider;                           // "": the class wasn't found
+  std::vector<provider::ObjectVersion> versions;  // of the content
+  // InfinitePast: never.
+  absl::Time published = absl::InfinitePast();
+  absl::Time fetched = absl::InfinitePast();  // the last time without an error
+  absl::Time rotated = absl::InfinitePast();  // the content changed
+  // Of the last call, where that failed.
+  absl::Time failed = absl::InfinitePast();
+  std::string error;
+};
+
+// Safe on any thread. A volume's record ends with the volume; of those that never were published,
+// which nobody may unpublish, the newest 200 are kept.
+class VolumeRecords : public VolumeObserver {
+ public:
+  // `clock` is kept by the caller.
+  explicit VolumeRecords(const Clock& clock) : clock_(clock) {}
+
+  void Published(const std::string& target, const VolumeContext& context,
+                 PublishOutcome& outcome) override;
+  void Unpublished(const std::string& target, const absl::Status& status) override;
+
+  std::map<std::string, VolumeRecord> All() const;  // by target
+
+ private:
+  void DropOldFailures();
+
+  const Clock& clock_;
+  mutable std::mutex mutex_;
+  std::map<std::string, VolumeRecord> records_;  // by target
+};
+
+}  // namespace coffer::csi
