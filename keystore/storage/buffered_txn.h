@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/functional/function_ref.h"
 #include "keystore/storage/store.h"
 
@@ -42,7 +42,7 @@ class KeyList {
 // A transaction as Commit() sees it.
 struct Changes {
   // A null value deletes.
-  using Writes = std::map<std::string, std::optional<std::string>, std::less<>>;
+  using Writes = absl::btree_map<std::string, std::optional<std::string>, std::less<>>;
 
   std::uint64_t snapshot = 0;  // the commit that the reads saw last
   KeyList reads;

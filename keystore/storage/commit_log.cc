@@ -1,8 +1,7 @@
-// log    = record* rest                        the rest may hold older records, whose ids are
-// smaller record = size:u32 id:u64 checksum:8 writes   ids of following records count up by one
-//   size     = bytes of writes
-//   checksum = the first 8 bytes of the SHA-256 of size, id and writes
-// writes = (key-size:u16 value-size:u32 key value)*     value-size all ones: deleted, no value
+// log    = record* rest    the rest may hold older records, whose ids are smaller
+// record = size:u32 id:u64 checksum:8 batch*    ids of following records count up by one
+//   size     = bytes of the batches (write_batch.cc)
+//   checksum = the first 8 bytes of the SHA-256 of size, id and batches
 // Numbers are little-endian.
 #include "keystore/storage/commit_log.h"
 
@@ -25,7 +24,6 @@
 namespace coffer::keystore {
 namespace {
 
-constexpr std::uint32_t kDeleted = UINT32_MAX;
 constexpr std::size_t kChecksumSize = 8;
 constexpr std::size_t kHeaderSize = 4 + 8 + kChecksumSize;
 
@@ -44,45 +42,21 @@ T Take(std::string_view* from) {
   return number;
 }
 
-bool DecodeWrites(std::string_view bytes, Changes::Writes* writes) {
-  while (!bytes.empty()) {
-    if (bytes.size() < 6) return false;
-    const auto key_size = Take<std::uint16_t>(&bytes);
-    const auto value_size = Take<std::uint32_t>(&bytes);
-    const bool deleted = value_size == kDeleted;
-    if (bytes.size() < key_size + (deleted ? std::size_t{0} : value_size)) return false;
-    std::optional<std::string>& value = (*writes)[std::string(bytes.substr(0, key_size))];
-    bytes.remove_prefix(key_size);
-    value.reset();
-    if (deleted) continue;
-    value.emplace(bytes.substr(0, value_size));
-    bytes.remove_prefix(value_size);
-  }
-  return true;
-}
-
 }  // namespace
 
-std::string EncodeWrites(const Changes::Writes& writes) {
-  std::size_t size = 0;
-  for (const auto& [key, value] : writes) size += 6 + key.size() + (value ? value->size() : 0);
-  std::string bytes;
-  bytes.reserve(size);
-  for (const auto& [key, value] : writes) {
-    Append(static_cast<std::uint16_t>(key.size()), &bytes);
-    Append(value ? static_cast<std::uint32_t>(value->size()) : kDeleted, &bytes);
-    bytes += key;
-    if (value) bytes += *value;
-  }
-  return bytes;
-}
-
 CommitLog::CommitLog(std::string path, std::size_t capacity, UniqueFd fd)
-    : path_(std::move(path)), capacity_(capacity), fd_(std::move(fd)), digest_(EVP_MD_CTX_new()) {
-  if (digest_ == nullptr) std::abort();
+    : path_(std::move(path)),
+      capacity_(capacity),
+      fd_(std::move(fd)),
+      sha256_(EVP_MD_fetch(nullptr, "SHA256", nullptr)),
+      digest_(EVP_MD_CTX_new()) {
+  if (sha256_ == nullptr || digest_ == nullptr) std::abort();
 }
 
-CommitLog::~CommitLog() { EVP_MD_CTX_free(digest_); }
+CommitLog::~CommitLog() {
+  EVP_MD_CTX_free(digest_);
+  EVP_MD_free(sha256_);
+}
 
 absl::StatusOr<std::unique_ptr<CommitLog>> CommitLog::Open(std::string path, std::size_t capacity) {
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -109,31 +83,33 @@ bool CommitLog::Fits(std::size_t size) const {
 
 // The checksum of `head` (size and id) and what follows.
 std::string CommitLog::Checksum(std::string_view head,
-                                const std::vector<std::string_view>& writes) const {
+                                const std::vector<std::string_view>& batches) const {
   std::uint8_t full[EVP_MAX_MD_SIZE];
-  bool done = EVP_DigestInit_ex(digest_, EVP_sha256(), nullptr) == 1 &&
+  bool done = EVP_DigestInit_ex2(digest_, sha256_, nullptr) == 1 &&
               EVP_DigestUpdate(digest_, head.data(), head.size()) == 1;
-  for (const std::string_view part : writes) {
+  for (const std::string_view part : batches) {
     done = done && EVP_DigestUpdate(digest_, part.data(), part.size()) == 1;
   }
   if (!done || EVP_DigestFinal_ex(digest_, full, nullptr) != 1) std::abort();
   return std::string(reinterpret_cast<const char*>(full), kChecksumSize);
 }
 
-absl::Status CommitLog::Append(std::uint64_t id, const std::vector<std::string_view>& writes) {
+absl::Status CommitLog::Append(std::uint64_t id, const std::vector<std::string_view>& batches) {
   if (!broken_.ok()) return broken_;
   std::size_t size = 0;
-  for (const std::string_view part : writes) size += part.size();
+  for (const std::string_view part : batches) size += part.size();
   if (size > UINT32_MAX) {
     return absl::ResourceExhaustedError("storage: too much for one transaction");
   }
   std::string header;
   keystore::Append(static_cast<std::uint32_t>(size), &header);
   keystore::Append(id, &header);
-  header += Checksum(header, writes);
+  header += Checksum(header, batches);
 
-  std::vector<iovec> parts{{header.data(), header.size()}};
-  for (const std::string_view part : writes) {
+  std::vector<iovec> parts;
+  parts.reserve(1 + batches.size());
+  parts.push_back({header.data(), header.size()});
+  for (const std::string_view part : batches) {
     parts.push_back({const_cast<char*>(part.data()), part.size()});  // NOLINT: it is only read
   }
   std::size_t at = position_;
@@ -178,11 +154,13 @@ bool CommitLog::ReadRecord(std::string_view rest, Record* record, std::size_t* s
   record->id = Take<std::uint64_t>(&fields);
   rest.remove_prefix(kHeaderSize);
   if (bytes == 0 || rest.size() < bytes) return false;
-  const std::string_view writes = rest.substr(0, bytes);
-  if (Checksum(head, {writes}) != checksum) return false;
-  record->writes.clear();
+  const std::string_view batches = rest.substr(0, bytes);
+  if (Checksum(head, {batches}) != checksum) return false;
+  std::optional<WriteBatch> writes = WriteBatch::Parse(batches);
+  if (!writes) return false;
+  record->writes = *std::move(writes);
   *size = kHeaderSize + bytes;
-  return DecodeWrites(writes, &record->writes);
+  return true;
 }
 
 absl::StatusOr<std::vector<CommitLog::Record>> CommitLog::Replay(std::uint64_t applied) {

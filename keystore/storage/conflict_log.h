@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "keystore/storage/buffered_txn.h"
 
 namespace coffer::keystore {
@@ -21,19 +22,25 @@ class ConflictLog {
   // that the log has forgotten.
   bool Conflicts(const Changes& changes) const;
 
-  // Notes commit `id`, not smaller than the last one's.
-  void Add(std::uint64_t id, const Changes::Writes& writes);
+  // Notes that commit `id`, not smaller than the last one, wrote `key`.
+  void Add(std::uint64_t id, std::string_view key);
+  // Knows of no commit, as at first.
+  void Clear();
 
  private:
   struct Written {
     std::uint64_t id;
-    std::string key;
+    std::size_t hash;
+    absl::InlinedVector<char, 32> key;  // as long as the barrier's
+
+    std::string_view view() const { return {key.data(), key.size()}; }
   };
 
   const std::size_t capacity_;
   std::deque<Written> log_;  // oldest first
-  // The newest commit of each key; the views are of the newest entry's key.
-  absl::flat_hash_map<std::string_view, std::uint64_t> newest_;
+  // The newest commit by a key's hash. Two keys with one hash (once in centuries) cost a commit that
+  // is run again.
+  absl::flat_hash_map<std::size_t, std::uint64_t> newest_;
   std::uint64_t forgotten_ = 0;  // commits up to this one may be missing from the log
 };
 

@@ -33,6 +33,10 @@ std::int64_t RoomFor(std::size_t key_size, std::size_t value_size) {
   return static_cast<std::int64_t>(size * 3 / 2);
 }
 
+void NoteWrites(std::uint64_t id, const WriteBatch& writes, ConflictLog& log) {
+  writes.ForEach([&](std::string_view key, const WriteBatch::Value&) { log.Add(id, key); });
+}
+
 }  // namespace
 
 // A snapshot: commits up to `id` in the memtables, and LMDB below them.
@@ -163,12 +167,13 @@ void LmdbStore::Commit(std::unique_ptr<StoreTxn> txn, Done done) {
   Changes changes = static_cast<BufferedTxn&&>(*txn).TakeChanges();
   txn.reset();  // gives the snapshot up: LMDB can't reuse pages that one can still see
   if (!changes.status.ok() || changes.writes.empty()) return done(std::move(changes.status));
-  std::string encoded = EncodeWrites(changes.writes);
+  WriteBatch writes(changes.writes);
+  changes.writes.clear();
   bool was_empty;
   {
     std::lock_guard lock(queue_mutex_);
     was_empty = queue_.empty();
-    queue_.push_back({std::move(changes), std::move(encoded), std::move(done), absl::OkStatus()});
+    queue_.push_back({std::move(changes), std::move(writes), std::move(done), absl::OkStatus()});
   }
   if (was_empty) queued_.notify_one();
 }
@@ -213,14 +218,14 @@ void LmdbStore::CommitForever() {
 
 // Settles the status of each commit of the group.
 void LmdbStore::CommitGroup(Group group) {
-  std::optional<ConflictLog> earlier;  // what members of the group wrote
-  if (group.size() > 1) earlier.emplace(SIZE_MAX);
+  earlier_.Clear();
+  const bool several = group.size() > 1;
   std::erase_if(group, [&](Pending* member) {
-    if (conflicts_.Conflicts(member->changes) || (earlier && earlier->Conflicts(member->changes))) {
+    if (conflicts_.Conflicts(member->changes) || earlier_.Conflicts(member->changes)) {
       member->status = Conflict();
       return true;
     }
-    if (earlier) earlier->Add(UINT64_MAX, member->changes.writes);
+    if (several) NoteWrites(UINT64_MAX, member->writes, earlier_);
     return false;
   });
   if (group.empty()) return;
@@ -238,15 +243,16 @@ void LmdbStore::CommitGroup(Group group) {
 absl::Status LmdbStore::WriteGroup(const Group& group) {
   if (!failed_.ok()) return failed_;
   RETURN_IF_ERROR(CheckRoom(group));
-  std::vector<std::string_view> encoded;
+  std::vector<std::string_view> batches;
+  batches.reserve(group.size());
   std::size_t size = 0;
   for (const Pending* member : group) {
-    encoded.push_back(member->encoded);
-    size += member->encoded.size();
+    batches.push_back(member->writes.bytes());
+    size += batches.back().size();
   }
   if (!logs_[current_]->Fits(size)) RETURN_IF_ERROR(SwitchLogs());
   const std::uint64_t id = last_commit_ + 1;
-  const absl::Status appended = logs_[current_]->Append(id, encoded);
+  const absl::Status appended = logs_[current_]->Append(id, batches);
   // Whether the record is there nobody knows now, so that the other log can't go on behind it
   // either.
   if (absl::IsUnavailable(appended)) failed_ = appended;
@@ -254,8 +260,8 @@ absl::Status LmdbStore::WriteGroup(const Group& group) {
 
   if (active_->empty()) active_since_ = steady_clock::now();
   for (Pending* member : group) {
-    conflicts_.Add(id, member->changes.writes);
-    active_->Add(id, std::move(member->changes.writes));
+    NoteWrites(id, member->writes, conflicts_);
+    active_->Add(id, std::move(member->writes));
   }
   std::lock_guard lock(mutex_);
   last_commit_ = id;
@@ -266,9 +272,9 @@ absl::Status LmdbStore::WriteGroup(const Group& group) {
 absl::Status LmdbStore::CheckRoom(const Group& group) {
   std::int64_t growth = 0;
   for (const Pending* member : group) {
-    for (const auto& [key, value] : member->changes.writes) {
+    member->writes.ForEach([&](std::string_view key, const WriteBatch::Value& value) {
       if (value) growth += RoomFor(key.size(), value->size());
-    }
+    });
   }
   if (Fits(growth, /*exactly=*/false).ok()) return absl::OkStatus();
 
@@ -276,10 +282,13 @@ absl::Status LmdbStore::CheckRoom(const Group& group) {
   // that are free, once all is carried over.
   ASSIGN_OR_RETURN(const std::unique_ptr<StoreTxn> now, Begin());
   for (const Pending* member : group) {
-    for (const auto& [key, value] : member->changes.writes) {
-      ASSIGN_OR_RETURN(const auto replaced, now->Get(key));
-      if (replaced) growth -= RoomFor(key.size(), replaced->size());
-    }
+    absl::Status status;
+    member->writes.ForEach([&](std::string_view key, const WriteBatch::Value&) {
+      const auto replaced = now->Get(key);
+      status.Update(replaced.status());
+      if (replaced.ok() && *replaced) growth -= RoomFor(key.size(), (*replaced)->size());
+    });
+    RETURN_IF_ERROR(status);
   }
   if (growth <= 0 || Fits(growth, /*exactly=*/true).ok()) return absl::OkStatus();
   if (!active_->empty()) RETURN_IF_ERROR(SwitchLogs());

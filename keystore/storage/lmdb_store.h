@@ -47,8 +47,8 @@ class LmdbStore : public Store {
  private:
   class Snapshot;
   struct Pending {
-    Changes changes;
-    std::string encoded;
+    Changes changes;  // what was read
+    WriteBatch writes;
     Done done;
     absl::Status status;
   };
@@ -74,6 +74,7 @@ class LmdbStore : public Store {
   // Of the committing thread.
   std::size_t current_ = 0;  // the log that is written to
   ConflictLog conflicts_;
+  ConflictLog earlier_{SIZE_MAX};  // what earlier members of the group under way wrote
   absl::Status failed_;  // why nothing can be committed any more
   std::chrono::steady_clock::time_point active_since_;
 

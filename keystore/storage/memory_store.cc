@@ -61,8 +61,8 @@ absl::Status MemoryStore::Apply(Changes changes) {
   std::unique_lock lock(mutex_);
   if (log_.Conflicts(changes)) return Conflict();
   const std::uint64_t id = ++last_commit_;
-  log_.Add(id, changes.writes);
   for (auto& [key, value] : changes.writes) {
+    log_.Add(id, key);
     const auto found = entries_.find(key);
     if (!value && found == entries_.end()) continue;
     Value stored = value ? std::make_shared<const std::string>(*std::move(value)) : nullptr;

@@ -10,53 +10,59 @@ constexpr std::size_t kEntryOverhead = 128;
 
 }  // namespace
 
-void Memtable::Add(std::uint64_t id, Changes::Writes writes) {
-  std::size_t bytes = 0;
+void Memtable::Add(std::uint64_t id, WriteBatch batch) {
   std::unique_lock lock(mutex_);
-  while (!writes.empty()) {
-    auto node = writes.extract(writes.begin());
-    bytes += kEntryOverhead + node.key().size() + (node.mapped() ? node.mapped()->size() : 0);
-    entries_[std::move(node.key())].push_front({id, std::move(node.mapped())});
-  }
-  bytes_ += bytes;
+  batches_.push_back(std::move(batch));
+  batches_.back().ForEach(
+      [&](std::string_view key, const Value& value) { AddWrite(id, key, value); });
   last_commit_ = id;
+}
+
+void Memtable::AddWrite(std::uint64_t id, std::string_view key, const Value& value) {
+  Versions*& versions = by_hash_[key];
+  if (versions == nullptr) {
+    versions = &entries_.emplace_back();
+    ordered_.emplace(key, versions);
+  }
+  versions->newest = &versions_.emplace_back(Version{id, value, versions->newest});
+  bytes_ += kEntryOverhead + key.size() + (value ? value->size() : 0);
 }
 
 const Memtable::Value* Memtable::Find(std::string_view key, std::uint64_t snapshot) const {
   if (empty()) return nullptr;
   std::shared_lock lock(mutex_);
-  const auto found = entries_.find(key);
-  return found == entries_.end() ? nullptr : ValueAt(found->second, snapshot);
+  const auto found = by_hash_.find(key);
+  return found == by_hash_.end() ? nullptr : ValueAt(*found->second, snapshot);
 }
 
 const Memtable::Value* Memtable::ValueAt(const Versions& versions, std::uint64_t snapshot) {
-  for (const Version& version : versions) {
-    if (version.id <= snapshot) return &version.value;
+  for (const Version* version = versions.newest; version != nullptr; version = version->older) {
+    if (version->id <= snapshot) return &version->value;
   }
   return nullptr;
 }
 
-Memtable::Entry Memtable::FirstFrom(Entries::const_iterator it, std::uint64_t snapshot) const {
-  for (; it != entries_.end(); ++it) {
-    if (const Value* value = ValueAt(it->second, snapshot)) return {it->first, value};
+Memtable::Entry Memtable::FirstFrom(Ordered::const_iterator it, std::uint64_t snapshot) const {
+  for (; it != ordered_.end(); ++it) {
+    if (const Value* value = ValueAt(*it->second, snapshot)) return {it->first, value};
   }
   return {{}, nullptr};
 }
 
 Memtable::Entry Memtable::From(std::string_view key, std::uint64_t snapshot) const {
   std::shared_lock lock(mutex_);
-  return FirstFrom(entries_.lower_bound(key), snapshot);
+  return FirstFrom(ordered_.lower_bound(key), snapshot);
 }
 
 Memtable::Entry Memtable::Behind(std::string_view key, std::uint64_t snapshot) const {
   std::shared_lock lock(mutex_);
-  return FirstFrom(entries_.upper_bound(key), snapshot);
+  return FirstFrom(ordered_.upper_bound(key), snapshot);
 }
 
 void Memtable::ForEach(
     absl::FunctionRef<void(std::string_view key, const Value& value)> visit) const {
   std::shared_lock lock(mutex_);
-  for (const auto& [key, versions] : entries_) visit(key, versions.front().value);
+  for (const auto& [key, versions] : ordered_) visit(key, versions->newest->value);
 }
 
 }  // namespace coffer::keystore
