@@ -66,6 +66,7 @@ std::vector<Command> LoginCommands();
 std::vector<Command> TokenCommands();
 std::vector<Command> SecretsCommands();
 std::vector<Command> AuthCommands();
+std::vector<Command> AuditCommands();
 std::vector<Command> KvCommands();
 std::vector<Command> KvMetadataCommands();
 std::vector<Command> LogicalCommands();

@@ -46,6 +46,28 @@ TEST_CASE("status says by its exit code whether the server is sealed") {
   CHECK(shell.Run({"status"}).code == 1);
 }
 
+TEST_CASE("audit enables, lists and disables devices") {
+  TestShell shell;
+  shell.answers = {{204, ""}};
+  Outcome outcome = shell.Run({"audit", "enable", "file", "file_path=/var/log/a.log"});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.requests[0] ==
+        R"(PUT http://v:8200/v1/sys/audit/file {"description":"","local":false,)"
+        R"("options":{"file_path":"/var/log/a.log"},"type":"file"})");
+  CHECK(outcome.out == "Success! Enabled the file audit device at: file/\n");
+  outcome = shell.Run({"audit", "disable", "file"});
+  CHECK(outcome.requests[0] == "DELETE http://v:8200/v1/sys/audit/file");
+  CHECK(outcome.out == "Success! Disabled audit device (if it was enabled) at: file/\n");
+  shell.answers = {{200, R"({"data":{"file/":{"type":"file","description":"","local":false,
+                    "options":{"file_path":"/a","mode":"0600"}}}})"}};
+  CHECK(shell.Run({"audit", "list"}).out ==
+        "Path     Type    Description\n----     ----    -----------\nfile/    file    n/a\n");
+  CHECK(shell.Run({"audit", "list", "-detailed"}).out.find("file_path=/a mode=0600") !=
+        std::string::npos);
+  shell.answers = {{200, R"({"data":{}})"}};
+  CHECK(shell.Run({"audit", "list"}).out == "No audit devices are enabled.\n");
+}
+
 TEST_CASE("operator init prints shares, root token and what to do with them") {
   TestShell shell;
   shell.answers = {{200, R"({"keys":["aa","bb"],"keys_base64":["qg==","uw=="],

@@ -11,7 +11,7 @@ constexpr int kNoSuchCommand = 127;
 std::vector<Command> AllCommands() {
   std::vector<Command> all;
   for (auto family : {StatusCommands, OperatorCommands, LoginCommands, TokenCommands,
-                      SecretsCommands, AuthCommands, KvCommands, KvMetadataCommands,
+                      SecretsCommands, AuthCommands, AuditCommands, KvCommands, KvMetadataCommands,
                       LogicalCommands, PolicyCommands, LeaseCommands, CsiCommands, LocalCommands}) {
     for (Command& command : family()) all.push_back(std::move(command));
   }

@@ -8,6 +8,7 @@ namespace {
 
 // One line for each group of commands.
 constexpr std::pair<std::string_view, std::string_view> kGroups[] = {
+    {"audit", "Interact with audit devices"},
     {"auth", "Interact with auth methods"},
     {"csi", "Ask this node's CSI plugin"},
     {"kv", "Interact with the key-value store"},

@@ -98,15 +98,18 @@ struct Core::Call {
   std::shared_ptr<const MountTable> mounts;
   std::unique_ptr<BarrierTxn> txn;
   bool counted_use = false;
+  std::shared_ptr<const AuditDevices> devices;  // null: it doesn't get to the barrier
+  bool audited = false;
   const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 
 Core::Core(Barrier& barrier, TokenStore& tokens, PolicyStore& policies, MountStore& mounts,
-           int workers)
+           Audit& audit, int workers)
     : barrier_(barrier),
       tokens_(tokens),
       policies_(policies),
       mounts_(mounts),
+      audit_(audit),
       system_mount_(SystemMount()),
       workers_(workers) {}
 
@@ -152,6 +155,7 @@ absl::StatusOr<Response> Core::HandleAndWait(Request& request) {
 
 void Core::Finish(std::shared_ptr<Call> call, absl::StatusOr<Response> response) {
   call->txn.reset();
+  response = AuditAnswer(*call, std::move(response));
   telemetry_.Count(call->asked, IsLogin(call->request), StatusOf(response),
                    absl::FromChrono(std::chrono::steady_clock::now() - call->started));
   call->done(std::move(response));
@@ -223,6 +227,7 @@ absl::StatusOr<Response> Core::Run(Call& call) {
 
   ASSIGN_OR_RETURN(call.txn, barrier_.Begin());
   Txn root = call.txn->root();
+  ASSIGN_OR_RETURN(call.devices, audit_.Devices(root));
   ASSIGN_OR_RETURN(call.mounts, mounts_.Load(root));
   request.mount = call.mounts->Find(path);
   if (request.mount != nullptr && !match) {
@@ -267,6 +272,7 @@ absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& m
     Txn root = txn.Root();
     RETURN_IF_ERROR(Authorize(call, &route, root));
   }
+  RETURN_IF_ERROR(AuditRequest(call, absl::OkStatus()));
   RETURN_IF_ERROR(fields.status());
   const Handler* handler = FindHandler(route, request.operation);
   if (handler == nullptr) {
@@ -284,6 +290,20 @@ absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& m
     response.warnings.push_back(
         StrCat("Endpoint ignored these unrecognized parameters: [", names, "]"));
   }
+  return response;
+}
+
+absl::Status Core::AuditRequest(Call& call, const absl::Status& error) {
+  if (call.devices == nullptr || std::exchange(call.audited, true)) return absl::OkStatus();
+  return audit_.LogRequest(*call.devices, call.request, error);
+}
+
+absl::StatusOr<Response> Core::AuditAnswer(Call& call, absl::StatusOr<Response> response) {
+  if (call.devices == nullptr || call.devices->empty()) return response;
+  RETURN_IF_ERROR(AuditRequest(call, response.status()));
+  static const Response kNone;
+  RETURN_IF_ERROR(audit_.LogResponse(*call.devices, call.request,
+                                     response.ok() ? *response : kNone, response.status()));
   return response;
 }
 
@@ -365,6 +385,7 @@ void Core::Seal() {
   tokens_.OnSeal();
   policies_.OnSeal();
   mounts_.OnSeal();
+  audit_.OnSeal();
   for (auto& [type, served] : served_) served.backend->OnSeal();
 }
 

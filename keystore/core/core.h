@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "keystore/barrier/barrier.h"
+#include "keystore/core/audit.h"
 #include "keystore/core/backend.h"
 #include "keystore/core/mount_table.h"
 #include "keystore/core/policy.h"
@@ -26,7 +27,7 @@ class Core {
  public:
   // What it is given must outlive it. `workers`: threads for handlers that wait.
   Core(Barrier& barrier, TokenStore& tokens, PolicyStore& policies, MountStore& mounts,
-       int workers = 4);
+       Audit& audit, int workers = 4);
   ~Core();  // waits for requests under way
 
   // Before the first request. `type` is that of the mounts it serves; for kv "kv/1" and "kv/2": the
@@ -71,6 +72,10 @@ class Core {
   // Routing, token, policies, handler and login within `call`'s transaction, which it begins.
   absl::StatusOr<Response> Run(Call& call);
   absl::StatusOr<Response> RunHandler(Call& call, const RouteTable::Match& match, Txn& txn);
+  // Tells the audit devices of the request, once; with `error` where it isn't handled.
+  absl::Status AuditRequest(Call& call, const absl::Status& error);
+  // Tells them of the answer; returns it, or why it may not be given.
+  absl::StatusOr<Response> AuditAnswer(Call& call, absl::StatusOr<Response> response);
   absl::Status Identify(Call& call, Txn& root);
   absl::Status Authorize(Call& call, const Route* route, Txn& root);
   // Counts the use of a token with a limit by a request that failed.
@@ -84,6 +89,7 @@ class Core {
   TokenStore& tokens_;
   PolicyStore& policies_;
   MountStore& mounts_;
+  Audit& audit_;
   std::map<std::string, Served, std::less<>> served_;
   const MountEntry system_mount_;
   Telemetry telemetry_;

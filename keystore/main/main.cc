@@ -22,6 +22,7 @@
 #include "keystore/secrets/cubbyhole.h"
 #include "keystore/secrets/kv_v1.h"
 #include "keystore/secrets/kv_v2.h"
+#include "keystore/system/audit_routes.h"
 #include "keystore/system/metrics_routes.h"
 #include "keystore/system/mount_routes.h"
 #include "keystore/system/policy_routes.h"
@@ -78,14 +79,15 @@ absl::Status StartDev(const CommandLine& command_line, std::string_view url, Sha
   return absl::OkStatus();
 }
 
-// Until SIGTERM or SIGINT; SIGHUP reads the certificates again.
-void ServeUntilTold(HttpServer& server) {
+// Until SIGTERM or SIGINT; SIGHUP reads the certificates again, and opens the audit files.
+void ServeUntilTold(HttpServer& server, Audit& audit) {
   for (;;) {
     const int signal = WaitForSignal();
     if (signal != SIGHUP) {
       log::Info("ending", {{"signal", signal}});
       return;
     }
+    audit.Reopen();
     if (const absl::Status reloaded = server.ReloadCertificates(); reloaded.ok()) {
       log::Info("TLS certificates read again");
     } else {
@@ -108,7 +110,8 @@ absl::Status Run(const CommandLine& command_line) {
   PolicyStore policies;
   MountStore mounts;
   EventBus events(barrier, tokens, policies);
-  Core core(barrier, tokens, policies, mounts);
+  Audit audit(clock);
+  Core core(barrier, tokens, policies, mounts, audit);
 
   SystemBackend system({SealRoutes(seal, clock,
                                    {std::string(kApiVersion), COFFER_BUILD_DATE,
@@ -117,7 +120,7 @@ absl::Status Run(const CommandLine& command_line) {
                                     [&core] { return core.CreateRootToken(); },
                                     [&core] { core.Seal(); }}),
                         PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
-                        events.Routes(),
+                        events.Routes(), AuditRoutes(audit),
                         MetricsRoutes(core.telemetry(), clock, MetricsOptionsFor(config))});
   core.telemetry().Gauge("core.unsealed", "1 where the keystore is open, 0 where it is sealed",
                          [&barrier] { return barrier.sealed() ? 0 : 1; });
@@ -143,7 +146,7 @@ absl::Status Run(const CommandLine& command_line) {
   core.StartExpiry();
   if (command_line.dev) RETURN_IF_ERROR(StartDev(command_line, url, seal, core));
   server.Start();
-  ServeUntilTold(server);
+  ServeUntilTold(server, audit);
   server.Stop(kGrace);
   return absl::OkStatus();
 }

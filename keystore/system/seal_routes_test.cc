@@ -62,7 +62,8 @@ struct Keystore {
   TokenStore tokens{clock};
   PolicyStore policies;
   MountStore mounts;
-  Core core{barrier, tokens, policies, mounts};
+  Audit audit{clock};
+  Core core{barrier, tokens, policies, mounts, audit};
   SystemBackend system{
       {SealRoutes(seal, clock, {"1.15.0", "2025-06-03T11:40:51Z", "inmem"},
                   {[this] { return core.InitializeContents(); },

@@ -10,6 +10,7 @@
 #include "keystore/barrier/shamir_seal.h"
 #include "keystore/core/core.h"
 #include "keystore/storage/memory_store.h"
+#include "keystore/system/audit_routes.h"
 #include "keystore/system/metrics_routes.h"
 #include "keystore/system/mount_routes.h"
 #include "keystore/system/policy_routes.h"
@@ -77,13 +78,14 @@ struct TestKeystore {
   TokenStore tokens{clock};
   PolicyStore policies;
   MountStore mounts;
-  Core core{barrier, tokens, policies, mounts};
+  Audit audit{clock};
+  Core core{barrier, tokens, policies, mounts, audit};
   SystemBackend system{{SealRoutes(seal, clock, {"0.0.0", "", "inmem"},
                                    {[this] { return core.InitializeContents(); },
                                     [this] { return core.CreateRootToken(); },
                                     [this] { core.Seal(); }}),
                         PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
-                        MetricsRoutes(core.telemetry(), clock, {})}};
+                        AuditRoutes(audit), MetricsRoutes(core.telemetry(), clock, {})}};
   SecretBytes share;
   std::string root_token;
 };
