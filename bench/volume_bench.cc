@@ -20,6 +20,7 @@
 
 #include "common/clock.h"
 #include "common/strings.h"
+#include "csi/volume/open_listener.h"
 #include "csi/volume/volume.h"
 
 namespace coffer::volume {
@@ -77,6 +78,40 @@ double Percentile(std::vector<double>& times, double part) {
 void PrintTimes(const char* what, std::vector<double> times) {
   std::printf("%-34s median %5.0f us, 99 %% %5.0f us\n", what, Percentile(times, 0.5),
               Percentile(times, 0.99));
+}
+
+// Does with each open what the plugin's listener does at least: takes note of it.
+struct Notes : OpenListener {
+  void Opened(const OpenEvent& event) override { opens += event.error == 0; }
+  std::atomic<std::size_t> opens = 0;
+};
+
+// Opens that are delivered, one after the other: by one that reads the file, too.
+void ReadAudited(VolumeServer& server, const Notes& notes, const std::string& folder) {
+  const std::string target = folder + "/audited";
+  fs::create_directory(target);
+  std::vector<SnapshotFile> files = TwoFiles(0);
+  files[1].rules.allow_uids = {getuid()};
+  files[1].rules.allow_executables = {fs::read_symlink("/proc/self/exe")};
+  if (!server.Mount({"bench", target, {}, /*audit=*/true}, std::move(files)).ok()) std::exit(1);
+  for (const char* name : {"/username", "/password"}) {
+    std::vector<double> opens;
+    char buffer[64];
+    const auto begin = Steady::now();
+    while (Since(begin) < seconds_each) {
+      const auto start = Steady::now();
+      const int fd = open((target + name).c_str(), O_RDONLY);
+      opens.push_back(Since(start));
+      wrong += read(fd, buffer, sizeof buffer) < 11;
+      close(fd);
+    }
+    const double rate = static_cast<double>(opens.size()) / Since(begin);
+    PrintTimes(name[1] == 'u' ? "audited open" : "audited open, uid and executable", opens);
+    std::printf("  with read and close %13.0f/s (required 20000)%s\n", rate,
+                rate < 20000 ? "  TOO LOW" : "");
+  }
+  wrong += notes.opens == 0;
+  (void)server.Unmount(target);
 }
 
 void CompareReads(VolumeServer& server, const std::string& folder) {
@@ -244,10 +279,12 @@ int main(int argc, char** argv) {
   char name[] = "/tmp/coffer-bench.XXXXXX";
   const std::string folder = mkdtemp(name);
   coffer::SystemClock clock;
-  VolumeServer server(clock);
+  Notes notes;
+  VolumeServer server(clock, 2, "/", nullptr, &notes);
   ComeAndGo(server, folder, 110);
   ComeAndGo(server, folder, 1500);
   CompareReads(server, folder);
+  ReadAudited(server, notes, folder);
   ReadWhileSwapped(server, folder);
   std::filesystem::remove_all(folder);
   if (wrong != 0) std::printf("%zu calls failed\n", wrong);

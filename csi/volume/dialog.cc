@@ -23,6 +23,7 @@ constexpr std::uint64_t kAllowIdmap = 1ULL
 struct Request {
   const fuse_in_header& header;
   std::span<const std::uint8_t> body;
+  Delivery* delivery;  // null: opens aren't delivered
 
   template <class T>
   const T& as() const {  // sizes are checked against the table
@@ -85,7 +86,9 @@ int Init(Tree&, const Request& request, SecretBytes& answer) {
                           FUSE_READDIRPLUS_AUTO | FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT |
                           FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA);
   const std::size_t flags2_end = offsetof(fuse_init_in, flags2) + sizeof in.flags2;
-  if ((in.flags & FUSE_INIT_EXT) != 0 && request.body.size() >= flags2_end) {
+  // With ids mapped by the mount the kernel doesn't say who opens; then /proc must.
+  const bool may_map = request.delivery == nullptr || Openers::SeesPods();
+  if ((in.flags & FUSE_INIT_EXT) != 0 && request.body.size() >= flags2_end && may_map) {
     out.flags |= FUSE_INIT_EXT;
     out.flags2 = in.flags2 & static_cast<std::uint32_t>(kAllowIdmap >> 32);
   }
@@ -125,11 +128,37 @@ int Readlink(Tree& tree, const Request& request, SecretBytes& answer) {
   return 0;
 }
 
+int Open(Tree& tree, const Request& request, SecretBytes& answer) {
+  if (request.delivery == nullptr) return ENOSYS;
+  Delivery& delivery = *request.delivery;
+  const Gate::Passage& passage =
+      delivery.passage.emplace(delivery.gate.Open(tree, request.header.nodeid, delivery.opener,
+                                                  std::chrono::steady_clock::now()));
+  fuse_open_out out{};
+  out.fh = passage.handle;
+  out.open_flags =
+      FOPEN_NOFLUSH | (passage.every_read ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE);
+  answer.Append(BytesOf(out));
+  return passage.error;
+}
+
+int Release(Tree& tree, const Request& request, SecretBytes&) {
+  if (request.delivery == nullptr) return ENOSYS;
+  request.delivery->vanished = request.delivery->gate.Close(
+      tree, request.header.nodeid, request.as<fuse_release_in>().fh);
+  return 0;
+}
+
 int Read(Tree& tree, const Request& request, SecretBytes& answer) {
   const auto& in = request.as<fuse_read_in>();
-  const auto content = tree.Content(request.header.nodeid);
-  if (!content) return ENOENT;
-  if (in.offset < content->size()) answer.Append(content->substr(in.offset, in.size));
+  const std::uint64_t inode = request.header.nodeid;
+  const auto content = tree.Content(inode);
+  Gate* const gate = request.delivery == nullptr ? nullptr : &request.delivery->gate;
+  if (!content || (gate != nullptr && !gate->MayRead(tree, inode, in.fh))) return ENOENT;
+  const std::string_view piece =
+      content->substr(std::min<std::uint64_t>(in.offset, content->size()), in.size);
+  answer.Append(piece);
+  if (gate != nullptr) gate->HasRead(tree, inode, in.fh, in.offset, in.offset + piece.size());
   return 0;
 }
 
@@ -235,14 +264,17 @@ struct Operation {
   bool answered = true;
 };
 
-// What isn't here is answered ENOSYS, which the kernel remembers: it then opens, closes, checks
-// access and seeks without asking, and has no xattrs, locks or ioctls to ask for.
+// What isn't here is answered ENOSYS, which the kernel remembers: it then checks access and seeks
+// without asking, and has no xattrs, locks or ioctls to ask for. With opens it's the same where they
+// aren't to be delivered.
 constexpr Operation kOperations[] = {
     {FUSE_INIT, Init, offsetof(fuse_init_in, flags) + 4},
     {FUSE_LOOKUP, Lookup},
     {FUSE_GETATTR, Getattr},
     {FUSE_READLINK, Readlink},
+    {FUSE_OPEN, Open, sizeof(fuse_open_in)},
     {FUSE_READ, Read, sizeof(fuse_read_in)},
+    {FUSE_RELEASE, Release, sizeof(fuse_release_in)},
     {FUSE_READDIR, Readdir, sizeof(fuse_read_in)},
     {FUSE_READDIRPLUS, Readdirplus, sizeof(fuse_read_in)},
     {FUSE_STATFS, Statfs},
@@ -275,11 +307,19 @@ constexpr auto kByOpcode = [] {
 
 }  // namespace
 
-void Answer(Tree& tree, std::span<const std::uint8_t> bytes, SecretBytes& answer) {
+std::optional<Asker> WhoOpens(std::span<const std::uint8_t> request) {
+  if (request.size() < sizeof(fuse_in_header)) return std::nullopt;
+  const auto& header = *reinterpret_cast<const fuse_in_header*>(request.data());
+  if (header.opcode != FUSE_OPEN) return std::nullopt;
+  return Asker{header.pid, header.uid, header.gid};
+}
+
+void Answer(Tree& tree, std::span<const std::uint8_t> bytes, SecretBytes& answer,
+            Delivery* delivery) {
   answer.Clear();
   if (bytes.size() < sizeof(fuse_in_header)) return;
   const Request request{*reinterpret_cast<const fuse_in_header*>(bytes.data()),
-                        bytes.subspan(sizeof(fuse_in_header))};
+                        bytes.subspan(sizeof(fuse_in_header)), delivery};
   const std::uint32_t opcode = request.header.opcode;
   const Operation* operation = opcode < kOpcodes ? kByOpcode[opcode] : nullptr;
 

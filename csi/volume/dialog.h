@@ -9,9 +9,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "common/secret_bytes.h"
+#include "csi/volume/gate.h"
 #include "csi/volume/tree.h"
 
 namespace coffer::volume {
@@ -23,8 +25,24 @@ struct DialogBuffers {
   SecretBytes answer;  // grows to the largest read, at most 128 KiB
 };
 
-// Handles one request, and leaves the answer, if there is one, in `buffers.answer`.
-void Answer(Tree& tree, std::span<const std::uint8_t> request, SecretBytes& answer);
+// Who opens a file, as the request says; none where the request is another one.
+struct Asker {
+  std::uint32_t thread, uid, gid;
+};
+std::optional<Asker> WhoOpens(std::span<const std::uint8_t> request);
+
+// What the requests of a volume that delivers opens need, and what became of one.
+struct Delivery {
+  Gate& gate;
+  const Opener& opener;  // where WhoOpens says so
+  std::optional<Gate::Passage> passage = {};
+  bool vanished = false;  // a file is gone
+};
+
+// Handles one request, and leaves the answer, if there is one, in `answer`. `delivery`: null where
+// opens aren't delivered.
+void Answer(Tree& tree, std::span<const std::uint8_t> request, SecretBytes& answer,
+            Delivery* delivery = nullptr);
 
 // The notification that drops a file's cached pages.
 struct PageDrop {

@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "csi/volume/volume_facts.h"
 
 namespace coffer::volume {
 namespace {
@@ -24,23 +25,25 @@ absl::Status Step(int result, std::string_view step, std::string_view name) {
 }  // namespace
 
 Volume::Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse,
-               std::uint64_t device, Tree tree, KeeperClient* keeper)
-    : info_(std::move(info)),
+               std::uint64_t device, Tree tree, KeeperClient* keeper,
+               std::optional<OpenWatch> watch)
+    : info_(std::make_shared<const VolumeInfo>(std::move(info))),
       root_(std::move(root)),
       key_(key),
       fuse_(std::move(fuse)),
       device_(device),
       keeper_(keeper),
+      watch_(std::move(watch)),
       tree_(std::move(tree)) {
   if (keeper_ == nullptr) return;
   // Before the memory goes: so a kill in between leaves no wiped image with the keeper.
-  tree_.OnDrop([this](std::uint64_t number) { keeper_->Remove(info_.target, number); });
+  tree_.OnDrop([this](std::uint64_t number) { keeper_->Remove(info_->target, number); });
 }
 
 void Volume::GiveToKeeper() {
   if (keeper_ == nullptr) return;
   const Snapshot& first = tree_.current();
-  keeper_->Put(info_.target, StrCat(device_, " ", info_.volume_id), fuse_.get(),
+  keeper_->Put(info_->target, WriteFacts({device_, watch_.has_value(), *info_}), fuse_.get(),
                first.first_inode(), first.fd());
 }
 
@@ -64,22 +67,43 @@ Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
       if (errno == EINTR || errno == ENOENT) continue;  // ENOENT: whoever asked has been killed
       return Progress::kGone;
     }
+    const std::span<const std::uint8_t> request(buffers.request, static_cast<std::size_t>(size));
+    const auto asker = watch_ ? WhoOpens(request) : std::nullopt;
+    Opener opener;
+    if (asker) opener = watch_->openers.Describe(asker->thread, asker->uid, asker->gid);
+    Delivery delivery{gate_, opener};
     {
       std::lock_guard lock(mutex_);
-      Answer(tree_, {buffers.request, static_cast<std::size_t>(size)}, buffers.answer);
+      Answer(tree_, request, buffers.answer, watch_ ? &delivery : nullptr);
     }
+    if (delivery.vanished) vanished_ = true;
     // A failed write means that nobody waits any more.
     if (!buffers.answer.empty()) {
       [[maybe_unused]] const ssize_t written =
           write(fuse_.get(), buffers.answer.data(), buffers.answer.size());
       OPENSSL_cleanse(buffers.answer.data(), buffers.answer.size());
     }
+    if (delivery.passage) Tell(*std::move(delivery.passage), std::move(opener));
   }
   return Progress::kBusy;
 }
 
+// After the answer, so that it costs whoever opens nothing.
+void Volume::Tell(Gate::Passage passage, Opener opener) const {
+  const bool quiet = !info_->audit && passage.error == 0 && !passage.canary;
+  if (quiet || passage.file.empty() || watch_->listener == nullptr) return;
+  watch_->listener->Opened({.volume = info_,
+                            .file = std::move(passage.file),
+                            .version = std::move(passage.version),
+                            .opener = std::move(opener),
+                            .time = watch_->clock.Now(),
+                            .error = passage.error,
+                            .refusal = std::move(passage.refusal),
+                            .canary = passage.canary});
+}
+
 absl::StatusOr<UniqueFd> Volume::Writable() const {
-  ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(root_, info_.target));
+  ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(root_, info_->target));
   return OpenWritable(target.get(), device_);
 }
 
@@ -91,11 +115,21 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
     change_lock.lock();
   }
   if (closed_) return absl::NotFoundError("the volume is unmounted");
-  if (tree_.current().Holds(files)) return false;  // only changes under change_mutex_
-  ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> next, Snapshot::Build(files, tree_.next_inode(), now));
+  if (!watch_ && NeedOpens(files)) {
+    return absl::FailedPreconditionError(
+        "the volume was mounted without asking for opens, so the rules that its files have now "
+        "can't be kept: delete the pod, so that it is mounted anew");
+  }
+  {
+    std::unique_lock lock(mutex_, std::defer_lock);
+    if (watch_) lock.lock();  // else it changes under change_mutex_ alone
+    if (tree_.current().Holds(files)) return false;
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> next,
+                   Snapshot::Build(files, tree_.next_inode(), now, watch_.has_value()));
   files.clear();
   ASSIGN_OR_RETURN(const UniqueFd root, Writable());
-  if (keeper_ != nullptr) keeper_->Add(info_.target, next->first_inode(), next->fd());
+  if (keeper_ != nullptr) keeper_->Add(info_->target, next->first_inode(), next->fd());
   const std::string folder(next->folder_name());
   {
     std::lock_guard lock(mutex_);
@@ -216,7 +250,7 @@ void Volume::RemoveOld() {
       unlinkat(root->get(), folder.c_str(), AT_REMOVEDIR);
     } else {
       log::Warning("an old snapshot of a volume is removed unseen",
-                   {{"volume", info_.volume_id}, {"cause", root.status()}});
+                   {{"volume", info_->volume_id}, {"cause", root.status()}});
     }
     std::vector<std::uint64_t> open;
     {
@@ -226,6 +260,35 @@ void Volume::RemoveOld() {
     }
     DropPages(open);
   }
+}
+
+std::optional<Tree::Time> Volume::RemoveVanished() {
+  if (!watch_) return std::nullopt;
+  std::lock_guard change_lock(change_mutex_);
+  if (closed_) return std::nullopt;
+  std::optional<Tree::Time> next;
+  std::vector<Tree::Gone> gone;
+  std::vector<std::string> stale;
+  {
+    std::lock_guard lock(mutex_);
+    next = tree_.VanishOver(std::chrono::steady_clock::now());
+    gone = tree_.KnownGone();
+    stale = tree_.StaleLinks();
+  }
+  std::vector<std::uint64_t> inodes;
+  for (const Tree::Gone& file : gone) inodes.push_back(file.inode);
+  DropPages(inodes);
+  if (gone.empty() && stale.empty()) return next;
+  // Watchers are told, and the kernel forgets the names. Without that nobody is let in, either.
+  const absl::StatusOr<UniqueFd> root = Writable();
+  if (!root.ok()) {
+    log::Warning("files of a volume that are gone keep their names",
+                 {{"volume", info_->volume_id}, {"cause", root.status()}});
+    return next;
+  }
+  for (const Tree::Gone& file : gone) unlinkat(root->get(), file.path.c_str(), 0);
+  for (const std::string& name : stale) unlinkat(root->get(), name.c_str(), 0);
+  return next;
 }
 
 void Volume::DropPages(const std::vector<std::uint64_t>& inodes) const {
@@ -240,7 +303,7 @@ absl::Status Volume::Close() {
   std::lock_guard change_lock(change_mutex_);
   if (closed_) return absl::OkStatus();
   closed_ = true;  // first: the threads that answer learn of the unmount at once
-  const absl::StatusOr<UniqueFd> target = OpenTarget(root_, info_.target);
+  const absl::StatusOr<UniqueFd> target = OpenTarget(root_, info_->target);
   if (target.ok() && DeviceOf(target->get()).value_or(0) == device_) {
     if (absl::Status detached = Detach(target->get()); !detached.ok()) {
       closed_ = false;
@@ -253,7 +316,7 @@ absl::Status Volume::Close() {
     known = tree_.KnownFiles(/*with_current=*/true);
   }
   DropPages(known);
-  if (keeper_ != nullptr) keeper_->Drop(info_.target);
+  if (keeper_ != nullptr) keeper_->Drop(info_->target);
   std::lock_guard lock(mutex_);
   tree_.Clear();
   return absl::OkStatus();

@@ -8,18 +8,28 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/clock.h"
 #include "common/unique_fd.h"
 #include "csi/volume/dialog.h"
 #include "csi/volume/keeper_client.h"
 #include "csi/volume/mount.h"
+#include "csi/volume/open_listener.h"
 #include "csi/volume/tree.h"
 #include "csi/volume/volume.h"
 
 namespace coffer::volume {
+
+// Who looks at the opens of volumes that deliver them.
+struct OpenWatch {
+  const Clock& clock;
+  Openers& openers;
+  OpenListener* listener;  // or null
+};
 
 class Volume {
  public:
@@ -30,10 +40,11 @@ class Volume {
   static constexpr std::size_t kMostOld = 256;
 
   // `keeper`: null, or who is told of everything that the next plugin needs.
+  // `watch`: none where opens aren't delivered.
   Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse, std::uint64_t device,
-         Tree tree, KeeperClient* keeper);
+         Tree tree, KeeperClient* keeper, std::optional<OpenWatch> watch);
 
-  const VolumeInfo& info() const { return info_; }
+  const VolumeInfo& info() const { return *info_; }
   std::uint64_t key() const { return key_; }
   int fuse() const { return fuse_.get(); }
   bool closed() const { return closed_; }
@@ -57,6 +68,10 @@ class Volume {
   void Spare();
   // Removes the folders of old snapshots whose grace is over.
   void RemoveOld();
+  // Wipes the files whose time is over, and removes those that are gone. When the next one's is.
+  std::optional<Tree::Time> RemoveVanished();
+  // Whether a file is gone since the last call.
+  bool TakeVanished() { return vanished_.exchange(false); }
   // Detaches the mount, if it is still there, and forgets everything.
   absl::Status Close();
 
@@ -68,18 +83,23 @@ class Volume {
                            const std::vector<std::string>& stale);
   void DropPages(const std::vector<std::uint64_t>& inodes) const;
 
-  const VolumeInfo info_;
+  void Tell(Gate::Passage passage, Opener opener) const;
+
+  const std::shared_ptr<const VolumeInfo> info_;
   const std::string root_;
   const std::uint64_t key_;
   const UniqueFd fuse_;
   const std::uint64_t device_;
   KeeperClient* const keeper_;
+  const std::optional<OpenWatch> watch_;
+  std::atomic<bool> vanished_ = false;
 
   std::mutex change_mutex_;           // before mutex_
   std::atomic<bool> closed_ = false;  // set under change_mutex_
 
   std::mutex mutex_;  // never held while waiting for the kernel
   Tree tree_;
+  Gate gate_;
 };
 
 }  // namespace coffer::volume

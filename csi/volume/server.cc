@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "csi/volume/served_volume.h"
 #include "csi/volume/volume.h"
+#include "csi/volume/volume_facts.h"
 
 namespace coffer::volume {
 namespace {
@@ -31,10 +32,13 @@ std::uint64_t FirstInode(absl::Time now) {
 
 }  // namespace
 
-VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root, KeeperClient* keeper)
+VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root, KeeperClient* keeper,
+                           OpenListener* listener)
     : clock_(clock),
       root_(std::move(root)),
       keeper_(keeper),
+      listener_(listener),
+      openers_(std::make_unique<Openers>()),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kStopKey}};  // level: it wakes every thread
@@ -76,7 +80,9 @@ void VolumeServer::AnswerLoop() {
         if (at != by_key_.end()) volume = at->second;
       }
       if (volume == nullptr) continue;
-      switch (volume->AnswerRequests(buffers, kTurn)) {
+      const Volume::Progress progress = volume->AnswerRequests(buffers, kTurn);
+      if (volume->TakeVanished()) RemoveAt(std::chrono::steady_clock::now(), volume);
+      switch (progress) {
         case Volume::Progress::kIdle:
           break;
         case Volume::Progress::kBusy: {
@@ -100,13 +106,16 @@ void VolumeServer::RemovalLoop() {
   while (!stopping_) {
     if (removals_.empty()) {
       removal_wake_.wait(lock);
-    } else if (const auto due = removals_.front().due; due > std::chrono::steady_clock::now()) {
+    } else if (const auto due = removals_.begin()->first; due > std::chrono::steady_clock::now()) {
       removal_wake_.wait_until(lock, due);
     } else {
-      const std::shared_ptr<Volume> volume = removals_.front().volume.lock();
-      removals_.pop_front();
+      const std::shared_ptr<Volume> volume = removals_.begin()->second.lock();
+      removals_.erase(removals_.begin());
       lock.unlock();
-      if (volume != nullptr) volume->RemoveOld();
+      if (volume != nullptr) {
+        volume->RemoveOld();
+        RemoveWhenOver(volume);
+      }
       lock.lock();
     }
   }
@@ -120,7 +129,8 @@ absl::Status VolumeServer::Mount(const VolumeInfo& info, std::vector<SnapshotFil
       return absl::AlreadyExistsError(StrCat("a volume is mounted at \"", target, "\" already"));
     }
   }
-  const absl::Status mounted = MountAt({info.volume_id, target}, std::move(files));
+  const absl::Status mounted =
+      MountAt({info.volume_id, target, info.pod, info.audit}, std::move(files));
   if (!mounted.ok()) {
     std::lock_guard lock(mutex_);
     by_target_.erase(target);
@@ -130,7 +140,9 @@ absl::Status VolumeServer::Mount(const VolumeInfo& info, std::vector<SnapshotFil
 
 absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotFile> files) {
   const absl::Time now = clock_.Now();
-  ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> first, Snapshot::Build(files, FirstInode(now), now));
+  const bool opens = info.audit || NeedOpens(files);
+  ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> first,
+                   Snapshot::Build(files, FirstInode(now), now, opens));
   files.clear();
   ASSIGN_OR_RETURN(UniqueFd target, OpenTarget(root_, info.target));
   ASSIGN_OR_RETURN(const bool dead, IsMount(target.get()));
@@ -146,7 +158,7 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
                                "can't open /dev/fuse: the plugin's container needs the device");
   ASSIGN_OR_RETURN(const DetachedMount mount, MakeMount(fuse.get(), info.volume_id));
   const std::shared_ptr<Volume> volume =
-      Register(info, std::move(fuse), mount.device, Tree(std::move(first)));
+      Register(info, std::move(fuse), mount.device, Tree(std::move(first)), opens);
   volume->GiveToKeeper();
   // Answered before it can be seen.
   absl::Status attached = Listen(*volume);
@@ -155,17 +167,22 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
     Drop(volume);
     return attached;
   }
-  std::lock_guard lock(mutex_);
-  by_target_[info.target] = volume;
+  {
+    std::lock_guard lock(mutex_);
+    by_target_[info.target] = volume;
+  }
+  RemoveWhenOver(volume);
   return absl::OkStatus();
 }
 
 std::shared_ptr<Volume> VolumeServer::Register(const VolumeInfo& info, UniqueFd fuse,
-                                               std::uint64_t device, Tree tree) {
+                                               std::uint64_t device, Tree tree, bool opens) {
+  std::optional<OpenWatch> watch;
+  if (opens) watch.emplace(OpenWatch{clock_, *openers_, listener_});
   std::lock_guard lock(mutex_);
   const std::uint64_t key = next_key_++;
   return by_key_[key] = std::make_shared<Volume>(info, root_, key, std::move(fuse), device,
-                                                 std::move(tree), keeper_);
+                                                 std::move(tree), keeper_, std::move(watch));
 }
 
 absl::Status VolumeServer::Listen(const Volume& volume) const {
@@ -180,14 +197,10 @@ struct VolumeServer::Handover {
 
 absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handover) {
   KeeperClient::Kept& kept = handover.kept;
-  const std::size_t blank = kept.facts.find(' ');
-  const std::uint64_t device = std::strtoull(kept.facts.c_str(), nullptr, 10);
-  if (blank == std::string::npos) {
-    return absl::FailedPreconditionError("the keeper's facts about it can't be read");
-  }
+  ASSIGN_OR_RETURN(VolumeFacts facts, ReadFacts(kept.facts));
   ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(root_, kept.target));
   ASSIGN_OR_RETURN(const std::uint64_t found, DeviceOf(target.get()));
-  if (found != device) return absl::NotFoundError("it isn't mounted any more");
+  if (found != facts.device) return absl::NotFoundError("it isn't mounted any more");
 
   std::vector<std::unique_ptr<Snapshot>> snapshots;
   bool served = false;
@@ -196,9 +209,10 @@ absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handove
     served = served || snapshots.back()->marks().turn > 0;
   }
   if (!served) return absl::FailedPreconditionError("the keeper has no content for it");
+  facts.info.target = kept.target;
   const std::shared_ptr<Volume> volume =
-      Register({kept.facts.substr(blank + 1), kept.target}, std::move(kept.fuse), device,
-               Tree(std::move(snapshots), std::chrono::steady_clock::now()));
+      Register(facts.info, std::move(kept.fuse), facts.device,
+               Tree(std::move(snapshots), std::chrono::steady_clock::now()), facts.opens);
   absl::Status serving = Listen(*volume);
   if (serving.ok()) serving = volume->AskAgain();
   if (!serving.ok()) {
@@ -237,14 +251,24 @@ absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience) {
                    {{"volume", volume->info().volume_id}, {"cause", resumed}});
     }
     RemoveOldSoon(volume);
+    RemoveWhenOver(volume);
   }
   return adopted.size();
 }
 
-void VolumeServer::RemoveOldSoon(const std::shared_ptr<Volume>& volume) {
+void VolumeServer::RemoveAt(std::chrono::steady_clock::time_point due,
+                            const std::shared_ptr<Volume>& volume) {
   std::lock_guard lock(removal_mutex_);
-  removals_.push_back({std::chrono::steady_clock::now() + Volume::kGrace, volume});
+  removals_.emplace(due, volume);
   removal_wake_.notify_one();
+}
+
+void VolumeServer::RemoveOldSoon(const std::shared_ptr<Volume>& volume) {
+  RemoveAt(std::chrono::steady_clock::now() + Volume::kGrace, volume);
+}
+
+void VolumeServer::RemoveWhenOver(const std::shared_ptr<Volume>& volume) {
+  if (const auto next = volume->RemoveVanished()) RemoveAt(*next, volume);
 }
 
 absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFile> files) {
@@ -254,7 +278,10 @@ absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFil
   }
   const absl::StatusOr<bool> changed = volume->Swap(std::move(files), clock_.Now());
   // One that failed halfway leaves something, too.
-  if (changed.value_or(true)) RemoveOldSoon(volume);
+  if (changed.value_or(true)) {
+    RemoveOldSoon(volume);
+    RemoveWhenOver(volume);
+  }
   return changed.status();
 }
 

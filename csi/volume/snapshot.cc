@@ -1,7 +1,10 @@
 #include "csi/volume/snapshot.h"
 
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "common/status_macros.h"
@@ -33,6 +36,25 @@ bool PathLess(const SnapshotFile& a, const SnapshotFile& b) {
       });
 }
 
+std::int64_t SteadyNanos() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
+
+std::uint32_t FlagsOf(const FileRules& rules) {
+  return (rules.read_once ? Guard::kReadOnce : 0) | (rules.canary ? Guard::kCanary : 0);
+}
+
+// At least one, so that no time at all isn't without end.
+std::int64_t NanosOf(const FileRules& rules) {
+  return rules.timed() ? std::max<std::int64_t>(1, absl::ToInt64Nanoseconds(rules.available_for))
+                       : 0;
+}
+
+void Digest(std::string_view bytes, std::uint8_t (&digest)[32]) {
+  unsigned int size = 0;
+  EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr);
+}
+
 // The tree under construction: nodes, their names, and which files each node stands for.
 struct Plan {
   struct Range {
@@ -41,8 +63,10 @@ struct Plan {
   };
 
   std::vector<Node> nodes;
+  std::vector<Guard> guards;
   std::vector<Range> ranges;
   std::string names;
+  bool guarded = false;
 
   void Add(std::string_view name, std::uint32_t mode, std::uint32_t parent, Range range) {
     Node node;
@@ -53,6 +77,19 @@ struct Plan {
     names += name;
     nodes.push_back(node);
     ranges.push_back(range);
+  }
+
+  Guard GuardOf(const SnapshotFile& file) {
+    Guard guard;
+    const std::string rules = RulesText(file.rules);
+    guard.rules_offset = static_cast<std::uint32_t>(names.size());
+    guard.rules_size = static_cast<std::uint32_t>(rules.size());
+    names += rules;
+    guard.flags = FlagsOf(file.rules);
+    guard.available_nanos = NanosOf(file.rules);
+    if (guard.available_nanos != 0) guard.end_nanos = SteadyNanos() + guard.available_nanos;
+    if (guard.vanishes()) Digest(file.content.view(), guard.digest);
+    return guard;
   }
 
   // Adds the children of a folder.
@@ -83,6 +120,10 @@ struct Plan {
         nodes.back().uid = file.uid;
         nodes.back().gid = file.gid;
         nodes.back().size = file.content.size();
+        if (guarded) {
+          guards.push_back(GuardOf(file));
+          nodes.back().guard = static_cast<std::uint32_t>(guards.size());
+        }
       }
       first = last;
     }
@@ -98,7 +139,7 @@ struct Plan {
 
 absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFile>& files,
                                                           std::uint64_t first_inode,
-                                                          absl::Time time) {
+                                                          absl::Time time, bool guarded) {
   std::sort(files.begin(), files.end(), PathLess);
   for (const SnapshotFile& file : files) RETURN_IF_ERROR(CheckPath(file.path));
 
@@ -106,18 +147,21 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFi
   const std::string folder_name = StrCat(
       "..", absl::FormatTime("%Y_%m_%d_%H_%M_%S", time, absl::UTCTimeZone()), ".", first_inode);
   Plan plan;
+  plan.guarded = guarded;
   plan.Add(folder_name, S_IFDIR | 0755, kFolder, {0, files.size(), 0});
   plan.Add("..data", S_IFLNK | 0777, kFolder, {});
   for (std::uint32_t i = 0; i < plan.nodes.size(); ++i) {
     if (S_ISDIR(plan.nodes[i].mode)) RETURN_IF_ERROR(plan.Expand(i, files));
   }
 
+  const std::size_t guards_offset = sizeof(Header) + plan.nodes.size() * sizeof(Node);
   Header header{.format = kFormat,
                 .first_inode = first_inode,
                 .time_nanos = absl::ToUnixNanos(time),
-                .names_offset = sizeof(Header) + plan.nodes.size() * sizeof(Node),
+                .names_offset = guards_offset + plan.guards.size() * sizeof(Guard),
                 .node_count = static_cast<std::uint32_t>(plan.nodes.size()),
-                .file_count = static_cast<std::uint32_t>(files.size())};
+                .file_count = static_cast<std::uint32_t>(files.size()),
+                .guard_count = plan.guards.size()};
   std::uint64_t end = header.names_offset + plan.names.size();
   plan.nodes[kDataLink].offset = header.names_offset;  // the link's target is the folder's name
   plan.nodes[kDataLink].size = folder_name.size();
@@ -132,6 +176,7 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFi
   std::uint8_t* bytes = image.span().data();
   std::memcpy(bytes, &header, sizeof header);
   std::memcpy(bytes + sizeof header, plan.nodes.data(), plan.nodes.size() * sizeof(Node));
+  std::memcpy(bytes + guards_offset, plan.guards.data(), plan.guards.size() * sizeof(Guard));
   std::memcpy(bytes + header.names_offset, plan.names.data(), plan.names.size());
   for (std::uint32_t i = 0; i < plan.nodes.size(); ++i) {
     const Node& node = plan.nodes[i];
@@ -147,7 +192,8 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Open(UniqueFd fd) {
   const auto* header = reinterpret_cast<const Header*>(image.span().data());
   if (size < sizeof(Header) || header->format != kFormat || header->names_offset > size ||
       header->node_count < 2 ||
-      header->names_offset != sizeof(Header) + header->node_count * sizeof(Node)) {
+      header->names_offset != sizeof(Header) + header->node_count * sizeof(Node) +
+                                  header->guard_count * sizeof(Guard)) {
     image.Spare();
     return absl::FailedPreconditionError(
         "a volume's content was handed over in a format that this build can't read");
@@ -157,7 +203,8 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Open(UniqueFd fd) {
 
 Snapshot::Snapshot(SecretMapping image)
     : image_(std::move(image)),
-      nodes_(reinterpret_cast<Node*>(image_.span().data() + sizeof(Header))) {}
+      nodes_(reinterpret_cast<Node*>(image_.span().data() + sizeof(Header))),
+      guards_(reinterpret_cast<Guard*>(nodes_ + header().node_count)) {}
 
 std::string_view Snapshot::Name(std::uint32_t index) const {
   const auto* names = reinterpret_cast<const char*>(image_.span().data() + header().names_offset);
@@ -190,25 +237,85 @@ std::optional<std::uint32_t> Snapshot::Child(std::uint32_t folder, std::string_v
   return low;
 }
 
+std::optional<std::uint32_t> Snapshot::Present(std::uint32_t folder, std::string_view name) const {
+  const auto child = Child(folder, name);
+  return child && gone(*child) ? std::nullopt : child;
+}
+
+std::optional<std::uint32_t> Snapshot::Find(std::string_view path) const {
+  std::optional<std::uint32_t> at = kFolder;
+  for (const std::string_view part : Split(path, '/')) {
+    at = S_ISDIR(nodes_[*at].mode) ? Child(*at, part) : std::nullopt;
+    if (!at) break;
+  }
+  return at;
+}
+
+std::string_view Snapshot::Rules(const Guard& guard) const {
+  const auto* names = reinterpret_cast<const char*>(image_.span().data() + header().names_offset);
+  return {names + guard.rules_offset, guard.rules_size};
+}
+
+bool Snapshot::HoldsGuarded(const Guard& guard, const SnapshotFile& file) const {
+  return guard.flags == FlagsOf(file.rules) && guard.available_nanos == NanosOf(file.rules) &&
+         Rules(guard) == RulesText(file.rules);
+}
+
 bool Snapshot::Holds(const std::vector<SnapshotFile>& files) const {
   if (files.size() != file_count()) return false;
   // Each file is one of ours and there are as many: the same set, unless one is listed twice, and
   // then the second one's node is the first one's.
   std::set<std::uint32_t> seen;
   for (const SnapshotFile& file : files) {
-    std::optional<std::uint32_t> at = kFolder;
-    for (const std::string_view part : Split(file.path, '/')) {
-      at = S_ISDIR(nodes_[*at].mode) ? Child(*at, part) : std::nullopt;
-      if (!at) return false;
-    }
+    const std::optional<std::uint32_t> at = Find(file.path);
+    if (!at || !seen.insert(*at).second) return false;
     const Node& node = nodes_[*at];
     if (node.mode != (S_IFREG | (file.mode & 07777)) || node.uid != file.uid ||
-        node.gid != file.gid || !ConstantTimeEquals(Content(*at), file.content.view()) ||
-        !seen.insert(*at).second) {
+        node.gid != file.gid) {
+      return false;
+    }
+    const Guard* const kept = guard(*at);
+    if (kept != nullptr && !HoldsGuarded(*kept, file)) return false;
+    if (kept != nullptr && kept->gone != 0) {
+      std::uint8_t digest[32];
+      Digest(file.content.view(), digest);
+      if (std::memcmp(digest, kept->digest, sizeof digest) != 0) return false;
+    } else if (!ConstantTimeEquals(Content(*at), file.content.view())) {
       return false;
     }
   }
   return true;
+}
+
+bool Snapshot::Vanish(std::uint32_t index) {
+  Guard& guard = guards_[nodes_[index].guard - 1];
+  if (std::exchange(guard.gone, 1) != 0) return false;
+  OPENSSL_cleanse(image_.span().data() + nodes_[index].offset, nodes_[index].size);
+  return true;
+}
+
+void Snapshot::FinishVanishing() {
+  for (std::uint32_t i = 0; i < node_count(); ++i) {
+    if (gone(i)) OPENSSL_cleanse(image_.span().data() + nodes_[i].offset, nodes_[i].size);
+  }
+}
+
+void Snapshot::Inherit(const Snapshot& old) {
+  for (std::uint32_t i = 0; i < node_count(); ++i) {
+    Guard* const mine = guard(i);
+    const auto before = mine == nullptr ? std::nullopt : old.Find(Path(i));
+    const Guard* const theirs = before ? old.guard(*before) : nullptr;
+    if (theirs == nullptr) continue;
+    mine->told |= theirs->told;
+    mine->handles = std::max(mine->handles, theirs->handles);
+    if (!mine->vanishes() || !theirs->vanishes() ||
+        std::memcmp(mine->digest, theirs->digest, sizeof mine->digest) != 0) {
+      continue;
+    }
+    if (mine->available_nanos == theirs->available_nanos) mine->end_nanos = theirs->end_nanos;
+    if (theirs->reader != 0) mine->reader = Guard::kReaderElsewhere;
+    if (theirs->gone != 0) Vanish(i);
+  }
 }
 
 void Snapshot::AddLookup(std::uint32_t index) {

@@ -1,11 +1,12 @@
 // Snapshot: the immutable tree of files of one version of a volume, as one image in secret memory.
 // Nothing else describes the tree, so that who holds the image can serve it.
 //
-//   image    := Header Node{node_count} names contents
+//   image    := Header Node{node_count} Guard{guard_count} names contents
 //   nodes    := folder of the snapshot, "..data" link to it, then all others in breadth-first
 //   order;
 //               a folder's children lie side by side, sorted by the bytes of their names
 //   inode of a node := Header.first_inode + its index
+//   a file has a guard where opens are delivered; the rules' texts are among the names
 //
 // Where its tree stands with it is in the image, too, so that whoever gets the volume's images
 // after a death at any moment can go on: each step of the tree is one store into one of them.
@@ -40,6 +41,29 @@ struct Node {
   std::uint32_t name_offset = 0;  // in the names
   std::uint32_t name_size = 0;    // bytes
   std::uint64_t lookups = 0;      // references that the kernel holds
+  std::uint32_t guard = 0;        // its number, from 1; 0: none
+  std::uint32_t reserved = 0;
+};
+
+// What is kept of a file whose opens are delivered.
+struct Guard {
+  static constexpr std::uint32_t kReadOnce = 1;
+  static constexpr std::uint32_t kCanary = 2;
+  static constexpr std::uint64_t kReaderElsewhere = UINT64_MAX;  // of the same file in another snapshot
+
+  std::uint32_t rules_offset = 0;  // in the names
+  std::uint32_t rules_size = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t told = 0;              // of a canary: it was opened
+  std::uint32_t gone = 0;              // its bytes are wiped
+  std::uint32_t reserved = 0;
+  std::int64_t available_nanos = 0;    // after it was published; 0: for as long as the volume
+  std::int64_t end_nanos = 0;          // then, by the steady clock, which all processes share
+  std::uint64_t handles = 0;           // given out so far: each has a number, from 1
+  std::uint64_t reader = 0;            // the handle that was given all bytes; 0: none yet
+  std::uint8_t digest[32] = {};        // SHA-256 of the bytes where they may go before the file
+
+  bool vanishes() const { return (flags & kReadOnce) != 0 || available_nanos != 0; }
 };
 
 // A snapshot's place in its tree's life.
@@ -58,11 +82,12 @@ class Snapshot {
   static constexpr std::uint32_t kFolder = 0;
   static constexpr std::uint32_t kDataLink = 1;
 
-  // Sorts `files` by path. `first_inode`: the tree takes node_count() numbers from there.
-  // InvalidArgument names the path that is wrong: no valid path, listed twice, file and folder.
+  // Sorts `files` by path. `first_inode`: the tree takes node_count() numbers from there. `guarded`:
+  // opens are delivered. InvalidArgument names the path that is wrong: no valid path, listed twice,
+  // file and folder.
   static absl::StatusOr<std::unique_ptr<Snapshot>> Build(std::vector<SnapshotFile>& files,
-                                                         std::uint64_t first_inode,
-                                                         absl::Time time);
+                                                         std::uint64_t first_inode, absl::Time time,
+                                                         bool guarded = false);
 
   // Takes over what another process has built. FailedPrecondition: in another format; the rest is
   // believed.
@@ -85,6 +110,17 @@ class Snapshot {
 
   Node& node(std::uint32_t index) { return nodes_[index]; }
   const Node& node(std::uint32_t index) const { return nodes_[index]; }
+  // Null: the node has none.
+  Guard* guard(std::uint32_t index) {
+    return nodes_[index].guard == 0 ? nullptr : &guards_[nodes_[index].guard - 1];
+  }
+  const Guard* guard(std::uint32_t index) const {
+    return const_cast<Snapshot*>(this)->guard(index);
+  }
+  bool gone(std::uint32_t index) const {
+    return nodes_[index].guard != 0 && guards_[nodes_[index].guard - 1].gone != 0;
+  }
+  std::string_view Rules(const Guard& guard) const;
   std::string_view Name(std::uint32_t index) const;
   // A file's bytes or a link's target.
   std::string_view Content(std::uint32_t index) const;
@@ -93,9 +129,21 @@ class Snapshot {
   // From the snapshot's folder: "a/b".
   std::string Path(std::uint32_t index) const;
   std::optional<std::uint32_t> Child(std::uint32_t folder, std::string_view name) const;
+  // The same, but none for a file that is gone.
+  std::optional<std::uint32_t> Present(std::uint32_t folder, std::string_view name) const;
+  std::optional<std::uint32_t> Find(std::string_view path) const;
 
-  // True when these files are what the snapshot holds: paths, bytes, modes, owners.
+  // True when these files are what the snapshot holds, or has held: paths, bytes, modes, owners,
+  // rules.
   bool Holds(const std::vector<SnapshotFile>& files) const;
+
+  // Wipes a file; there must be a guard. False: it is gone already.
+  bool Vanish(std::uint32_t index);
+  // Wipes what was to be wiped when the process that did so was killed.
+  void FinishVanishing();
+  // Takes over what happened to the files of `old` that are the same ones here: those that are gone
+  // stay gone, time goes on, a canary's first open was the first.
+  void Inherit(const Snapshot& old);
 
   // The kernel took or gave back references. lookups() is the sum over all nodes.
   void AddLookup(std::uint32_t index);
@@ -103,7 +151,7 @@ class Snapshot {
   std::uint64_t lookups() const { return header().lookups; }
 
  private:
-  static constexpr std::uint64_t kFormat = 0x31'72'65'66'66'6f'63;  // "coffer1"
+  static constexpr std::uint64_t kFormat = 0x32'72'65'66'66'6f'63;  // "coffer2"
 
   struct Header {
     std::uint64_t format;
@@ -114,14 +162,17 @@ class Snapshot {
     std::uint64_t names_offset;
     std::uint32_t node_count;
     std::uint32_t file_count;
+    std::uint64_t guard_count;
     Marks marks;
   };
 
   explicit Snapshot(SecretMapping image);
+  bool HoldsGuarded(const Guard& guard, const SnapshotFile& file) const;
   Header& header() const { return *reinterpret_cast<Header*>(image_.span().data()); }
 
   SecretMapping image_;
   Node* nodes_;
+  Guard* guards_;
 };
 
 }  // namespace coffer::volume

@@ -39,6 +39,7 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
     }
     held_.push_back({std::move(snapshot), now});
   }
+  for (const Held& held : held_) held.snapshot->FinishVanishing();
   for (auto& [inode, name] : links) links_.push_back({inode, std::move(name)});
   changed_nanos_ = current_->time_nanos();
   Snapshot* const last = held_.back().snapshot.get();
@@ -108,7 +109,7 @@ std::optional<std::uint64_t> Tree::Lookup(std::uint64_t folder, std::string_view
   const Held* held = Find(folder);
   if (held == nullptr) return std::nullopt;
   const std::uint64_t first = held->snapshot->first_inode();
-  const auto child = held->snapshot->Child(static_cast<std::uint32_t>(folder - first), name);
+  const auto child = held->snapshot->Present(static_cast<std::uint32_t>(folder - first), name);
   return child ? std::optional(first + *child) : std::nullopt;
 }
 
@@ -126,7 +127,7 @@ std::optional<std::string_view> Tree::Content(std::uint64_t inode) const {
   const Held* held = Find(inode);
   if (held == nullptr) return std::nullopt;
   const auto index = static_cast<std::uint32_t>(inode - held->snapshot->first_inode());
-  if (!S_ISREG(held->snapshot->node(index).mode)) return std::nullopt;
+  if (!S_ISREG(held->snapshot->node(index).mode) || held->snapshot->gone(index)) return std::nullopt;
   return held->snapshot->Content(index);
 }
 
@@ -172,7 +173,8 @@ void Tree::List(std::uint64_t folder, std::uint64_t after, const Visitor& visit)
   const std::uint64_t children = first + node.first_child;
   for (std::uint64_t inode = std::max(children, after + 1); inode < children + node.child_count;
        ++inode) {
-    if (!visit(inode, inode, snapshot.Name(static_cast<std::uint32_t>(inode - first)))) return;
+    const auto index = static_cast<std::uint32_t>(inode - first);
+    if (!snapshot.gone(index) && !visit(inode, inode, snapshot.Name(index))) return;
   }
 }
 
@@ -197,6 +199,64 @@ void Tree::DropForgotten() {
   });
 }
 
+std::optional<Tree::Guarded> Tree::FindGuarded(std::uint64_t inode) {
+  Held* held = Find(inode);
+  if (held == nullptr) return std::nullopt;
+  Guarded found{held->snapshot.get(), static_cast<std::uint32_t>(inode - held->snapshot->first_inode())};
+  found.guard = found.snapshot->guard(found.index);
+  return found.guard == nullptr ? std::nullopt : std::optional(found);
+}
+
+void Tree::ForCopies(const Guarded& file, bool same_bytes,
+                     const std::function<void(Snapshot&, std::uint32_t, Guard&)>& visit) {
+  const std::string path = file.snapshot->Path(file.index);
+  for (Held& held : held_) {
+    const auto index = held.snapshot->Find(path);
+    Guard* const guard = index ? held.snapshot->guard(*index) : nullptr;
+    if (guard == nullptr) continue;
+    const bool same = guard->vanishes() && file.guard->vanishes() &&
+                      std::equal(std::begin(guard->digest), std::end(guard->digest),
+                                 std::begin(file.guard->digest));
+    if (guard == file.guard || !same_bytes || same) visit(*held.snapshot, *index, *guard);
+  }
+}
+
+void Tree::Vanish(const Guarded& file) {
+  ForCopies(file, /*same_bytes=*/true,
+            [](Snapshot& snapshot, std::uint32_t index, Guard&) { snapshot.Vanish(index); });
+}
+
+std::optional<Tree::Time> Tree::VanishOver(Time now) {
+  const std::int64_t nanos = now.time_since_epoch() / std::chrono::nanoseconds(1);
+  std::int64_t next = INT64_MAX;
+  for (Held& held : held_) {
+    for (std::uint32_t i = 0; i < held.snapshot->node_count(); ++i) {
+      const Guard* const guard = held.snapshot->guard(i);
+      if (guard == nullptr || guard->gone != 0 || guard->end_nanos == 0) continue;
+      if (guard->end_nanos <= nanos) {
+        held.snapshot->Vanish(i);
+      } else {
+        next = std::min(next, guard->end_nanos);
+      }
+    }
+  }
+  if (next == INT64_MAX) return std::nullopt;
+  return Time(std::chrono::nanoseconds(next));
+}
+
+std::vector<Tree::Gone> Tree::KnownGone() const {
+  std::vector<Gone> all;
+  for (const Held& held : held_) {
+    const Snapshot& snapshot = *held.snapshot;
+    for (std::uint32_t i = 0; i < snapshot.node_count(); ++i) {
+      if (!snapshot.gone(i) || snapshot.node(i).lookups == 0) continue;
+      all.push_back({snapshot.first_inode() + i,
+                     StrCat(snapshot.folder_name(), "/", snapshot.Path(i))});
+    }
+  }
+  return all;
+}
+
 void Tree::Expect(std::unique_ptr<Snapshot> next) {
   Snapshot* const announced = next.get();
   held_.push_back({std::move(next), {}});
@@ -209,6 +269,7 @@ void Tree::Announce(Snapshot* next) {
   // In both: one of them stays.
   current_->marks().next_inode = next->marks().next_inode = next_inode_;
   next->marks().unfinished = 1;
+  next->Inherit(*current_);
   // Names that stay keep their links.
   const Node& folder = next->node(Snapshot::kFolder);
   for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
@@ -230,7 +291,9 @@ std::vector<std::string> Tree::MissingLinks() const {
   std::vector<std::string> names;
   const Node& folder = current_->node(Snapshot::kFolder);
   for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
-    if (current_->node(i).link_inode == 0) names.emplace_back(current_->Name(i));
+    if (current_->node(i).link_inode == 0 && !current_->gone(i)) {
+      names.emplace_back(current_->Name(i));
+    }
   }
   return names;
 }
@@ -238,7 +301,7 @@ std::vector<std::string> Tree::MissingLinks() const {
 std::vector<std::string> Tree::StaleLinks() const {
   std::vector<std::string> names;
   for (const Link& link : links_) {
-    if (!current_->Child(Snapshot::kFolder, link.name)) names.push_back(link.name);
+    if (!current_->Present(Snapshot::kFolder, link.name)) names.push_back(link.name);
   }
   return names;
 }
@@ -252,7 +315,7 @@ std::vector<std::string> Tree::TopNames() const {
   std::vector<std::string> names;
   const Node& folder = current_->node(Snapshot::kFolder);
   for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
-    names.emplace_back(current_->Name(i));
+    if (!current_->gone(i)) names.emplace_back(current_->Name(i));
   }
   return names;
 }
@@ -263,7 +326,7 @@ std::vector<std::string> Tree::OldNames() const {
     const Snapshot& old = *held.snapshot;
     const Node& folder = old.node(Snapshot::kFolder);
     for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
-      if (!current_->Child(Snapshot::kFolder, old.Name(i))) names.emplace(old.Name(i));
+      if (!current_->Present(Snapshot::kFolder, old.Name(i))) names.emplace(old.Name(i));
     }
   }
   return {names.begin(), names.end()};
@@ -351,7 +414,12 @@ bool Tree::Rename(std::uint64_t folder, std::string_view name, std::uint64_t new
 bool Tree::Remove(std::uint64_t folder, std::string_view name) {
   if (folder != kRoot) {
     // The nodes stay until the kernel has forgotten them.
-    return removing_ != nullptr && removing_->Has(folder);
+    if (removing_ != nullptr && removing_->Has(folder)) return true;
+    const Held* held = Find(folder);
+    if (held == nullptr) return false;
+    const auto in = static_cast<std::uint32_t>(folder - held->snapshot->first_inode());
+    const auto child = held->snapshot->Child(in, name);
+    return child && held->snapshot->gone(*child);
   }
   if (removing_ != nullptr && name == removing_->folder_name()) {
     removing_->marks().listed = 0;
@@ -361,7 +429,7 @@ bool Tree::Remove(std::uint64_t folder, std::string_view name) {
     next_->marks().new_data = 0;
     return true;
   }
-  if (current_ == nullptr || current_->Child(Snapshot::kFolder, name)) return false;
+  if (current_ == nullptr || current_->Present(Snapshot::kFolder, name)) return false;
   for (const Held& held : held_) {
     if (const auto child = held.snapshot->Child(Snapshot::kFolder, name)) {
       held.snapshot->node(*child).link_inode = 0;

@@ -8,6 +8,7 @@
 //              symlink{new top-level names}  unlink{names that are gone}
 //   given up:= unlink "..data_tmp"
 //   removal := unlink and rmdir in an old snapshot  rmdir "..2025_…"
+//   gone    := unlink of a file that is gone  unlink{its top-level name}
 //
 // So it needs no trust in who asks: any process could only do what is about to be done anyway.
 // A step that is asked for again, as when its answer was lost with a plugin that died, succeeds
@@ -71,6 +72,29 @@ class Tree {
   using Visitor =
       std::function<bool(std::uint64_t position, std::uint64_t inode, std::string_view name)>;
   void List(std::uint64_t folder, std::uint64_t after, const Visitor& visit) const;
+
+  // A file with a guard, valid until the tree is changed; none for other inodes.
+  struct Guarded {
+    Snapshot* snapshot = nullptr;
+    std::uint32_t index = 0;
+    Guard* guard = nullptr;
+    std::uint64_t size() const { return snapshot->node(index).size; }
+  };
+  std::optional<Guarded> FindGuarded(std::uint64_t inode);
+  // Calls `visit` with the guards of the same path in all snapshots; with `same_bytes` only where
+  // the bytes are the same.
+  void ForCopies(const Guarded& file, bool same_bytes,
+                 const std::function<void(Snapshot&, std::uint32_t, Guard&)>& visit);
+  // Wipes the file and its copies.
+  void Vanish(const Guarded& file);
+  // The same with all files whose time is over; when that of the next one is, by the steady clock.
+  std::optional<Time> VanishOver(Time now);
+  // Files that are gone and that the kernel may know still: their inodes, and paths from the root.
+  struct Gone {
+    std::uint64_t inode;
+    std::string path;
+  };
+  std::vector<Gone> KnownGone() const;
 
   // The kernel's references.
   void AddLookup(std::uint64_t inode);

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -20,6 +19,7 @@
 #include "common/clock.h"
 #include "common/secret_bytes.h"
 #include "common/unique_fd.h"
+#include "csi/volume/file_rules.h"
 
 namespace coffer::volume {
 
@@ -30,14 +30,27 @@ struct SnapshotFile {
   std::uint32_t mode = 0644;  // permission bits
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
+  FileRules rules = {};
+};
+
+// Whose volume it is: told of opens, means nothing here.
+struct PodFacts {
+  std::string kubernetes_namespace = {};
+  std::string name = {};
+  std::string uid = {};
+  std::string secret_class = {};
 };
 
 struct VolumeInfo {
   std::string volume_id;
   std::string target;  // absolute path of the mount point
+  PodFacts pod = {};
+  bool audit = false;  // every open is told to the OpenListener
 };
 
 class KeeperClient;
+class OpenListener;
+class Openers;
 class Tree;
 class Volume;
 
@@ -51,8 +64,9 @@ class VolumeServer {
   // `threads`: 1..64 that answer the kernel. `root`: targets lie below this folder; the way to it
   // may lead through symbolic links, the way from it to a target may not.
   // `keeper`: null, or who holds the volumes while no plugin runs; kept by the caller.
+  // `listener`: null, or who is told of opens; kept by the caller.
   explicit VolumeServer(const Clock& clock, int threads = 2, std::string root = "/",
-                        KeeperClient* keeper = nullptr);
+                        KeeperClient* keeper = nullptr, OpenListener* listener = nullptr);
   ~VolumeServer();  // unmounts nothing: a plugin that stops leaves its mounts to the next one
 
   // Takes over the volumes that the keeper holds for the plugin before this one, and ends the swaps
@@ -64,11 +78,14 @@ class VolumeServer {
   // InvalidArgument: a file's path, or the target, is wrong; AlreadyExists: this server has a
   // volume there; NotFound: no such directory; anything else: what the kernel said. Nothing is
   // mounted unless OK.
+  // With `info.audit`, or rules of a file that need it, the kernel asks for each open; otherwise it
+  // is told not to, which is ten times as fast. That stays so for as long as the mount does.
   absl::Status Mount(const VolumeInfo& info, std::vector<SnapshotFile> files);
   // Replaces the contents atomically; no change and no event where they are the same already. A
   // second later the old snapshot's folder is removed; its bytes are wiped when the last open
-  // handle on them closes. NotFound: no such volume; FailedPrecondition: something else is mounted
-  // over it.
+  // handle on them closes. A file that is gone (read once, or its time is over) comes back when its
+  // bytes are others. NotFound: no such volume; FailedPrecondition: something else is mounted over
+  // it, or files have rules and opens aren't delivered.
   absl::Status Swap(std::string_view target, std::vector<SnapshotFile> files);
   // Detaches the mount, drops cached pages, wipes the contents: also under open handles, which get
   // errors from then on. OK where there is none.
@@ -78,26 +95,26 @@ class VolumeServer {
   std::vector<VolumeInfo> List() const;
 
  private:
-  struct Removal {
-    std::chrono::steady_clock::time_point due;
-    std::weak_ptr<Volume> volume;
-  };
-
   void AnswerLoop();
   void RemovalLoop();
   std::shared_ptr<Volume> Find(std::string_view target) const;
   absl::Status MountAt(const VolumeInfo& info, std::vector<SnapshotFile> files);
   void Drop(const std::shared_ptr<Volume>& volume);
   std::shared_ptr<Volume> Register(const VolumeInfo& info, UniqueFd fuse, std::uint64_t device,
-                                   Tree tree);
+                                   Tree tree, bool opens);
   absl::Status Listen(const Volume& volume) const;
+  // Has old snapshots, and files whose time is over, removed at `due`.
+  void RemoveAt(std::chrono::steady_clock::time_point due, const std::shared_ptr<Volume>& volume);
   void RemoveOldSoon(const std::shared_ptr<Volume>& volume);
+  void RemoveWhenOver(const std::shared_ptr<Volume>& volume);
   struct Handover;  // what a keeper holds of one volume
   absl::StatusOr<std::shared_ptr<Volume>> AdoptOne(Handover& handover);
 
   const Clock& clock_;
   const std::string root_;
   KeeperClient* const keeper_;
+  OpenListener* const listener_;
+  const std::unique_ptr<Openers> openers_;
   UniqueFd epoll_;
   UniqueFd stop_;  // eventfd
 
@@ -108,7 +125,7 @@ class VolumeServer {
 
   std::mutex removal_mutex_;
   std::condition_variable removal_wake_;
-  std::deque<Removal> removals_;  // in the order in which they are due
+  std::multimap<std::chrono::steady_clock::time_point, std::weak_ptr<Volume>> removals_;  // by due
   bool stopping_ = false;
 
   std::vector<std::thread> threads_;  // the last one removes

@@ -1,0 +1,51 @@
+// Gate: whom a volume that delivers opens lets in, and when its read-once files have been read.
+//
+// A handle has read a file when it was given its bytes from the first to the last, in order, how
+// often it began anew; the file is gone when that handle is closed, and nobody else is let in, or
+// given more, from the last byte on. Handles of a plugin that has died count as having been given
+// what comes before their next read.
+//
+// Not locked.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "csi/volume/opener.h"
+#include "csi/volume/tree.h"
+
+namespace coffer::volume {
+
+class Gate {
+ public:
+  // What became of an open.
+  struct Passage {
+    int error = 0;  // of OpenEvent
+    std::string refusal = {};
+    std::string file = {};
+    std::string version = {};
+    bool canary = false;
+    std::uint64_t handle = 0;
+    bool every_read = false;  // reads must be delivered, too: no cached pages
+  };
+
+  // ENOENT, and no file: there is no such inode.
+  Passage Open(Tree& tree, std::uint64_t inode, const Opener& opener, Tree::Time now);
+
+  // Whether a handle may be given bytes of the file, and that it was given those up to `end`.
+  bool MayRead(Tree& tree, std::uint64_t inode, std::uint64_t handle) const;
+  void HasRead(Tree& tree, std::uint64_t inode, std::uint64_t handle, std::uint64_t start,
+               std::uint64_t end);
+
+  // True: the file is gone with that.
+  bool Close(Tree& tree, std::uint64_t inode, std::uint64_t handle);
+
+ private:
+  // Of read-once files: how far each handle was given their bytes from the start.
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> given_;
+};
+
+}  // namespace coffer::volume

@@ -1,0 +1,462 @@
+// Opens that are delivered: told, refused, and files that go. Needs root and /dev/fuse.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+
+#include "csi/volume/keeper_client.h"
+#include "csi/volume/open_listener.h"
+#include "csi/volume/volume_testing.h"
+
+namespace coffer::volume {
+namespace {
+
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+// Whether it holds within a time that the slowest machine needs.
+bool Eventually(const std::function<bool()>& holds) {
+  const auto deadline = std::chrono::steady_clock::now() + 60s;
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(2ms);
+  }
+  return true;
+}
+
+class Told : public OpenListener {
+ public:
+  void Opened(const OpenEvent& event) override {
+    std::lock_guard lock(mutex_);
+    events_.push_back(event);
+  }
+  // The first `count` events, taken away.
+  std::vector<OpenEvent> Take(std::size_t count) {
+    CHECK(Eventually([&] {
+      std::lock_guard lock(mutex_);
+      return events_.size() >= count;
+    }));
+    std::lock_guard lock(mutex_);
+    return std::exchange(events_, {});
+  }
+  // The first one of that file, taken away.
+  OpenEvent TakeOf(std::string_view file) {
+    OpenEvent event;
+    CHECK(Eventually([&] {
+      std::lock_guard lock(mutex_);
+      const auto found = std::find_if(events_.begin(), events_.end(),
+                                      [&](const OpenEvent& e) { return e.file == file; });
+      if (found == events_.end()) return false;
+      event = *found;
+      events_.erase(found);
+      return true;
+    }));
+    return event;
+  }
+  bool none() {
+    std::lock_guard lock(mutex_);
+    return events_.empty();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<OpenEvent> events_;
+};
+
+struct Ruled {
+  std::string path, content;
+  FileRules rules = {};
+};
+
+using Ruleds = std::vector<Ruled>;
+
+std::vector<SnapshotFile> Files(const Ruleds& contents) {
+  std::vector<SnapshotFile> files;
+  for (const Ruled& c : contents) {
+    files.push_back({c.path, SecretBytes::CopyOf(c.content), 0644, 0, 0, c.rules});
+  }
+  return files;
+}
+
+struct Opened {
+  explicit Opened(const Ruleds& contents, bool audit = false) {
+    fs::create_directory(target);
+    const absl::Status status =
+        server.Mount({"csi-1", target, {"shop", "web-0", "uid-0", "webapp"}, audit},
+                     Files(contents));
+    INFO(status);
+    REQUIRE(status.ok());
+  }
+  ~Opened() { CHECK(server.Unmount(target).ok()); }
+  absl::Status Swap(const Ruleds& contents) {
+    clock.Advance(absl::Seconds(1));
+    return server.Swap(target, Files(contents));
+  }
+  std::string operator/(std::string_view path) const { return StrCat(target, "/", path); }
+
+  Folder folder;
+  std::string target = folder.path + "/mount";
+  ManualClock clock;
+  Told told;
+  VolumeServer server{clock, 2, "/", nullptr, &told};
+};
+
+std::uint64_t MountOf(const std::string& path) {
+  struct statx info {};
+  REQUIRE(statx(AT_FDCWD, path.c_str(), 0, STATX_MNT_ID, &info) == 0);
+  return info.stx_mnt_id;
+}
+
+// A folder on the root's file system, where executables are looked for.
+struct RootFolder {
+  RootFolder() {
+    for (const char* const parent : {"/tmp", "/var/tmp", "/root", "/"}) {
+      if (!fs::exists(parent) || MountOf(parent) != MountOf("/")) continue;
+      path = StrCat(parent, "/coffer-open.XXXXXX");
+      if (mkdtemp(path.data()) != nullptr) return;
+    }
+    FAIL("the root's file system can't be written to");
+  }
+  ~RootFolder() { fs::remove_all(path); }
+  std::string path;
+};
+
+TEST_CASE("every open of an audited volume is told, with who, what and when") {
+  Opened volume(Ruleds{{"password", "1", {.version = "3-now"}}, {"tls/key", "2"}}, /*audit=*/true);
+  const int opened = InChild([&] {
+    if (setresgid(4321, 4321, 4321) != 0 || setresuid(1234, 1234, 1234) != 0) return 1;
+    return open((volume / "password").c_str(), O_RDONLY) >= 0 ? 0 : 2;
+  });
+  CHECK(opened == 0);
+  std::vector<OpenEvent> events = volume.told.Take(1);
+  REQUIRE(events.size() == 1);
+  const OpenEvent& event = events[0];
+  CHECK(event.volume->volume_id == "csi-1");
+  CHECK(event.volume->pod.kubernetes_namespace == "shop");
+  CHECK(event.volume->pod.name == "web-0");
+  CHECK(event.volume->pod.uid == "uid-0");
+  CHECK(event.volume->pod.secret_class == "webapp");
+  CHECK(event.file == "password");
+  CHECK(event.version == "3-now");
+  CHECK(event.error == 0);
+  CHECK_FALSE(event.canary);
+  CHECK(event.time == volume.clock.Now());
+  CHECK(event.opener.pid > 0);
+  CHECK(event.opener.pid != static_cast<std::uint32_t>(getpid()));
+  CHECK(event.opener.uid == 1234);
+  CHECK(event.opener.gid == 4321);
+  CHECK(event.opener.executable == std::string(fs::read_symlink("/proc/self/exe")));
+  CHECK_FALSE(event.opener.command.empty());
+
+  // Each one, cached pages or not; what opens nothing isn't told.
+  CHECK(Names(volume.target).size() == 4);
+  CHECK(fs::file_size(volume / "password") == 1);
+  for (int i = 0; i < 20; ++i) CHECK(Read(volume / "tls/key") == "2");
+  events = volume.told.Take(20);
+  CHECK(events.size() == 20);
+  for (const OpenEvent& each : events) {
+    CHECK(each.file == "tls/key");
+    CHECK(each.opener.pid == static_cast<std::uint32_t>(getpid()));
+  }
+  // Of a thread, too.
+  std::thread([&] { CHECK(Read(volume / "tls/key") == "2"); }).join();
+  CHECK(volume.told.Take(1)[0].opener.pid == static_cast<std::uint32_t>(getpid()));
+
+  REQUIRE(volume.Swap(Ruleds{{"password", "3", {.version = "4-later"}}}).ok());
+  CHECK(Read(volume / "password") == "3");
+  CHECK(volume.told.Take(1)[0].version == "4-later");
+}
+
+TEST_CASE("volumes that aren't audited tell of nothing that is let in") {
+  Opened fast(Ruleds{{"a", "1"}});
+  CHECK(Read(fast / "a") == "1");
+  Opened ruled(Ruleds{{"a", "1"}, {"b", "2", {.allow_uids = {0}}}});
+  CHECK(Read(ruled / "a") == "1");
+  CHECK(Read(ruled / "b") == "2");
+  CHECK(fast.server.Unmount(fast.target).ok());  // by then all was told
+  CHECK(fast.told.none());
+  CHECK(ruled.told.none());
+}
+
+TEST_CASE("rules that come to a volume which doesn't ask for opens are refused, auditing isn't") {
+  Opened volume(Ruleds{{"a", "1"}});
+  CHECK(Read(volume / "a") == "1");
+  CHECK(volume.Swap(Ruleds{{"a", "2", {.allow_uids = {0}}}}).code() ==
+        absl::StatusCode::kFailedPrecondition);
+  CHECK(Read(volume / "a") == "1");
+  CHECK(volume.Swap(Ruleds{{"a", "2"}}).ok());
+  CHECK(Read(volume / "a") == "2");
+}
+
+TEST_CASE("only the uids that a file allows open it, root neither") {
+  Opened volume(Ruleds{{"app", "1", {.version = "7", .allow_uids = {1234, 1235}}}, {"all", "2"}});
+  const auto opens = [&](uid_t uid, const char* name) {
+    return InChild([&] {
+      if (setresuid(uid, uid, uid) != 0) return 255;
+      return open((volume / name).c_str(), O_RDONLY) >= 0 ? 0 : errno;
+    });
+  };
+  CHECK(opens(1234, "app") == 0);
+  CHECK(opens(1235, "app") == 0);
+  CHECK(opens(1236, "app") == EACCES);
+  CHECK(opens(0, "app") == EACCES);
+  CHECK(opens(1236, "all") == 0);
+  const std::vector<OpenEvent> events = volume.told.Take(2);
+  REQUIRE(events.size() == 2);
+  CHECK(events[0].error == EACCES);
+  CHECK(events[0].refusal == "uid 1236 isn't in allowUIDs");
+  CHECK(events[0].file == "app");
+  CHECK(events[0].version == "7");
+  CHECK(events[1].opener.uid == 0);
+  // A change of the rules alone takes effect, too.
+  REQUIRE(volume.Swap(Ruleds{{"app", "1", {.version = "7", .allow_uids = {1236}}}, {"all", "2"}}).ok());
+  CHECK(opens(1234, "app") == EACCES);
+  CHECK(opens(1236, "app") == 0);
+}
+
+// What the copy of this program does that the next test starts.
+TEST_CASE("opens a file from a root of its own", "[.child]") {
+  const char* const root = std::getenv("OPEN_TEST_ROOT");
+  const char* const path = std::getenv("OPEN_TEST_FILE");
+  const UniqueFd folder(open(fs::path(path).parent_path().c_str(), O_PATH | O_DIRECTORY));
+  const std::string name = fs::path(path).filename();
+  if (*root != '\0') REQUIRE(chroot(root) == 0);
+  _exit(openat(folder.get(), name.c_str(), O_RDONLY) >= 0 ? 0 : errno);
+}
+
+TEST_CASE("only the executables that a file allows open it") {
+  RootFolder folder;
+  const std::string app = folder.path + "/app", link = folder.path + "/link";
+  fs::copy_file("/proc/self/exe", app);
+  fs::create_symlink("app", link);
+  Opened volume(Ruleds{{"a", "1", {.allow_executables = {"/nowhere", app}}}});
+  // How the open of the copy of this program ends, in `root` if there is one.
+  const auto app_opens = [&](const std::string& root) {
+    return InChild([&] {
+      const UniqueFd null(open("/dev/null", O_WRONLY));
+      dup2(null.get(), STDOUT_FILENO);
+      setenv("OPEN_TEST_ROOT", root.c_str(), 1);
+      setenv("OPEN_TEST_FILE", (volume / "..data/a").c_str(), 1);
+      execl(app.c_str(), app.c_str(), "opens a file from a root of its own", nullptr);
+      return 255;
+    });
+  };
+  CHECK(app_opens("") == 0);
+  CHECK(Read(volume / "a") == "error: EACCES");
+  const std::vector<OpenEvent> events = volume.told.Take(1);
+  REQUIRE(events.size() == 1);
+  CHECK(events[0].refusal == "the executable isn't in allowExecutables");
+  // By a link, too.
+  REQUIRE(volume.Swap(Ruleds{{"a", "2", {.allow_executables = {link}}}}).ok());
+  CHECK(app_opens("") == 0);
+  // A process can't make itself a root in which it has the right name.
+  CHECK(app_opens(folder.path) == 0);
+  REQUIRE(volume.Swap(Ruleds{{"a", "3", {.allow_executables = {"/app"}}}}).ok());
+  CHECK(app_opens("") == EACCES);
+  CHECK(app_opens(folder.path) == EACCES);
+}
+
+TEST_CASE("a read-once file is gone when it was read and closed, and comes back with other bytes") {
+  const FileRules once{.read_once = true};
+  Opened volume(Ruleds{{"token", "secret", once}, {"dir/other", "o", once}, {"stays", "s"}});
+  const UniqueFd watch(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  REQUIRE(inotify_add_watch(watch.get(), (volume / "..data").c_str(), IN_DELETE) >= 0);
+
+  char buffer[64];
+  {  // in part, from the end, opened alone: not read
+    const UniqueFd file(open((volume / "token").c_str(), O_RDONLY));
+    CHECK(read(file.get(), buffer, 3) == 3);
+    CHECK(pread(file.get(), buffer, 64, 4) == 2);
+  }
+  { const UniqueFd file(open((volume / "token").c_str(), O_RDONLY)); }
+  {
+    const UniqueFd file(open((volume / "token").c_str(), O_RDONLY));
+    const UniqueFd rival(open((volume / "token").c_str(), O_RDONLY));
+    REQUIRE(rival);
+    CHECK(read(file.get(), buffer, 3) == 3);
+    CHECK(read(file.get(), buffer, 64) == 3);
+    // From then on it is that handle's alone, which may begin anew.
+    CHECK(Read(volume / "token") == "error: ENOENT");
+    CHECK(Errno([&] { return static_cast<int>(read(rival.get(), buffer, 64)); }) == ENOENT);
+    CHECK(pread(file.get(), buffer, 64, 0) == 6);
+    CHECK(std::string(buffer, 6) == "secret");
+  }
+  CHECK(Eventually([&] { return !fs::exists(fs::symlink_status(volume / "token")); }));
+  CHECK(Read(volume / "token") == "error: ENOENT");
+  CHECK(Names(volume / "..data") == NameSet{"dir", "stays"});
+  CHECK(Eventually([&] { return read(watch.get(), buffer, sizeof buffer) > 0; }));
+  CHECK(Read(volume / "stays") == "s");
+
+  // The same again: it stays gone, also when something else changes.
+  REQUIRE(volume.Swap(Ruleds{{"token", "secret", once}, {"dir/other", "o", once}, {"stays", "s"}}).ok());
+  CHECK(Read(volume / "token") == "error: ENOENT");
+  REQUIRE(volume.Swap(Ruleds{{"token", "secret", once}, {"dir/other", "o", once}, {"stays", "t"}}).ok());
+  CHECK(Read(volume / "stays") == "t");
+  CHECK(Read(volume / "token") == "error: ENOENT");
+  CHECK(Names(volume / "..data") == NameSet{"dir", "stays"});
+  // Other bytes: it is there.
+  REQUIRE(volume.Swap(Ruleds{{"token", "second", once}, {"dir/other", "o", once}, {"stays", "t"}}).ok());
+  CHECK(Read(volume / "dir/other") == "o");
+  CHECK(Read(volume / "token") == "second");
+  CHECK(Eventually([&] { return Names(volume / "..data") == NameSet{"dir", "stays"}; }));
+  CHECK(Eventually([&] { return Names(volume / "dir").empty(); }));
+  // And without the rule, it is an ordinary file.
+  REQUIRE(volume.Swap(Ruleds{{"token", "second"}}).ok());
+  CHECK(Read(volume / "token") == "second");
+  CHECK(Read(volume / "token") == "second");
+}
+
+TEST_CASE("a read-once file that is read under an old snapshot is gone in the new one") {
+  const FileRules once{.read_once = true};
+  Opened volume(Ruleds{{"token", "secret", once}, {"v", "1"}});
+  char buffer[64];
+  {
+    const UniqueFd file(open((volume / "token").c_str(), O_RDONLY));
+    REQUIRE(volume.Swap(Ruleds{{"token", "secret", once}, {"v", "2"}}).ok());
+    CHECK(read(file.get(), buffer, 64) == 6);
+    CHECK(Read(volume / "token") == "error: ENOENT");
+  }
+  CHECK(Eventually([&] { return Names(volume / "..data") == NameSet{"v"}; }));
+  REQUIRE(volume.Swap(Ruleds{{"token", "secret", once}, {"v", "3"}}).ok());
+  CHECK(Names(volume / "..data") == NameSet{"v"});
+}
+
+TEST_CASE("read-once files: empty ones, large ones, mapped ones") {
+  std::string big(1 << 20, 'x');
+  Opened volume(Ruleds{{"empty", "", {.read_once = true}},
+                 {"big", big, {.read_once = true}},
+                 {"mapped", "secret", {.read_once = true}}});
+  CHECK(Read(volume / "empty") == "");
+  CHECK(Read(volume / "big") == big);
+  {
+    const UniqueFd file(open((volume / "mapped").c_str(), O_RDONLY));
+    const void* mapped = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, file.get(), 0);
+    REQUIRE(mapped != MAP_FAILED);
+    CHECK(std::memcmp(mapped, "secret", 6) == 0);
+    munmap(const_cast<void*>(mapped), 4096);
+  }
+  CHECK(Eventually([&] { return Names(volume / "..data").empty(); }));
+}
+
+TEST_CASE("a file whose time is over is gone, for open handles, too") {
+  const FileRules brief{.available_for = absl::Milliseconds(300)};
+  Opened volume(Ruleds{{"brief", "secret", brief}, {"long", "l", {.available_for = absl::Hours(1)}}});
+  char buffer[64];
+  const UniqueFd file(open((volume / "brief").c_str(), O_RDONLY));
+  CHECK(Eventually([&] { return Read(volume / "brief") == "error: ENOENT"; }));
+  CHECK(Eventually([&] { return Names(volume / "..data") == NameSet{"long"}; }));
+  CHECK(Eventually([&] { return pread(file.get(), buffer, 64, 0) < 0 && errno == ENOENT; }));
+  CHECK(Read(volume / "long") == "l");
+  REQUIRE(volume.Swap(Ruleds{{"brief", "secret", brief}, {"long", "m"}}).ok());
+  CHECK(Names(volume / "..data") == NameSet{"long"});
+  const FileRules longer{.available_for = absl::Hours(1)};
+  REQUIRE(volume.Swap(Ruleds{{"brief", "second", longer}, {"long", "m"}}).ok());
+  CHECK(Read(volume / "brief") == "second");
+}
+
+TEST_CASE("a canary's first open is told, once, whatever comes after") {
+  const FileRules canary{.canary = true};
+  Opened volume(Ruleds{{"bait", "1", canary}, {"real", "2"}});
+  CHECK(Read(volume / "real") == "2");
+  CHECK(fs::file_size(volume / "bait") == 1);
+  CHECK(volume.told.none());
+  CHECK(Read(volume / "bait") == "1");
+  const std::vector<OpenEvent> events = volume.told.Take(1);
+  REQUIRE(events.size() == 1);
+  CHECK(events[0].canary);
+  CHECK(events[0].error == 0);
+  CHECK(events[0].file == "bait");
+  CHECK(Read(volume / "bait") == "1");
+  REQUIRE(volume.Swap(Ruleds{{"bait", "3", canary}, {"real", "2"}}).ok());
+  CHECK(Read(volume / "bait") == "3");
+  CHECK(volume.server.Unmount(volume.target).ok());
+  CHECK(volume.told.none());
+}
+
+// A coffer-keeper of this test.
+struct Keeper {
+  Keeper() {
+    pid = fork();
+    if (pid != 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const UniqueFd null(open("/dev/null", O_WRONLY));
+    dup2(null.get(), STDERR_FILENO);
+    execl(COFFER_KEEPER, COFFER_KEEPER, StrCat("-socket=", socket).c_str(), nullptr);
+    _exit(1);
+  }
+  ~Keeper() {
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+  }
+  Folder folder;
+  std::string socket = folder.path + "/keeper.sock";
+  pid_t pid = 0;
+};
+
+TEST_CASE("what was opened and read is known to the next plugin") {
+  Keeper keeper;
+  Folder folder;
+  const std::string target = folder.path + "/mount";
+  fs::create_directory(target);
+  ManualClock clock;
+  Told told;
+  const FileRules once{.read_once = true};
+  const Ruleds contents = {{"gone", "secret", once},
+                           {"whole", "secret", once},
+                           {"half", "secret", once},
+                           {"bait", "b", {.canary = true}},
+                           {"brief", "b", {.available_for = absl::Milliseconds(300)}},
+                           {"ruled", "r", {.version = "9", .allow_uids = {1234}}}};
+  char buffer[64];
+  UniqueFd whole, half;
+  {
+    KeeperClient client(keeper.socket);
+    VolumeServer server(clock, 2, "/", &client, &told);
+    REQUIRE(server.Adopt(absl::Seconds(60)).value_or(9) == 0);
+    REQUIRE(server
+                .Mount({"csi-1", target, {"shop", "web-0", "uid-0", "webapp"}, true},
+                       Files(contents))
+                .ok());
+    CHECK(Read(target + "/gone") == "secret");
+    CHECK(Eventually([&] { return !fs::exists(fs::symlink_status(target + "/gone")); }));
+    whole.reset(open((target + "/whole").c_str(), O_RDONLY));
+    CHECK(read(whole.get(), buffer, 64) == 6);
+    half.reset(open((target + "/half").c_str(), O_RDONLY));
+    CHECK(read(half.get(), buffer, 3) == 3);
+    CHECK(Read(target + "/bait") == "b");
+  }
+  std::this_thread::sleep_for(350ms);  // nobody is there when its time ends
+  KeeperClient client(keeper.socket);
+  VolumeServer server(clock, 2, "/", &client, &told);
+  REQUIRE(server.Adopt(absl::Seconds(60)).value_or(9) == 1);
+  CHECK(Read(target + "/gone") == "error: ENOENT");
+  CHECK(Read(target + "/whole") == "error: ENOENT");
+  CHECK(read(half.get(), buffer, 64) == 3);
+  whole.reset();
+  half.reset();
+  CHECK(Eventually([&] { return Names(target + "/..data") == NameSet{"bait", "ruled"}; }));
+  REQUIRE(server.Swap(target, Files(contents)).ok());
+  CHECK(Names(target + "/..data") == NameSet{"bait", "ruled"});
+
+  CHECK(Read(target + "/bait") == "b");
+  CHECK(Read(target + "/ruled") == "error: EACCES");
+  const OpenEvent ruled = told.TakeOf("ruled");
+  CHECK(ruled.error == EACCES);
+  CHECK(ruled.version == "9");
+  CHECK(ruled.volume->volume_id == "csi-1");
+  CHECK(ruled.volume->target == target);
+  CHECK(ruled.volume->pod.name == "web-0");
+  CHECK(ruled.volume->pod.secret_class == "webapp");
+  CHECK(told.TakeOf("bait").canary);
+  CHECK_FALSE(told.TakeOf("bait").canary);
+  CHECK(server.Unmount(target).ok());
+}
+
+}  // namespace
+}  // namespace coffer::volume
