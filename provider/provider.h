@@ -70,9 +70,10 @@ struct Defaults {
   TlsClientOptions tls;
 };
 
-// The scoped token of one volume and what was leased with it: kept between fetches, revoked at the
-// end. An empty one belongs to a volume that hasn't logged in yet.
+// One volume's share in its pod's token, and what was leased with it: kept between fetches, given
+// back at the end. An empty one belongs to a volume that hasn't logged in yet.
 class Session;
+class PodLogin;
 struct SessionDeleter {
   void operator()(Session* session) const;
 };
@@ -95,26 +96,32 @@ class Provider {
 
   Provider(const Clock& clock, Workers& workers, Options options);
 
-  // Logs in as the pod, unless the session's token still serves, and reads every object, each
-  // distinct request once and all at the same time. Tries again for as long as `deadline` allows,
+  // Logs in as the pod, unless a token of it still serves (volumes of one pod that log in alike
+  // share one), and reads every object, each distinct request once and all at the same time. Tries again for as long as `deadline` allows,
   // a few times, what may pass: lost connections and 5xx.
   // InvalidArgument: the class, by field; FailedPrecondition: no token of the right audience;
   // PermissionDenied, NotFound: the keystore's word; Unavailable: no keystore, or sealed.
   absl::StatusOr<FetchResult> Fetch(const SecretProviderClass& secret_class, const Pod& pod,
                                     Session& session, absl::Time deadline);
 
-  // Gives the session's token back to the keystore, with everything leased by it. OK where the
-  // token is gone already; Unavailable: try again later.
+  // Gives the session's token back to the keystore, with everything leased by it, unless another
+  // volume of the pod uses it. OK where the token is gone already; Unavailable: try again later.
   absl::Status Revoke(Session& session, absl::Time deadline);
 
  private:
   std::shared_ptr<HttpTransport> TransportFor(const TlsClientOptions& tls);
+  // Gives the session its transport, and the login that others of the same pod may have already.
+  void Join(Session& session);
+  // False: others still use the login, which the session has no longer. Else it alone has it.
+  bool Leave(Session& session);
 
   const Clock& clock_;
   Workers& workers_;
   Options options_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<HttpTransport>> transports_;  // by TLS options
+  std::map<std::string, std::weak_ptr<PodLogin>> logins_;             // by pod and LoginKey
+  std::size_t purge_at_ = 64;
 };
 
 }  // namespace coffer::provider

@@ -7,32 +7,24 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "common/json.h"
-#include "common/secret_bytes.h"
+#include "common/http_client.h"
+#include "provider/lease.h"
 #include "provider/parameters.h"
+#include "provider/pod_login.h"
 
 namespace coffer::provider {
 
-// A response that came with a lease: asking again would make new credentials, so it is used until
-// two thirds of its time are over.
-struct Leased {
-  Json response;
-  absl::Time use_until;
-};
-
 class Session {
  public:
-  std::string login_key;  // "" = never logged in
+  std::string pod;        // its uid; "" = never logged in
+  std::string login_key;  // LoginKey of `login`
   Login login;
   std::shared_ptr<HttpTransport> transport;
-  SecretBytes token;  // empty = none
-  absl::Time renew_at = absl::InfinitePast();
-  absl::Time expires_at = absl::InfinitePast();
-  bool renewable = false;
-  std::map<std::string, Leased> leased;  // by request
+  std::shared_ptr<PodLogin> pod_login;  // null = holds nothing
+  TokenPtr leased_with;                 // whose end is the end of `leases`
+  std::map<std::string, Lease> leases;  // by request
 
-  // After the token is gone, or is to be forgotten.
-  void Forget();
+  bool holds_token() const { return pod_login != nullptr && pod_login->holds(); }
   // When something leased, or the token that it hangs on, needs another fetch.
   std::optional<absl::Time> due() const;
 };
