@@ -1,6 +1,5 @@
 #include "keystore/barrier/gcm_key.h"
 
-#include <openssl/evp.h>
 #include <pthread.h>
 
 #include <array>
@@ -47,37 +46,13 @@ void Must(bool done) {
 
 }  // namespace
 
-// A context for one use; given back, it keeps the key schedule.
-class GcmKey::Lease {
- public:
-  explicit Lease(const GcmKey& key) : key_(key) {
-    {
-      std::lock_guard lock(key_.mutex_);
-      if (!key_.idle_.empty()) {
-        context_ = key_.idle_.back();
-        key_.idle_.pop_back();
-        return;
-      }
-    }
-    context_ = EVP_CIPHER_CTX_new();
-    Must(context_ != nullptr && EVP_CipherInit_ex(context_, EVP_aes_256_gcm(), nullptr,
-                                                  key_.key_.data(), nullptr, 1) == 1);
-  }
-  ~Lease() {
-    std::lock_guard lock(key_.mutex_);
-    key_.idle_.push_back(context_);
-  }
-  EVP_CIPHER_CTX* get() { return context_; }
-
- private:
-  const GcmKey& key_;
-  EVP_CIPHER_CTX* context_ = nullptr;
-};
-
 GcmKey::GcmKey(SecretBytes key) : key_(std::move(key)) { Must(key_.size() == kKeySize); }
 
-GcmKey::~GcmKey() {
-  for (EVP_CIPHER_CTX* context : idle_) EVP_CIPHER_CTX_free(context);  // wipes it
+EVP_CIPHER_CTX* GcmKey::NewContext() const {
+  EVP_CIPHER_CTX* context = EVP_CIPHER_CTX_new();
+  Must(context != nullptr &&
+       EVP_CipherInit_ex(context, EVP_aes_256_gcm(), nullptr, key_.data(), nullptr, 1) == 1);
+  return context;
 }
 
 void GcmKey::Seal(std::string_view associated, std::string_view plaintext, std::string* out) const {
@@ -87,7 +62,7 @@ void GcmKey::Seal(std::string_view associated, std::string_view plaintext, std::
   std::uint8_t* ciphertext = nonce + kNonceSize;
   std::uint8_t* tag = ciphertext + plaintext.size();
   DrawNonce(nonce);
-  Lease lease(*this);
+  Contexts::Lease lease(contexts_, [this] { return NewContext(); });
   int size = 0;
   Must(EVP_CipherInit_ex(lease.get(), nullptr, nullptr, nullptr, nonce, 1) == 1 &&
        EVP_CipherUpdate(lease.get(), nullptr, &size, Bytes(associated),
@@ -109,7 +84,7 @@ absl::StatusOr<SecretBytes> GcmKey::Open(std::string_view associated,
   std::uint8_t tag[kTagSize];
   sealed.copy(reinterpret_cast<char*>(tag), kTagSize, sealed.size() - kTagSize);
   std::uint8_t nothing;
-  Lease lease(*this);
+  Contexts::Lease lease(contexts_, [this] { return NewContext(); });
   int size = 0;
   Must(EVP_CipherInit_ex(lease.get(), nullptr, nullptr, nullptr, nonce, 0) == 1 &&
        EVP_CipherUpdate(lease.get(), nullptr, &size, Bytes(associated),

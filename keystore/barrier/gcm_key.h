@@ -1,17 +1,15 @@
-// GcmKey: one AES-256-GCM key with its key schedule ready. Contexts are kept with the key, not with
-// the thread, so that they are wiped with it.
+// GcmKey: one AES-256-GCM key with its key schedule ready.
 #pragma once
 
+#include <openssl/evp.h>
+
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/secret_bytes.h"
-
-struct evp_cipher_ctx_st;
+#include "keystore/barrier/context_pool.h"
 
 namespace coffer::keystore {
 
@@ -26,9 +24,6 @@ class GcmKey {
 
   // `key` is kKeySize bytes.
   explicit GcmKey(SecretBytes key);
-  ~GcmKey();
-  GcmKey(const GcmKey&) = delete;
-  GcmKey& operator=(const GcmKey&) = delete;
 
   const SecretBytes& bytes() const { return key_; }
 
@@ -38,10 +33,12 @@ class GcmKey {
   absl::StatusOr<SecretBytes> Open(std::string_view associated, std::string_view sealed) const;
 
  private:
-  class Lease;
+  using Contexts = ContextPool<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free>;
+
+  EVP_CIPHER_CTX* NewContext() const;
+
   const SecretBytes key_;
-  mutable std::mutex mutex_;
-  mutable std::vector<evp_cipher_ctx_st*> idle_;
+  mutable Contexts contexts_;
 };
 
 }  // namespace coffer::keystore

@@ -1,12 +1,8 @@
 #include "keystore/barrier/names.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 
 #include <algorithm>
-#include <cstdint>
-#include <cstdlib>
 #include <utility>
 
 #include "common/strings.h"
@@ -23,18 +19,13 @@ static_assert(sizeof(std::size_t) == 8);
 Names::Names(SecretBytes key) : key_(std::move(key)), root_(MacOf("")) {}
 
 Names::Mac Names::MacOf(std::string_view path) const {
-  std::uint8_t full[EVP_MAX_MD_SIZE];
-  if (HMAC(EVP_sha256(), key_.data(), static_cast<int>(key_.size()),
-           reinterpret_cast<const std::uint8_t*>(path.data()), path.size(), full,
-           nullptr) == nullptr) {
-    std::abort();
-  }
+  const MacKey::Mac full = key_.Of(path);
   Mac mac;
-  std::copy_n(full, kMacSize, mac.begin());
+  std::copy_n(full.begin(), kMacSize, mac.begin());
   return mac;
 }
 
-Names::StoredKey Names::KeyOf(std::string_view path) {
+Names::StoredKey Names::Find(std::string_view path, bool remember) {
   const std::size_t hash = shards_[0].keys.hash_function()(ToAbsl(path));
   Shard& shard = shards_[hash >> 60];  // the map takes the low bits
   {
@@ -46,6 +37,7 @@ Names::StoredKey Names::KeyOf(std::string_view path) {
   const Mac own = MacOf(path);
   StoredKey key;
   std::copy(own.begin(), own.end(), std::copy(parent.begin(), parent.end(), key.begin()));
+  if (!remember) return key;
   std::lock_guard lock(shard.mutex);
   if (shard.keys.size() >= kKeysPerShard) shard.Forget();
   shard.keys.try_emplace(std::string(path), key);

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "absl/container/node_hash_map.h"
-#include "common/secret_bytes.h"
+#include "keystore/barrier/mac_key.h"
 
 namespace coffer::keystore {
 
@@ -19,7 +19,7 @@ namespace coffer::keystore {
 class Names {
  public:
   static constexpr std::size_t kMacSize = 16;
-  static constexpr std::size_t kKeySize = 32;
+  static constexpr std::size_t kKeySize = MacKey::kSize;
   using Mac = std::array<char, kMacSize>;
   using StoredKey = std::array<char, 2 * kMacSize>;
 
@@ -29,10 +29,12 @@ class Names {
   Names(const Names&) = delete;
   Names& operator=(const Names&) = delete;
 
-  const SecretBytes& key() const { return key_; }
+  const SecretBytes& key() const { return key_.bytes(); }
 
   // Of a value ("a/b") or a directory ("a/b/"). Safe on any thread.
-  StoredKey KeyOf(std::string_view path);
+  StoredKey KeyOf(std::string_view path) { return Find(path, /*remember=*/true); }
+  // As KeyOf, for a path that isn't expected to be used again soon.
+  StoredKey KeyOfOnce(std::string_view path) { return Find(path, /*remember=*/false); }
   // What the stored keys of everything directly in `directory` ("" or "a/b/") start with.
   Mac PrefixOf(std::string_view directory);
 
@@ -41,6 +43,8 @@ class Names {
 
   static std::string_view View(const StoredKey& key) { return {key.data(), key.size()}; }
   static std::string_view View(const Mac& mac) { return {mac.data(), mac.size()}; }
+  // What the stored keys of all that lie in the directory of `key` start with.
+  static std::string_view DirectoryOf(std::string_view key) { return key.substr(0, kMacSize); }
   // What the stored keys of everything directly in the directory with key `directory` start with.
   static std::string_view PrefixIn(std::string_view directory) {
     return directory.substr(kMacSize);
@@ -57,9 +61,10 @@ class Names {
     void Forget();
   };
 
+  StoredKey Find(std::string_view path, bool remember);
   Mac MacOf(std::string_view path) const;
 
-  const SecretBytes key_;
+  const MacKey key_;
   const Mac root_;
   std::array<Shard, kShards> shards_;
 };

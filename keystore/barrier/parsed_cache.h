@@ -23,24 +23,32 @@ class ParsedCache {
   // `parse`: absl::StatusOr<std::shared_ptr<const T>>(SecretBytes value).
   template <class Parse>
   absl::StatusOr<std::shared_ptr<const T>> Get(Txn& txn, std::string_view path, Parse parse) {
-    auto tag = txn.Tag(path);
-    if (!tag.ok()) return tag.status();
-    if (!tag->has_value()) return std::shared_ptr<const T>();
     std::string name = txn.prefix();
     name += path;
+    Txn root = txn.Root();
+    auto tag = root.Tag(name);
+    if (!tag.ok()) return tag.status();
+    if (!tag->has_value()) return std::shared_ptr<const T>();
     {
       std::lock_guard lock(mutex_);
       const auto found = values_.find(name);
       if (found != values_.end() && found->second.tag == **tag) return found->second.value;
     }
-    ASSIGN_OR_RETURN(std::optional<SecretBytes> bytes, txn.Get(path));
+    ASSIGN_OR_RETURN(std::optional<SecretBytes> bytes, root.Get(name));
     if (!bytes) return std::shared_ptr<const T>();
     absl::StatusOr<std::shared_ptr<const T>> value = parse(*std::move(bytes));
     if (!value.ok()) return value;
-    std::lock_guard lock(mutex_);
-    if (values_.size() >= capacity_) values_.clear();
-    values_[std::move(name)] = {**std::move(tag), *value};
+    Keep(std::move(name), **std::move(tag), *value);
     return value;
+  }
+
+  // Keeps the parsed form of what `txn` has just put at `path`. No matter whether that is ever
+  // committed: nothing else has its tag.
+  void Added(Txn& txn, std::string_view path, std::shared_ptr<const T> value) {
+    std::string name = txn.prefix();
+    name += path;
+    auto tag = txn.Root().Tag(name);
+    if (tag.ok() && tag->has_value()) Keep(std::move(name), **std::move(tag), std::move(value));
   }
 
   // Forgets everything: at seal.
@@ -50,6 +58,12 @@ class ParsedCache {
   }
 
  private:
+  void Keep(std::string name, std::string tag, std::shared_ptr<const T> value) {
+    std::lock_guard lock(mutex_);
+    if (values_.size() >= capacity_) values_.clear();
+    values_.insert_or_assign(std::move(name), Value{std::move(tag), std::move(value)});
+  }
+
   struct Value {
     std::string tag;
     std::shared_ptr<const T> value;

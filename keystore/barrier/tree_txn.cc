@@ -70,13 +70,21 @@ absl::Status Barrier::TreeTxn::Put(std::string_view path, std::string_view value
   if (NameIn(path).size() > kMaxNameSize || value.size() > GcmKey::kMaxPlaintext) {
     return absl::InvalidArgumentError("a name or value is too large to be stored");
   }
-  RETURN_IF_ERROR(MakeDirectories(path));
-  const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
+  const Names::StoredKey stored_key = keyring_->names().KeyOfOnce(path);
+  const std::string_view view = Names::View(stored_key);
+  if (!PutInto(Names::DirectoryOf(view))) RETURN_IF_ERROR(MakeDirectories(path));
   DataKey& key = keyring_->newest();
   key.encryptions.fetch_add(2, std::memory_order_relaxed);
-  txn_->Put(Names::View(stored_key),
-            SealValueEntry(key.key, key.term, Names::View(stored_key), NameIn(path), value));
+  txn_->Put(view, SealValueEntry(key.key, key.term, view, NameIn(path), value));
+  if (put_.size() == kRemembered) put_.erase(put_.begin());
+  put_.push_back(stored_key);
   return absl::OkStatus();
+}
+
+bool Barrier::TreeTxn::PutInto(std::string_view prefix) const {
+  return std::any_of(put_.begin(), put_.end(), [&](const Names::StoredKey& key) {
+    return Names::DirectoryOf(Names::View(key)) == prefix;
+  });
 }
 
 absl::Status Barrier::TreeTxn::MakeDirectories(std::string_view path) {
@@ -98,16 +106,18 @@ absl::Status Barrier::TreeTxn::MakeDirectories(std::string_view path) {
 
 absl::Status Barrier::TreeTxn::Delete(std::string_view path) {
   RETURN_IF_ERROR(CheckPath(path));
-  const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
+  const Names::StoredKey stored_key = keyring_->names().KeyOfOnce(path);
   ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
   if (!stored) return absl::OkStatus();
   txn_->Delete(Names::View(stored_key));
+  std::erase(put_, stored_key);
   return RemoveEmpty(ParentOf(path));
 }
 
 absl::Status Barrier::TreeTxn::RemoveEmpty(std::string_view directory) {
   for (; !directory.empty(); directory = ParentOf(directory)) {
     const Names::Mac prefix = keyring_->names().PrefixOf(directory);
+    if (PutInto(Names::View(prefix))) break;
     ASSIGN_OR_RETURN(const auto left, txn_->Scan(Names::View(prefix), {}, 1));
     if (!left.empty()) break;
     txn_->Delete(Names::View(keyring_->names().KeyOf(directory)));
@@ -139,6 +149,7 @@ absl::StatusOr<std::vector<std::string>> Barrier::TreeTxn::List(std::string_view
 absl::Status Barrier::TreeTxn::DeleteAll(std::string_view directory) {
   RETURN_IF_ERROR(CheckDirectory(directory));
   const Names::Mac prefix = keyring_->names().PrefixOf(directory);
+  put_.clear();
   RETURN_IF_ERROR(DeleteBelow(Names::View(prefix)));
   return RemoveEmpty(directory);
 }

@@ -41,10 +41,16 @@ class Barrier::TreeTxn : public BarrierTxn {
   // Removes `directory`, and those above it, as far as nothing is left in them.
   absl::Status RemoveEmpty(std::string_view directory);
   absl::Status DeleteBelow(std::string_view prefix);
+  // Whether this transaction put something into the directory that is still there; false where it
+  // doesn't remember.
+  bool PutInto(std::string_view prefix) const;
 
   std::unique_ptr<StoreTxn> txn_;
   const std::shared_ptr<const Keyring> keyring_;
   std::vector<std::function<void()>> actions_;
+  // What was put last: spares looking into directories that can't be empty.
+  static constexpr std::size_t kRemembered = 8;
+  std::vector<Names::StoredKey> put_;
 };
 
 }  // namespace coffer::keystore

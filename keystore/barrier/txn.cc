@@ -15,12 +15,12 @@ absl::Status NoBarrier() { return absl::UnavailableError("Vault is sealed"); }
 
 absl::StatusOr<std::optional<SecretBytes>> Txn::Get(std::string_view path) {
   if (state_ == nullptr) return NoBarrier();
-  return state_->Get(StrCat(prefix_, path));
+  return prefix_.empty() ? state_->Get(path) : state_->Get(StrCat(prefix_, path));
 }
 
 absl::StatusOr<std::optional<std::string>> Txn::Tag(std::string_view path) {
   if (state_ == nullptr) return NoBarrier();
-  return state_->Tag(StrCat(prefix_, path));
+  return prefix_.empty() ? state_->Tag(path) : state_->Tag(StrCat(prefix_, path));
 }
 
 absl::Status Txn::Put(std::string_view path, std::string_view value) {
