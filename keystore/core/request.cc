@@ -22,17 +22,27 @@ std::string_view OperationName(Operation operation) {
   return "unknown";
 }
 
-bool Request::has(std::string_view name) const { return fields.contains(name); }
+const Field* Request::Declared(std::string_view name) const {
+  if (route == nullptr) return nullptr;
+  for (const Field& field : route->fields) {
+    if (field.name == name) return &field;
+  }
+  return nullptr;
+}
+
+const Json* Request::Given(std::string_view name) const {
+  if (const auto found = fields.find(name); found != fields.end()) return &*found;
+  if (Declared(name) == nullptr) return nullptr;
+  const auto found = data.find(name);
+  return found == data.end() ? nullptr : &*found;
+}
+
+bool Request::has(std::string_view name) const { return Given(name) != nullptr; }
 
 const Json& Request::json(std::string_view name) const {
-  const auto found = fields.find(name);
-  if (found != fields.end()) return *found;
-  if (route != nullptr) {
-    for (const Field& field : route->fields) {
-      if (field.name == name) return field.default_value;
-    }
-  }
-  return kNull;
+  if (const Json* given = Given(name)) return *given;
+  const Field* declared = Declared(name);
+  return declared == nullptr ? kNull : declared->default_value;
 }
 
 std::string_view Request::text(std::string_view name) const {

@@ -13,6 +13,7 @@
 
 namespace coffer::keystore {
 
+struct Field;
 struct MountEntry;
 struct Route;
 struct TokenEntry;
@@ -41,12 +42,12 @@ struct Request {
   const MountEntry* mount = nullptr;   // never null in a handler
   const Route* route = nullptr;        // never null in a handler
   std::shared_ptr<const TokenEntry> caller;  // null on routes that need no token
-  // Path captures and declared fields that were given, each of its declared type (see FieldType).
+  // Path captures, and what had to be converted to a field's declared type (see FieldType).
   Json fields = Json::object();
   // True on a worker thread, where a handler may wait for disks and networks.
   bool may_block = false;
 
-  // Declared fields. A field that wasn't given has its declared default, else "", 0, false, empty.
+  // Declared fields, each of its declared type. A field that wasn't given has its declared default, else "", 0, false, empty.
   bool has(std::string_view name) const;  // given by the caller, even as null
   std::string_view text(std::string_view name) const;
   std::int64_t integer(std::string_view name) const;
@@ -54,6 +55,10 @@ struct Request {
   absl::Duration duration(std::string_view name) const;
   std::vector<std::string> list(std::string_view name) const;
   const Json& json(std::string_view name) const;  // null where not given
+
+ private:
+  const Json* Given(std::string_view name) const;
+  const Field* Declared(std::string_view name) const;
 };
 
 }  // namespace coffer::keystore

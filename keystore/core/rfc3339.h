@@ -9,8 +9,6 @@ namespace coffer::keystore {
 
 // RFC 3339 in UTC, with nanoseconds but without their trailing zeros, as Go prints it:
 // "2025-06-03T11:40:51.683275107Z".
-inline std::string FormatRfc3339(absl::Time time) {
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", time, absl::UTCTimeZone());
-}
+std::string FormatRfc3339(absl::Time time);
 
 }  // namespace coffer::keystore

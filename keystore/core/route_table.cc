@@ -100,8 +100,22 @@ absl::StatusOr<Json> ToMap(const Field& field, const Json& value) {
   return map;
 }
 
+// Whether Convert would give `value` itself.
+bool IsAsDeclared(const Field& field, const Json& value) {
+  if (value.is_null()) return true;
+  switch (field.type) {
+    case FieldType::kString: return value.is_string();
+    case FieldType::kInteger: return value.is_number_integer();
+    case FieldType::kBoolean: return value.is_boolean();
+    case FieldType::kMap: return value.is_object();
+    case FieldType::kAny: return true;
+    case FieldType::kDuration:
+    case FieldType::kList: return false;
+  }
+  return false;
+}
+
 absl::StatusOr<Json> Convert(const Field& field, const Json& value) {
-  if (value.is_null()) return value;
   switch (field.type) {
     case FieldType::kString: return ToText(field, value);
     case FieldType::kInteger: return ToInteger(field, value);
@@ -216,6 +230,7 @@ absl::StatusOr<Json> DecodeFields(const RouteTable::Match& match, const Json& da
       unknown->emplace_back(name);
       continue;
     }
+    if (IsAsDeclared(*declared, member.value())) continue;
     ASSIGN_OR_RETURN(Json value, Convert(*declared, member.value()));
     fields[member.key()] = std::move(value);
   }

@@ -42,8 +42,8 @@ class RouteTable {
   std::vector<Pattern> patterns_;
 };
 
-// The declared fields of `data` and the captures, each converted to its declared type as Vault does
-// ("5" is an integer, "a,b" a list). InvalidArgument names the field and what it takes. Names of
+// The captures, and the declared fields of `data` that aren't of their declared type yet, converted
+// to it as Vault does ("5" is an integer, "a,b" a list); Request finds the others in `data`. InvalidArgument names the field and what it takes. Names of
 // members of `data` that aren't declared are added to `unknown`.
 absl::StatusOr<Json> DecodeFields(const RouteTable::Match& match, const Json& data,
                                   std::vector<std::string>* unknown);

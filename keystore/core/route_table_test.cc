@@ -82,9 +82,16 @@ TEST_CASE("fields take what Vault takes for their type") {
     CAPTURE(c.given);
     const Route route{"", "", {{"field", c.type, ""}}, {}};
     std::vector<std::string> unknown;
-    const auto fields = DecodeFields({&route, {}}, {{"field", *ParseJson(c.given)}}, &unknown);
+    Request request;
+    request.route = &route;
+    request.data = {{"field", *ParseJson(c.given)}};
+    const auto fields = DecodeFields({&route, {}}, request.data, &unknown);
     REQUIRE(fields.ok() == !c.decoded.empty());
-    if (fields.ok()) CHECK(fields->at("field") == *ParseJson(c.decoded));
+    if (fields.ok()) {
+      request.fields = *fields;
+      CHECK(request.has("field"));
+      CHECK(request.json("field") == *ParseJson(c.decoded));
+    }
     if (!fields.ok()) CHECK(Message(fields.status()).find("\"field\"") != std::string_view::npos);
   }
 }

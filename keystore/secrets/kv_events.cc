@@ -27,7 +27,7 @@ void TellKvV1(EventBus* bus, Txn& txn, const Request& request, std::string_view 
 
 void TellKvV2(EventBus* bus, Txn& txn, const Request& request, std::string_view operation,
               KvPart part, std::string_view path, std::int64_t current, std::int64_t oldest) {
-  if (bus == nullptr) return;
+  if (bus == nullptr || bus->subscriber_count() == 0) return;
   Event event = NewEvent(request, "kv-v2", operation,
                          StrCat(part == KvPart::kData ? "data/" : "metadata/", path));
   event.metadata["current_version"] = StrCat(current);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "common/json_writer.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/core/rfc3339.h"
@@ -25,13 +26,24 @@ std::int64_t Number(const Json& stored, const char* name) {
   return found == stored.end() ? 0 : found->get<std::int64_t>();
 }
 
-void SetSettings(Json& stored, std::int64_t max_versions, bool cas_required,
-                 absl::Duration delete_version_after) {
-  if (max_versions != 0) stored["m"] = max_versions;
-  if (cas_required) stored["r"] = true;
-  if (delete_version_after != absl::ZeroDuration()) {
-    stored["d"] = absl::ToInt64Seconds(delete_version_after);
-  }
+// Appends `,"name":number`, unless it is the default.
+void AppendNumber(std::string_view name, std::int64_t number, SecretBytes* out) {
+  if (number == 0) return;
+  out->Append(",\"");
+  out->Append(name);
+  out->Append("\":");
+  AppendJsonInteger(number, out);
+}
+
+void AppendVersion(const KvVersion& version, SecretBytes* out) {
+  out->Append("[");
+  AppendJsonInteger(version.number, out);
+  out->Append(",");
+  AppendJsonInteger(absl::ToUnixNanos(version.created), out);
+  out->Append(",");
+  AppendJsonInteger(
+      version.deletion == absl::InfiniteFuture() ? 0 : absl::ToUnixNanos(version.deletion), out);
+  out->Append(version.destroyed ? ",1]" : ",0]");
 }
 
 // No control characters (C0, DEL, C1).
@@ -105,23 +117,38 @@ Json DescribeVersion(const KvMetadata& metadata, const KvVersion& version) {
           {"version", version.number}};
 }
 
+void KvMetadata::MakeNewestText() {
+  newest_text.clear();
+  const KvVersion* newest = Find(current_version);
+  if (newest != nullptr) newest_text = DumpJson(DescribeVersion(*this, *newest)).view();
+}
+
+// Written without a document in between: each write of a secret does this.
 SecretBytes EncodeKvMetadata(const KvMetadata& metadata) {
-  Json stored = {{"i", metadata.id},
-                 {"c", metadata.current_version},
-                 {"o", metadata.oldest_version},
-                 {"t", absl::ToUnixNanos(metadata.created)},
-                 {"u", absl::ToUnixNanos(metadata.updated)}};
-  SetSettings(stored, metadata.max_versions, metadata.cas_required, metadata.delete_version_after);
-  if (!metadata.custom.is_null()) stored["x"] = metadata.custom;
-  Json& versions = stored["v"] = Json::array();
-  for (const KvVersion& version : metadata.versions) {
-    const std::int64_t deletion = version.deletion == absl::InfiniteFuture()
-                                      ? 0
-                                      : absl::ToUnixNanos(version.deletion);
-    versions.push_back(Json::array({version.number, absl::ToUnixNanos(version.created), deletion,
-                                    version.destroyed ? 1 : 0}));
+  constexpr std::size_t kUsualSize = 192;
+  constexpr std::size_t kUsualVersionSize = 32;
+  SecretBytes stored;
+  stored.Reserve(kUsualSize + kUsualVersionSize * metadata.versions.size());
+  stored.Append("{\"i\":");
+  AppendJsonString(metadata.id, &stored);
+  AppendNumber("c", metadata.current_version, &stored);
+  AppendNumber("o", metadata.oldest_version, &stored);
+  AppendNumber("t", absl::ToUnixNanos(metadata.created), &stored);
+  AppendNumber("u", absl::ToUnixNanos(metadata.updated), &stored);
+  AppendNumber("m", metadata.max_versions, &stored);
+  if (metadata.cas_required) stored.Append(",\"r\":true");
+  AppendNumber("d", absl::ToInt64Seconds(metadata.delete_version_after), &stored);
+  if (!metadata.custom.is_null()) {
+    stored.Append(",\"x\":");
+    AppendJson(metadata.custom, &stored);
   }
-  return DumpJson(stored);
+  stored.Append(",\"v\":[");
+  for (const KvVersion& version : metadata.versions) {
+    if (&version != &metadata.versions.front()) stored.Append(",");
+    AppendVersion(version, &stored);
+  }
+  stored.Append("]}");
+  return stored;
 }
 
 absl::StatusOr<std::shared_ptr<const KvMetadata>> DecodeKvMetadata(std::string_view bytes) {
@@ -149,15 +176,17 @@ absl::StatusOr<std::shared_ptr<const KvMetadata>> DecodeKvMetadata(std::string_v
   } catch (const Json::exception&) {
     return absl::DataLossError("stored kv metadata has a member that is missing or of wrong type");
   }
-  if (const KvVersion* newest = metadata->Find(metadata->current_version); newest != nullptr) {
-    metadata->newest_text = DumpJson(DescribeVersion(*metadata, *newest)).view();
-  }
+  metadata->MakeNewestText();
   return metadata;
 }
 
 SecretBytes EncodeKvConfig(const KvConfig& config) {
   Json stored = Json::object();
-  SetSettings(stored, config.max_versions, config.cas_required, config.delete_version_after);
+  if (config.max_versions != 0) stored["m"] = config.max_versions;
+  if (config.cas_required) stored["r"] = true;
+  if (config.delete_version_after != absl::ZeroDuration()) {
+    stored["d"] = absl::ToInt64Seconds(config.delete_version_after);
+  }
   return DumpJson(stored);
 }
 

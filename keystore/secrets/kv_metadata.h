@@ -40,8 +40,8 @@ struct KvMetadata {
   absl::Duration delete_version_after;
   Json custom;  // null or an object of strings
   std::vector<KvVersion> versions;  // by number
-  // What answers show of the newest version, as JSON text: made when this is decoded, since reads of
-  // the newest version are most of all requests. "" where there is none.
+  // What answers show of the newest version, as JSON text: made when this is decoded or saved, since
+  // reads of the newest version are most of all requests. "" where there is none.
   std::string newest_text;
 
   // Null where there is no such version.
@@ -50,6 +50,7 @@ struct KvMetadata {
 
   // Adds a version made `now` and drops those that are too old; returns the numbers of these.
   std::vector<std::int64_t> AddVersion(const KvConfig& config, absl::Time now);
+  void MakeNewestText();
   // When a version made or undeleted at `from` is deleted.
   absl::Time DeletionTime(const KvConfig& config, absl::Time from) const;
 };

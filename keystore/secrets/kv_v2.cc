@@ -151,8 +151,12 @@ absl::StatusOr<std::shared_ptr<const KvMetadata>> KvV2::Load(Txn& txn, std::stri
   });
 }
 
-absl::Status KvV2::Save(Txn& txn, std::string_view path, const KvMetadata& metadata) {
-  return txn.Put(StrCat("metadata/", path), EncodeKvMetadata(metadata).view());
+absl::Status KvV2::Save(Txn& txn, std::string_view path, KvMetadata& metadata) {
+  metadata.MakeNewestText();
+  const std::string stored_path = StrCat("metadata/", path);
+  RETURN_IF_ERROR(txn.Put(stored_path, EncodeKvMetadata(metadata).view()));
+  metadata_.Added(txn, stored_path, std::make_shared<const KvMetadata>(metadata));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<const KvConfig>> KvV2::LoadConfig(Txn& txn) {

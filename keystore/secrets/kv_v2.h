@@ -41,7 +41,8 @@ class KvV2 : public Backend {
 
   // The metadata of the secret at `path`; null where there is none.
   absl::StatusOr<std::shared_ptr<const KvMetadata>> Load(Txn& txn, std::string_view path);
-  absl::Status Save(Txn& txn, std::string_view path, const KvMetadata& metadata);
+  // Brings the metadata's newest_text up to date, too.
+  absl::Status Save(Txn& txn, std::string_view path, KvMetadata& metadata);
   absl::StatusOr<std::shared_ptr<const KvConfig>> LoadConfig(Txn& txn);
   static KvMetadata NewMetadata(absl::Time now);
 

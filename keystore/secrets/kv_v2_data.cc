@@ -116,7 +116,9 @@ absl::StatusOr<Response> KvV2::AddVersion(const Request& request, Txn& txn,
   RETURN_IF_ERROR(txn.PutJson(VersionPath(metadata, metadata.current_version), data));
   RETURN_IF_ERROR(Save(txn, path, metadata));
   Tell(txn, request, operation, KvPart::kData, path, &metadata);
-  return Response::Data(DescribeVersion(metadata, metadata.versions.back()));
+  Response response;
+  response.data_text = SecretBytes::CopyOf(metadata.newest_text);
+  return response;
 }
 
 absl::StatusOr<Response> KvV2::Write(const Request& request, Txn& txn) {
