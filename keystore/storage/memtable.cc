@@ -1,7 +1,8 @@
 #include "keystore/storage/memtable.h"
 
-#include <mutex>
 #include <utility>
+
+#include "absl/hash/hash.h"
 
 namespace coffer::keystore {
 namespace {
@@ -11,32 +12,55 @@ constexpr std::size_t kEntryOverhead = 128;
 }  // namespace
 
 void Memtable::Add(std::uint64_t id, WriteBatch batch) {
-  std::unique_lock lock(mutex_);
   batches_.push_back(std::move(batch));
   batches_.back().ForEach(
       [&](std::string_view key, const Value& value) { AddWrite(id, key, value); });
   last_commit_ = id;
 }
 
+// Readers may meet what is added from the moment that it is published; its id is behind their
+// snapshots.
 void Memtable::AddWrite(std::uint64_t id, std::string_view key, const Value& value) {
-  Versions*& versions = by_hash_[key];
-  if (versions == nullptr) {
+  Bucket& bucket = BucketOf(key);
+  Versions* versions = FindIn(bucket, key);
+  const Version* older =
+      versions == nullptr ? nullptr : versions->newest.load(std::memory_order_relaxed);
+  const Version* version = &versions_.emplace_back(Version{id, value, older});
+  if (versions != nullptr) {
+    versions->newest.store(version, std::memory_order_release);
+  } else {
     versions = &entries_.emplace_back();
+    versions->key = key;
+    versions->newest.store(version, std::memory_order_relaxed);
+    versions->next = bucket.load(std::memory_order_relaxed);
+    bucket.store(versions, std::memory_order_release);
+    std::lock_guard lock(mutex_);
     ordered_.emplace(key, versions);
   }
-  versions->newest = &versions_.emplace_back(Version{id, value, versions->newest});
   bytes_ += kEntryOverhead + key.size() + (value ? value->size() : 0);
+}
+
+Memtable::Bucket& Memtable::BucketOf(std::string_view key) const {
+  return buckets_[absl::Hash<std::string_view>()(key) % kBuckets];
+}
+
+Memtable::Versions* Memtable::FindIn(const Bucket& bucket, std::string_view key) {
+  for (Versions* versions = bucket.load(std::memory_order_acquire); versions != nullptr;
+       versions = versions->next) {
+    if (versions->key == key) return versions;
+  }
+  return nullptr;
 }
 
 const Memtable::Value* Memtable::Find(std::string_view key, std::uint64_t snapshot) const {
   if (empty()) return nullptr;
-  std::shared_lock lock(mutex_);
-  const auto found = by_hash_.find(key);
-  return found == by_hash_.end() ? nullptr : ValueAt(*found->second, snapshot);
+  const Versions* versions = FindIn(BucketOf(key), key);
+  return versions == nullptr ? nullptr : ValueAt(*versions, snapshot);
 }
 
 const Memtable::Value* Memtable::ValueAt(const Versions& versions, std::uint64_t snapshot) {
-  for (const Version* version = versions.newest; version != nullptr; version = version->older) {
+  for (const Version* version = versions.newest.load(std::memory_order_acquire);
+       version != nullptr; version = version->older) {
     if (version->id <= snapshot) return &version->value;
   }
   return nullptr;
@@ -50,19 +74,19 @@ Memtable::Entry Memtable::FirstFrom(Ordered::const_iterator it, std::uint64_t sn
 }
 
 Memtable::Entry Memtable::From(std::string_view key, std::uint64_t snapshot) const {
-  std::shared_lock lock(mutex_);
+  std::lock_guard lock(mutex_);
   return FirstFrom(ordered_.lower_bound(key), snapshot);
 }
 
 Memtable::Entry Memtable::Behind(std::string_view key, std::uint64_t snapshot) const {
-  std::shared_lock lock(mutex_);
+  std::lock_guard lock(mutex_);
   return FirstFrom(ordered_.upper_bound(key), snapshot);
 }
 
 void Memtable::ForEach(
     absl::FunctionRef<void(std::string_view key, const Value& value)> visit) const {
-  std::shared_lock lock(mutex_);
-  for (const auto& [key, versions] : ordered_) visit(key, versions->newest->value);
+  std::lock_guard lock(mutex_);
+  for (const auto& [key, versions] : ordered_) visit(key, versions->newest.load()->value);
 }
 
 }  // namespace coffer::keystore

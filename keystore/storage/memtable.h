@@ -1,16 +1,17 @@
 // Memtable: what was committed and isn't in LMDB yet. Only grows, so that views of it hold as long
-// as it is there. Keys are found by hash, and in order for scans and for LMDB; keys and values lie
-// in the batches that brought them.
+// as it is there. Keys are found by hash, without a lock, for every request reads a few of them while
+// one thread adds; and in order, for scans and for LMDB. Keys and values lie in the batches that
+// brought them.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <shared_mutex>
+#include <mutex>
 #include <string_view>
+#include <vector>
 
 #include "absl/container/btree_map.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "keystore/storage/write_batch.h"
 
@@ -24,7 +25,7 @@ class Memtable {
     const Value* value;  // null: no entry
   };
 
-  // Adds what commit `id` wrote; not smaller than the ids before.
+  // Adds what commit `id` wrote; not smaller than the ids before. By one thread at a time.
   void Add(std::uint64_t id, WriteBatch batch);
 
   // These see commits up to `snapshot`. Safe on any thread.
@@ -50,19 +51,28 @@ class Memtable {
     const Version* older;
   };
   struct Versions {
-    const Version* newest = nullptr;
+    std::string_view key;
+    std::atomic<const Version*> newest = nullptr;
+    Versions* next = nullptr;  // in the bucket
   };
+  using Bucket = std::atomic<Versions*>;
   using Ordered = absl::btree_map<std::string_view, const Versions*>;
+  // A log is carried over when it holds about as many keys.
+  static constexpr std::size_t kBuckets = std::size_t{1} << 14;
 
+  Bucket& BucketOf(std::string_view key) const;
+  static Versions* FindIn(const Bucket& bucket, std::string_view key);
   void AddWrite(std::uint64_t id, std::string_view key, const Value& value);
   static const Value* ValueAt(const Versions& versions, std::uint64_t snapshot);
   Entry FirstFrom(Ordered::const_iterator it, std::uint64_t snapshot) const;
 
-  mutable std::shared_mutex mutex_;  // of what follows
+  // Of the thread that adds; what is in them stays where it is.
   std::deque<WriteBatch> batches_;
   std::deque<Version> versions_;
   std::deque<Versions> entries_;
-  absl::flat_hash_map<std::string_view, Versions*> by_hash_;
+
+  mutable std::vector<Bucket> buckets_{kBuckets};
+  mutable std::mutex mutex_;  // of ordered_
   Ordered ordered_;
 
   std::atomic<std::size_t> bytes_{0};
