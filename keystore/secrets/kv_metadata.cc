@@ -117,10 +117,17 @@ Json DescribeVersion(const KvMetadata& metadata, const KvVersion& version) {
           {"version", version.number}};
 }
 
+// The text of DescribeVersion, written without a document in between: each write of a secret needs
+// it.
 void KvMetadata::MakeNewestText() {
   newest_text.clear();
   const KvVersion* newest = Find(current_version);
-  if (newest != nullptr) newest_text = DumpJson(DescribeVersion(*this, *newest)).view();
+  if (newest == nullptr) return;
+  StrAppend(&newest_text, "{\"created_time\":\"", FormatRfc3339(newest->created),
+            "\",\"custom_metadata\":", custom.is_null() ? "null" : DumpJson(custom).view(),
+            ",\"deletion_time\":\"", FormatDeletion(newest->deletion),
+            "\",\"destroyed\":", newest->destroyed ? "true" : "false",
+            ",\"version\":", newest->number, "}");
 }
 
 // Written without a document in between: each write of a secret does this.

@@ -110,10 +110,11 @@ absl::StatusOr<Response> KvV2::AddVersion(const Request& request, Txn& txn,
                                           const KvConfig& config, const Json& data,
                                           absl::Time now) {
   ASSIGN_OR_RETURN(const std::string_view path, SecretPath(request));
-  for (const std::int64_t dropped : metadata.AddVersion(config, now)) {
-    RETURN_IF_ERROR(txn.Delete(VersionPath(metadata, dropped)));
-  }
+  const std::vector<std::int64_t> dropped = metadata.AddVersion(config, now);
   RETURN_IF_ERROR(txn.PutJson(VersionPath(metadata, metadata.current_version), data));
+  for (const std::int64_t number : dropped) {
+    RETURN_IF_ERROR(txn.Delete(VersionPath(metadata, number)));
+  }
   RETURN_IF_ERROR(Save(txn, path, metadata));
   Tell(txn, request, operation, KvPart::kData, path, &metadata);
   Response response;
