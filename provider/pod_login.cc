@@ -104,6 +104,35 @@ void PodLogin::Replace(TokenPtr token) {
   current_ = std::move(token);
 }
 
+TokenPtr PodLogin::Add(Token token, bool current) {
+  std::lock_guard lock(mutex_);
+  const auto known = [&token](const TokenPtr& other) {
+    return other != nullptr && other->secret.Equals(token.secret.view());
+  };
+  if (known(current_)) return current_;
+  const auto old = std::find_if(retired_.begin(), retired_.end(), known);
+  if (old != retired_.end()) return *old;
+  auto added = std::make_shared<Token>(std::move(token));
+  if (current && (current_ == nullptr || current_->expires_at < added->expires_at)) {
+    if (current_ != nullptr) retired_.push_back(std::move(current_));
+    current_ = added;
+  } else {
+    retired_.push_back(added);
+  }
+  return added;
+}
+
+void PodLogin::ForEach(const std::function<void(const TokenPtr&, bool current)>& token) const {
+  std::lock_guard lock(mutex_);
+  if (current_ != nullptr) token(current_, true);
+  for (const TokenPtr& old : retired_) token(old, false);
+}
+
+bool PodLogin::holds() const {
+  std::lock_guard lock(mutex_);
+  return current_ != nullptr || !retired_.empty();
+}
+
 TokenPtr PodLogin::current() const {
   std::lock_guard lock(mutex_);
   return current_;

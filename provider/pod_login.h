@@ -44,10 +44,15 @@ class PodLogin {
   // with it is in use until the volumes have read anew.
   void Replace(TokenPtr token);
 
+  // A token from before: that which is known already, where it is. The current one is then that
+  // which ends last of those that were current.
+  TokenPtr Add(Token token, bool current);
+  // All tokens; under the lock.
+  void ForEach(const std::function<void(const TokenPtr&, bool current)>& token) const;
+
   TokenPtr current() const;
-  std::vector<Token> Copies() const;  // the current one first
   absl::Time renew_at() const;        // of the current one
-  bool holds() const { return current() != nullptr; }
+  bool holds() const;                 // any token
 
   // Gives all tokens back, with what was leased with them. An error: try again later, with what is
   // left. A token that the keystore no longer knows, or never takes back, is fine.

@@ -53,11 +53,17 @@ void Provider::Join(Session& session) {
   }
   std::weak_ptr<PodLogin>& entry = logins_[StrCat(session.pod, " ", session.login_key)];
   std::shared_ptr<PodLogin> there = entry.lock();
+  std::shared_ptr<PodLogin> own = std::exchange(session.pod_login, there);
   if (there == nullptr) {
-    there = session.pod_login != nullptr ? session.pod_login : std::make_shared<PodLogin>();
-    entry = there;
+    session.pod_login = own != nullptr ? std::move(own) : std::make_shared<PodLogin>();
+    entry = session.pod_login;
+  } else if (own != nullptr) {
+    const TokenPtr leased_with = session.leased_with;
+    own->ForEach([&](const TokenPtr& token, bool current) {
+      const TokenPtr added = there->Add(std::move(*token), current);
+      if (token == leased_with) session.leased_with = added;
+    });
   }
-  session.pod_login = std::move(there);
 }
 
 bool Provider::Leave(Session& session) {

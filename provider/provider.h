@@ -108,10 +108,12 @@ class Provider {
   // volume of the pod uses it. OK where the token is gone already; Unavailable: try again later.
   absl::Status Revoke(Session& session, absl::Time deadline);
 
+  // Gives a session that knows its pod and login its transport, and the login that others of the
+  // pod may have already, with the tokens of both.
+  void Join(Session& session);
+
  private:
   std::shared_ptr<HttpTransport> TransportFor(const TlsClientOptions& tls);
-  // Gives the session its transport, and the login that others of the same pod may have already.
-  void Join(Session& session);
   // False: others still use the login, which the session has no longer. Else it alone has it.
   bool Leave(Session& session);
 
