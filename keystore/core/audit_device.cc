@@ -256,6 +256,20 @@ void AuditDevice::AppendResponse(const Request& request, const Response& respons
     Key("data", line);
     AppendData(response.data, plain, false, line);
   }
+  if (response.wrapped) {
+    const TokenEntry& wrapping = *response.wrapped->entry;
+    Key("wrap_info", line);
+    line->Append("{");
+    Key("ttl", line);
+    AppendJsonInteger(absl::ToInt64Seconds(wrapping.creation_ttl), line);
+    Key("token", line);
+    AppendText(response.wrapped->token.view(), false, line);
+    Key("accessor", line);
+    AppendText(wrapping.accessor, !options_.hash_accessors, line);
+    Text("creation_time", FormatRfc3339(wrapping.creation_time), line);
+    Text("creation_path", wrapping.path, line);
+    line->Append("}");
+  }
   if (!response.warnings.empty()) Texts("warnings", response.warnings, line);
   line->Append("}");
 }

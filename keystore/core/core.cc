@@ -7,6 +7,8 @@
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/core/cidr.h"
+#include "keystore/core/envelope.h"
+#include "keystore/core/wrapping.h"
 
 namespace coffer::keystore {
 namespace {
@@ -39,7 +41,8 @@ const Handler* FindHandler(const Route& route, Operation operation) {
 }
 
 bool IsLogin(const Request& request) {
-  return request.route != nullptr && request.route->access == Access::kUnauthenticated;
+  return request.route != nullptr && request.route->access == Access::kUnauthenticated &&
+         request.mount->auth();
 }
 
 bool NeedsNoBarrier(const Route& route, const Request& request) {
@@ -283,6 +286,11 @@ absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& m
     Txn root = txn.Root();
     RETURN_IF_ERROR(LogIn(call, root, &response));
   }
+  if (request.wrap_ttl > absl::ZeroDuration() && !IsEmpty(response) &&
+      response.content_type.empty() && route.access != Access::kBarrierless) {
+    Txn root = txn.Root();
+    RETURN_IF_ERROR(Wrap(tokens_, root, request, &response));
+  }
   if (!unknown.empty() && !route.open_fields && request.operation != Operation::kRead &&
       request.operation != Operation::kList) {
     std::string names;
@@ -329,7 +337,8 @@ absl::Status Core::Authorize(Call& call, const Route* route, Txn& root) {
                    policies_.AclFor(root, request.caller->policies));
   if (acl->root()) return absl::OkStatus();
   const bool slash = request.operation == Operation::kList && !request.path.ends_with('/');
-  if (!acl->Allows(request.operation, slash ? request.path + "/" : request.path, request.data)) {
+  if (!acl->Allows(request.operation, slash ? request.path + "/" : request.path, request.data,
+                   request.wrap_ttl)) {
     return PermissionDenied();
   }
   if (route != nullptr && route->access == Access::kSudo && !acl->HasSudo(request.path)) {

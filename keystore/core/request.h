@@ -35,6 +35,7 @@ struct Request {
   Json data = Json::object();
   SecretBytes token;           // empty: none was sent
   std::string remote_address;  // without the port
+  absl::Duration wrap_ttl;      // zero: the answer isn't to be wrapped
   bool metrics_for_all = false;  // the listener's unauthenticated_metrics_access
 
   // What Core fills in before the handler runs.

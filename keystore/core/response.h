@@ -25,6 +25,13 @@ struct Login {
   Json::string_t alias;  // for the log
 };
 
+// The token that an answer was wrapped in.
+struct WrapInfo {
+  SecretBytes token;
+  std::shared_ptr<const TokenEntry> entry;  // its path is that of the request
+  std::string accessor;                     // of the token within, where that is what was wrapped
+};
+
 struct Response {
   int http_status = 0;  // 0: 200 with a body, 204 without
   Json data;            // null: no "data"
@@ -39,6 +46,7 @@ struct Response {
   std::vector<std::string> warnings;
   std::optional<Auth> auth;
   std::optional<Login> login;
+  std::optional<WrapInfo> wrapped;
   std::string content_type;  // "" = application/json; else `raw_body` is the body
   SecretBytes raw_body;
   // The answer goes on, over a WebSocket: nothing else here counts.

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "absl/strings/ascii.h"
+#include "common/duration.h"
 #include "common/strings.h"
 #include "common/utf8.h"
 
@@ -183,15 +184,17 @@ std::optional<HttpRefusal> TakeSwitch(const char* name, Operation meaning, Json*
   return std::nullopt;
 }
 
-std::optional<HttpRefusal> CheckHeaders(const HttpMessage& message) {
+std::optional<HttpRefusal> DecodeHeaders(const HttpMessage& message, Request* request) {
   const std::string_view name_space = message.name_space;
   if (!name_space.empty() && name_space != "root" && name_space != "root/" && name_space != "/") {
     return HttpRefusal{400, "this keystore has no namespaces: leave X-Vault-Namespace out, or set "
                             "it to \"root\""};
   }
-  if (!message.wrap_ttl.empty() && message.wrap_ttl != "0" && message.wrap_ttl != "0s") {
-    return HttpRefusal{400, "this keystore does not wrap answers: leave X-Vault-Wrap-TTL out"};
+  const absl::StatusOr<absl::Duration> wrap_ttl = ParseDuration(message.wrap_ttl);
+  if (!wrap_ttl.ok() || *wrap_ttl < absl::ZeroDuration()) {
+    return HttpRefusal{400, "X-Vault-Wrap-TTL must be a duration, as \"5m\" or a number of seconds"};
   }
+  request->wrap_ttl = absl::Ceil(*wrap_ttl, absl::Seconds(1));
   return std::nullopt;
 }
 
@@ -207,7 +210,7 @@ std::optional<HttpRefusal> DecodeRequest(HttpMessage& message, Request* request)
   });
   if (method == kMethods.end()) return HttpRefusal{405, "unsupported operation"};
   request->operation = method->operation;
-  if (auto refusal = CheckHeaders(message)) return refusal;
+  if (auto refusal = DecodeHeaders(message, request)) return refusal;
 
   if (question != target.npos) {
     if (!DecodePairs(target.substr(question + 1), &request->data)) {

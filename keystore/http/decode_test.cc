@@ -134,7 +134,7 @@ TEST_CASE("Content types: forms are read, JSON under a form's type too, and PATC
   CHECK(Decode("PATCH", "/v1/x", "{}", "").refusal->status == 415);
 }
 
-TEST_CASE("The token goes into the request; other namespaces and wrapping are refused") {
+TEST_CASE("The token goes into the request; other namespaces are refused") {
   HttpMessage message;
   message.method = "GET";
   message.target = SecretBytes::CopyOf(std::string_view("/v1/x"));
@@ -149,6 +149,15 @@ TEST_CASE("The token goes into the request; other namespaces and wrapping are re
   message.name_space = "team-a";
   CHECK(DecodeRequest(message, &request)->status == 400);
   message.name_space = "";
-  message.wrap_ttl = "60s";
-  CHECK(DecodeRequest(message, &request)->status == 400);
+  for (const auto& [ttl, seconds] :
+       {std::pair{"", 0}, {"0", 0}, {"60", 60}, {"60s", 60}, {"1h30m", 5400}, {"1500ms", 2}}) {
+    message.wrap_ttl = ttl;
+    CAPTURE(ttl);
+    CHECK_FALSE(DecodeRequest(message, &request));
+    CHECK(request.wrap_ttl == absl::Seconds(seconds));
+  }
+  for (const char* wrong : {"soon", "-5s", "5 s"}) {
+    message.wrap_ttl = wrong;
+    CHECK(DecodeRequest(message, &request)->status == 400);
+  }
 }

@@ -5,6 +5,7 @@
 #include "absl/time/time.h"
 #include "common/json_writer.h"
 #include "common/strings.h"
+#include "keystore/core/envelope.h"
 
 namespace coffer::keystore {
 namespace {
@@ -35,63 +36,6 @@ std::string_view Reason(int status) {
     case 503: return "Service Unavailable";
     default: return "";  // 472, 473: health codes of Vault's own
   }
-}
-
-void AppendAuth(const Auth& auth, SecretBytes* out) {
-  const TokenEntry& entry = *auth.entry;
-  // For how long it was given when it was made or last renewed; 0: for ever.
-  const absl::Time given = std::max(entry.creation_time, entry.last_renewal);
-  const absl::Duration lease = entry.expires() ? entry.expire_time - given : absl::ZeroDuration();
-  out->Append("{\"client_token\":");
-  AppendJsonString(auth.client_token.view(), out);
-  out->Append(",\"accessor\":");
-  AppendJsonString(entry.accessor, out);
-  out->Append(",\"policies\":");
-  AppendJsonStrings(entry.policies, out);
-  out->Append(",\"token_policies\":");
-  AppendJsonStrings(entry.policies, out);
-  out->Append(",\"metadata\":");
-  AppendJson(entry.meta, out);
-  out->Append(",\"lease_duration\":");
-  AppendJsonInteger(absl::ToInt64Seconds(lease + absl::Milliseconds(500)), out);
-  out->Append(entry.renewable ? ",\"renewable\":true" : ",\"renewable\":false");
-  out->Append(",\"entity_id\":\"\",\"token_type\":");
-  AppendJsonString(entry.type, out);
-  out->Append(entry.parent.empty() ? ",\"orphan\":true" : ",\"orphan\":false");
-  out->Append(",\"mfa_requirement\":null,\"num_uses\":");
-  AppendJsonInteger(std::max<std::int64_t>(entry.num_uses, 0), out);
-  out->Append("}");
-}
-
-// Field order and presence as in Vault 1.15, whose documents end in a line feed.
-void AppendEnvelope(const Request& request, const Response& response, std::string_view mount_type,
-                    SecretBytes* out) {
-  out->Append("{\"request_id\":\"");
-  out->Append(request.id);
-  out->Append("\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":");
-  AppendJsonInteger(absl::ToInt64Seconds(response.lease_duration), out);
-  out->Append(",\"data\":");
-  if (response.data_text.empty()) {
-    AppendJson(response.data, out);
-  } else {
-    out->Append(response.data_text.span());
-  }
-  out->Append(",\"wrap_info\":null,\"warnings\":");
-  if (response.warnings.empty()) {
-    out->Append("null");
-  } else {
-    AppendJsonStrings(response.warnings, out);
-  }
-  out->Append(",\"auth\":");
-  if (response.auth) {
-    AppendAuth(*response.auth, out);
-  } else {
-    out->Append("null");
-  }
-  out->Append(",\"mount_type\":");
-  AppendJsonString(mount_type, out);
-  if (response.flattened && response.data.is_object()) AppendJsonMembers(response.data, out);
-  out->Append("}\n");
 }
 
 char* Put(char* at, std::string_view text) { return std::copy(text.begin(), text.end(), at); }
@@ -169,17 +113,9 @@ void HttpAnswer::Write(const Request& request, const Response& response,
     return Finish(response.http_status == 0 ? 200 : response.http_status, response.content_type,
                   head);
   }
-  const bool empty = response.data.is_null() && response.data_text.empty() &&
-                     response.warnings.empty() && !response.auth;
+  const bool empty = IsEmpty(response);
+  if (!empty) AppendBody(request, response, mount_type, &bytes_);
   const int status = response.http_status != 0 ? response.http_status : empty ? 204 : 200;
-  if (response.bare) {
-    if (!response.data.is_null()) {
-      AppendJson(response.data, &bytes_);
-      bytes_.Append("\n");
-    }
-  } else if (!empty) {
-    AppendEnvelope(request, response, mount_type, &bytes_);
-  }
   Finish(status, kJsonType, head);
 }
 

@@ -28,6 +28,7 @@
 #include "keystore/system/policy_routes.h"
 #include "keystore/system/seal_routes.h"
 #include "keystore/system/system_backend.h"
+#include "keystore/system/wrapping_routes.h"
 
 namespace coffer::keystore {
 namespace {
@@ -120,7 +121,7 @@ absl::Status Run(const CommandLine& command_line) {
                                     [&core] { return core.CreateRootToken(); },
                                     [&core] { core.Seal(); }}),
                         PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
-                        events.Routes(), AuditRoutes(audit),
+                        events.Routes(), AuditRoutes(audit), WrappingRoutes(tokens),
                         MetricsRoutes(core.telemetry(), clock, MetricsOptionsFor(config))});
   core.telemetry().Gauge("core.unsealed", "1 where the keystore is open, 0 where it is sealed",
                          [&barrier] { return barrier.sealed() ? 0 : 1; });

@@ -16,6 +16,7 @@
 #include "keystore/system/policy_routes.h"
 #include "keystore/system/seal_routes.h"
 #include "keystore/system/system_backend.h"
+#include "keystore/system/wrapping_routes.h"
 
 namespace coffer::keystore {
 
@@ -85,7 +86,7 @@ struct TestKeystore {
                                     [this] { return core.CreateRootToken(); },
                                     [this] { core.Seal(); }}),
                         PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
-                        AuditRoutes(audit), MetricsRoutes(core.telemetry(), clock, {})}};
+                        AuditRoutes(audit), WrappingRoutes(tokens), MetricsRoutes(core.telemetry(), clock, {})}};
   SecretBytes share;
   std::string root_token;
 };
