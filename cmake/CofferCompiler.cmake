@@ -50,3 +50,11 @@ if(COFFER_CCACHE)
     add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Xclang -fno-pch-timestamp>")
   endif()
 endif()
+
+# The names and numbers of this machine's system calls, for common/hardening.cc.
+execute_process(COMMAND ${CMAKE_CXX_COMPILER} -dM -E -x c++ -include sys/syscall.h /dev/null
+                OUTPUT_VARIABLE macros COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "#define __NR_[a-z0-9_]+ [0-9]+" macros "${macros}")
+list(TRANSFORM macros REPLACE "#define __NR_([a-z0-9_]+) ([0-9]+)" "{\"\\1\", \\2}")
+list(JOIN macros ",\n" macros)
+file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/system_calls.inc CONTENT "${macros}\n" @ONLY)

@@ -75,6 +75,11 @@ absl::Status AddProviderDirs(std::string_view text, Flags* flags) {
   return absl::OkStatus();
 }
 
+absl::Status SetSeccomp(std::string_view text, Flags* flags) {
+  if (ParseSeccomp(std::string(text).c_str(), &flags->seccomp)) return absl::OkStatus();
+  return absl::InvalidArgumentError("must be enforce, log or off");
+}
+
 absl::Status SetMostBytes(std::string_view text, Flags* flags) {
   if (absl::SimpleAtoi(ToAbsl(text), &flags->most_answer_bytes) && flags->most_answer_bytes > 0) {
     return absl::OkStatus();
@@ -136,6 +141,9 @@ const std::vector<Flag>& Table() {
       Text(
           "events-token-file", "its ServiceAccount token: the pod's own",
           [](Flags & f) -> auto& { return f.events_token_file; }),
+      {"seccomp", false,
+       "system calls beyond the plugin's list: enforce (they are refused), log, or off: enforce",
+       SetSeccomp},
       {"log-level", false, "debug, info, warn or error",
        [](std::string_view text, Flags* f) { return log::ParseLevel(text, &f->log_level); }},
       {"log-format-json", true, "logs as JSON, one object a line", SetLogFormat},

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/hardening.h"
 #include "common/log.h"
 #include "provider/provider.h"
 
@@ -31,6 +32,7 @@ struct Flags {
   std::string admin_socket;       // "" = none
   std::string events_role;        // the node's own at the keystore; "" = no events
   std::string events_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+  Seccomp seccomp = kDefaultSeccomp;
   log::Level log_level = log::Level::kInfo;
   log::Format log_format = log::Format::kText;
   provider::Defaults defaults;  // VAULT_ADDR and the like, then --vault-addr and the like

@@ -54,6 +54,7 @@ TEST_CASE("a wrong command line is one clear line") {
       {{"--nodeid=n", "--log-level=loud"}, "--log-level: unknown log level"},
       {{"--nodeid=n", "--vault-tls-skip-verify=maybe"}, "--vault-tls-skip-verify: must be true"},
       {{"--nodeid=n", "--driver-name=a/b"}, "--driver-name \"a/b\" must be"},
+      {{"--nodeid=n", "--seccomp=yes"}, "--seccomp: must be enforce, log or off"},
       {{"--nodeid=n", "--kubelet-root=var"}, "--kubelet-root must be an absolute path"},
       {{"--nodeid=n", "--plugin-registration-dir=/r"}, "belong together"},
       {{"--nodeid=n", "--kubeconfig=/k", "--secret-provider-class-dir=/d"}, "exclude each other"},

@@ -1,15 +1,18 @@
 // coffer-csi: the node plugin. Builds the tree of parts, serves until told to stop.
+#include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <optional>
 
 #include "absl/time/clock.h"
 #include "common/clock.h"
+#include "common/hardening.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -64,6 +67,22 @@ sigset_t BlockStopSignals() {
   sigaddset(&stop, SIGINT);
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
   return stop;
+}
+
+// Mounts take SYS_ADMIN. The kubelet's folders and what lies in them may belong to anyone, and files
+// of volumes are given to whom a class names. SYS_PTRACE shows who it is that opens a file, of which
+// /proc tells nobody else; ptrace itself is not on the list of system calls.
+void GiveUpPrivileges(Seccomp seccomp) {
+  std::uint64_t kept = 0;
+  for (const int capability : {CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_CHOWN,
+                               CAP_FOWNER, CAP_IPC_LOCK, CAP_SYS_PTRACE}) {
+    kept |= std::uint64_t{1} << capability;
+  }
+  Harden({.program = "coffer-csi", .capabilities = kept, .mounts = true, .seccomp = seccomp},
+         [](const char* what, int error) {
+           log::Warning("the kernel refuses a part of the hardening",
+                        {{"what", what}, {"cause", strerrordesc_np(error)}});
+         });
 }
 
 StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher) {
@@ -192,6 +211,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
         {"keeper", [&] { return !keeper ? "none" : keeper->connected() ? "connected" : "away"; }},
         {"events", [&] { return !events ? "off" : events->subscribed() ? "subscribed" : "away"; }},
         {"classes", [&] { return kube ? kube->server() : flags.class_dir; }},
+        {"seccomp", [&] { return SeccompName(flags.seccomp); }},
         {"ready", [&] { return publisher.Ready().ok() ? "yes" : publisher.Ready().ToString(); }}};
     ASSIGN_OR_RETURN(admin, AdminServer::Start(flags.admin_socket, AdminRoutes(std::move(parts))));
   }
@@ -243,6 +263,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   log::Configure(flags->log_level, flags->log_format);
+  GiveUpPrivileges(flags->seccomp);
   const sigset_t stop = BlockStopSignals();
   const absl::Status run = Run(*flags, stop);
   if (run.ok()) return 0;

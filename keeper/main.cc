@@ -4,18 +4,19 @@
 // alone, so that it needs an update about never.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 
+#include "common/hardening.h"
 #include "keeper/table.h"
 
 namespace coffer::keeper {
@@ -220,8 +221,16 @@ int Listen(const char* path) {
   return listener;
 }
 
-[[noreturn]] void Run(const char* path) {
-  prctl(PR_SET_DUMPABLE, 0);
+void SayRefused(const char* what, int error) {
+  fprintf(stderr, "coffer-keeper: the kernel refuses %s: %s\n", what, strerror(error));
+}
+
+[[noreturn]] void Run(const char* path, Seccomp seccomp) {
+  // Contents that lie in no memfd_secret are locked, whatever RLIMIT_MEMLOCK says.
+  Harden({.program = "coffer-keeper",
+          .capabilities = uint64_t{1} << CAP_IPC_LOCK,
+          .seccomp = seccomp},
+         SayRefused);
   signal(SIGPIPE, SIG_IGN);
   rlimit files = {};
   getrlimit(RLIMIT_NOFILE, &files);
@@ -289,11 +298,14 @@ int Status(const char* path) {
 int Main(int argc, char** argv) {
   const char* path = kDefaultSocket;
   bool status = false;
+  Seccomp seccomp = kDefaultSeccomp;
   for (int i = 1; i < argc; ++i) {
     const char* flag = argv[i];
     if (flag[0] == '-' && flag[1] == '-') ++flag;
     if (strncmp(flag, "-socket=", 8) == 0) {
       path = flag + 8;
+    } else if (strncmp(flag, "-seccomp=", 9) == 0 && ParseSeccomp(flag + 9, &seccomp)) {
+      continue;
     } else if (strcmp(flag, "-status") == 0) {
       status = true;
     } else if (strcmp(flag, "-version") == 0) {
@@ -305,14 +317,15 @@ int Main(int argc, char** argv) {
       fprintf(help ? stdout : stderr,
               "coffer-keeper: holds the volumes of coffer-csi while that restarts\n"
               "  -socket=PATH  where: %s\n"
+              "  -seccomp=MODE system calls beyond its list: enforce (refused), log, off: %s\n"
               "  -status       prints what the keeper there holds\n"
               "  -version\n",
-              kDefaultSocket);
+              kDefaultSocket, SeccompName(kDefaultSeccomp));
       return help ? 0 : 2;
     }
   }
   if (status) return Status(path);
-  Run(path);
+  Run(path, seccomp);
 }
 
 }  // namespace

@@ -15,12 +15,13 @@ struct Flag {
       target;
 };
 
-const std::array<Flag, 8> kFlags = {{{"config", &CommandLine::config_paths},
+const std::array<Flag, 9> kFlags = {{{"config", &CommandLine::config_paths},
                                      {"log-level", &CommandLine::log_level},
                                      {"dev", &CommandLine::dev},
                                      {"dev-root-token-id", &CommandLine::dev_root_token_id},
                                      {"dev-listen-address", &CommandLine::dev_listen_address},
                                      {"dev-no-store-token", &CommandLine::dev_no_store_token},
+                                     {"seccomp", &CommandLine::seccomp},
                                      {"version", &CommandLine::version},
                                      {"help", &CommandLine::help}}};
 
@@ -30,6 +31,9 @@ absl::Status Wrong(std::string_view flag, std::string_view why) {
 
 absl::Status Check(const CommandLine& parsed) {
   if (parsed.help || parsed.version) return absl::OkStatus();
+  if (Seccomp mode; !ParseSeccomp(parsed.seccomp.c_str(), &mode)) {
+    return Wrong("seccomp", "takes enforce, log or off");
+  }
   if (!parsed.dev && parsed.config_paths.empty()) {
     return absl::InvalidArgumentError("give a configuration by -config=FILE, or -dev; see -help");
   }
@@ -96,6 +100,8 @@ Options:
   -config=<path>              A configuration file in HCL or JSON, or a folder of *.hcl and *.json.
                               May be given several times.
   -log-level=<level>          trace, debug, info, warn or error. Wins over the configuration.
+  -seccomp=<mode>             System calls beyond the program's list: enforce (they are refused, as it
+                              is if not given), log (the kernel's audit log has them) or off.
   -version                    Prints the version.
   -help                       Prints this.
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/hardening.h"
 
 namespace coffer::keystore {
 
@@ -17,6 +18,7 @@ struct CommandLine {
   std::string dev_root_token_id;
   std::string dev_listen_address = "127.0.0.1:8200";
   bool dev_no_store_token = false;
+  std::string seccomp = SeccompName(kDefaultSeccomp);
   bool version = false;
   bool help = false;
 };

@@ -39,6 +39,7 @@ TEST_CASE("A wrong command line is one clear error") {
       {{"-conf=a"}, "-conf is not known"},
       {{"-dev=maybe"}, "-dev takes true or false"},
       {{"-dev", "-config=a"}, "don't go together"},
+      {{"-dev", "-seccomp=on"}, "-seccomp takes enforce, log or off"},
       {{"-config=a", "-dev-root-token-id=x"}, "needs -dev"},
       {{"a.hcl"}, "unexpected argument \"a.hcl\""},
   };

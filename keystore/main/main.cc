@@ -100,6 +100,9 @@ void ServeUntilTold(HttpServer& server, Audit& audit) {
 absl::Status Run(const CommandLine& command_line) {
   ASSIGN_OR_RETURN(const ServerConfig config, ConfigFor(command_line));
   RETURN_IF_ERROR(ConfigureLog(command_line, config));
+  Seccomp seccomp = kDefaultSeccomp;
+  ParseSeccomp(command_line.seccomp.c_str(), &seccomp);  // checked
+  GiveUpPrivileges(seccomp);
   ASSIGN_OR_RETURN(const std::unique_ptr<PidFile> pid_file, PidFile::Write(config.pid_file));
 
   ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, OpenStore(*config.storage));
@@ -153,7 +156,7 @@ absl::Status Run(const CommandLine& command_line) {
 }
 
 int Main(std::span<const char* const> arguments) {
-  HardenProcess();
+  PrepareProcess();
   const absl::StatusOr<CommandLine> command_line = ParseCommandLine(arguments);
   if (command_line.ok() && command_line->help) {
     std::fputs(std::string(UsageText()).c_str(), stdout);

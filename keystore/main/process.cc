@@ -1,12 +1,15 @@
 #include "keystore/main/process.h"
 
+#include <linux/capability.h>
 #include <malloc.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstring>
+
+#include "common/log.h"
 
 namespace coffer::keystore {
 namespace {
@@ -30,10 +33,7 @@ sigset_t AwaitedSignals() {
 
 }  // namespace
 
-void HardenProcess() {
-  prctl(PR_SET_DUMPABLE, 0);
-  const rlimit none{0, 0};
-  setrlimit(RLIMIT_CORE, &none);
+void PrepareProcess() {
   umask(077);
   RaiseLimit(RLIMIT_NOFILE, 65'536);
   RaiseLimit(RLIMIT_MEMLOCK, RLIM_INFINITY);
@@ -44,6 +44,19 @@ void HardenProcess() {
   std::signal(SIGPIPE, SIG_IGN);
   const sigset_t signals = AwaitedSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
+
+void GiveUpPrivileges(Seccomp seccomp) {
+  // In a container it has none of them. Started by root: to lock its memory, to listen below port
+  // 1024, to use a folder that belongs to another user.
+  constexpr std::uint64_t kKept = std::uint64_t{1} << CAP_IPC_LOCK |
+                                  std::uint64_t{1} << CAP_NET_BIND_SERVICE |
+                                  std::uint64_t{1} << CAP_DAC_OVERRIDE;
+  Harden({.program = "coffer-keystore", .capabilities = kKept, .seccomp = seccomp},
+         [](const char* what, int error) {
+           log::Warning("the kernel refuses a part of the hardening",
+                        {{"what", what}, {"cause", std::strerror(error)}});
+         });
 }
 
 int WaitForSignal() {
