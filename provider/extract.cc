@@ -4,6 +4,7 @@
 
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "provider/bundle.h"
 #include "provider/format.h"
 
 namespace coffer::provider {
@@ -89,6 +90,7 @@ absl::StatusOr<Json> ChosenKeys(const Json& secret, const Object& object) {
 absl::StatusOr<SecretBytes> ExtractOne(const Json& response, const Json& secret,
                                        const Object& object) {
   if (!object.pieces.empty()) return FillTemplate(secret, object);
+  if (object.bundled()) return MakeBundle(secret, object);
   if (object.format != Format::kNone) {
     ASSIGN_OR_RETURN(const Json chosen, ChosenKeys(secret, object));
     return FormatSecret(chosen, object.format);

@@ -229,7 +229,7 @@ TEST_CASE("fields that are wrong, or that exclude each other, are named") {
       {"keys: '*', secretKey: a", "objects[0].keys: and secretKey exclude"},
       {"keys: []", "objects[0].keys: must name keys"},
       {"keys: {a: b}", "objects[0].keys: must name keys"},
-      {"format: toml", "objects[0].format: must be env, json, yaml or properties"},
+      {"format: toml", "objects[0].format: must be env, json, yaml, properties, pem or pkcs12"},
       {"format: env, template: x", "objects[0].template: and format exclude"},
       {"format: env, secretKey: a", "objects[0].secretKey: is for a file of one key"},
       {"format: env, encoding: hex", "objects[0].encoding: is for files of one key"},

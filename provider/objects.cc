@@ -114,6 +114,30 @@ absl::Status SetKeys(const Json& value, Object* object) {
   return absl::OkStatus();
 }
 
+absl::Status SetBundle(const Json& value, Object* object) {
+  if (!value.is_object()) {
+    return absl::InvalidArgumentError("must be a map of certificate, chain, key and password");
+  }
+  const std::map<std::string_view, std::string*> names = {
+      {"certificate", &object->bundle.certificate},
+      {"chain", &object->bundle.chain},
+      {"key", &object->bundle.key},
+      {"password", &object->bundle.password}};
+  for (const auto& [name, key] : value.items()) {
+    const auto found = names.find(std::string_view(name));
+    if (found == names.end()) {
+      return absl::InvalidArgumentError(StrCat("has the unknown field ", std::string_view(name),
+                                               ": use certificate, chain, key or password"));
+    }
+    if (!key.is_string() || key.get_ref<const SecretString&>().empty()) {
+      return absl::InvalidArgumentError(
+          StrCat("must have the name of a key of the secret in ", std::string_view(name)));
+    }
+    *found->second = std::string_view(key.get_ref<const SecretString&>());
+  }
+  return absl::OkStatus();
+}
+
 // Sets one field of an object from its text; the message is what follows the field's name.
 absl::Status SetObjectField(std::string_view key, std::string_view text, Object* object) {
   using FieldSetter = absl::Status (*)(std::string_view, Object*);
@@ -149,8 +173,10 @@ absl::Status SetObjectField(std::string_view key, std::string_view text, Object*
                                {{"env", Format::kEnv},
                                 {"json", Format::kJson},
                                 {"yaml", Format::kYaml},
-                                {"properties", Format::kProperties}},
-                               "env, json, yaml or properties", &object->format);
+                                {"properties", Format::kProperties},
+                                {"pem", Format::kPem},
+                                {"pkcs12", Format::kPkcs12}},
+                               "env, json, yaml, properties, pem or pkcs12", &object->format);
        }},
       {"template",
        [](std::string_view text, Object* object) -> absl::Status {
@@ -177,7 +203,11 @@ absl::Status SetObjectField(std::string_view key, std::string_view text, Object*
   if (fact) return absl::OkStatus();
   return absl::InvalidArgumentError(
       "is unknown: use objectName, secretPath, secretKey, secretArgs, method, encoding, keys, "
-      "format, template, path, filePermission, owner, group, optional or default");
+      "format, bundle, template, path, filePermission, owner, group, optional or default");
+}
+
+bool HasNames(const BundleKeys& keys) {
+  return !(keys.certificate + keys.chain + keys.key + keys.password).empty();
 }
 
 // Which fields exclude each other.
@@ -195,6 +225,11 @@ absl::Status CheckTogether(const Object& object, std::string_view field) {
       {!object.key.empty() && (formatted || templated), "secretKey",
        "is for a file of one key: name keys for format, and in the template itself"},
       {!object.keys.empty() && templated, "keys", "and template exclude each other"},
+      {!object.keys.empty() && object.bundled(), "keys",
+       "is for all keys of a secret: name those of pem and pkcs12 in bundle"},
+      {HasNames(object.bundle) && !object.bundled(), "bundle", "is for format pem or pkcs12"},
+      {!object.bundle.password.empty() && object.format != Format::kPkcs12, "bundle.password",
+       "is for format pkcs12"},
       {object.encoding != Encoding::kUtf8 && (formatted || templated), "encoding",
        "is for files of one key"},
       {object.fallback && (object.many_paths() || object.file_per_key()), "default",
@@ -229,6 +264,8 @@ absl::StatusOr<Object> ParseObject(const Json& entry, std::string_view field,
     absl::Status set;
     if (key == "keys") {
       set = SetKeys(value, &object);
+    } else if (key == "bundle") {
+      set = SetBundle(value, &object);
     } else if (!value.is_string()) {
       set = absl::InvalidArgumentError("must be text");
     } else {

@@ -15,8 +15,13 @@ namespace coffer::provider {
 
 enum class Encoding { kUtf8, kHex, kBase64 };
 
-// How all keys of a secret become one file.
-enum class Format { kNone, kEnv, kJson, kYaml, kProperties };
+// How all keys of a secret, or the parts of a certificate, become one file.
+enum class Format { kNone, kEnv, kJson, kYaml, kProperties, kPem, kPkcs12 };
+
+// The keys of the parts of a bundle; "" = the usual ones, and no password.
+struct BundleKeys {
+  std::string certificate, chain, key, password;
+};
 
 // A template's literal text, or the name of a key whose value stands there.
 struct TemplatePiece {
@@ -40,6 +45,7 @@ struct Object {
   Encoding encoding = Encoding::kUtf8;
   std::vector<std::string> keys;  // globs: which keys; empty = all
   Format format = Format::kNone;
+  BundleKeys bundle;                    // of pem and pkcs12
   std::vector<TemplatePiece> pieces;    // of the template; empty = none
   std::string place;                    // the file, or the folder of the files; "" = as above
   FileFacts facts;
@@ -47,6 +53,7 @@ struct Object {
   std::optional<std::string> fallback;  // the content where it is absent
 
   bool many_paths() const { return IsGlob(path); }
+  bool bundled() const { return format == Format::kPem || format == Format::kPkcs12; }
   // One file for each key.
   bool file_per_key() const {
     return !keys.empty() && format == Format::kNone && pieces.empty();
