@@ -2,6 +2,7 @@
 COFFER_TOOLS=${COFFER_TOOLS:-$PWD/.cache/tools}
 CSI_SANITY_VERSION=v5.6.0
 HVAC_VERSION=2.4.0
+SELENIUM_VERSION=4.51.0
 GO_VERSION=go1.26.8
 
 # Puts a Go of at least 1.25 on the PATH. Debian 12 has 1.19, which can fetch a newer one as a module.

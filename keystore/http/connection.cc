@@ -14,6 +14,7 @@
 #include "keystore/core/mount_entry.h"
 #include "keystore/http/decode.h"
 #include "keystore/http/origin.h"
+#include "keystore/http/ui_page.h"
 
 namespace coffer::keystore {
 namespace {
@@ -250,6 +251,20 @@ Task<bool> StreamConnection<Stream>::Handle(Request& request, const HttpMessage&
 }
 
 template <class Stream>
+bool StreamConnection<Stream>::AnswerPage(const HttpMessage& message, bool keep_alive) {
+  if (!options_.ui) return false;
+  const std::optional<UiPage> page = FindUiPage(message.method, message.target.view());
+  if (!page) return false;
+  const HttpAnswer::Head head = HeadFor(message, keep_alive && !worker_.stopping, kTls);
+  if (page->asset == nullptr) {
+    answer_.WritePage("text/plain", "", page->location, head);
+  } else {
+    answer_.WritePage(page->asset->content_type, page->asset->content, {}, head);
+  }
+  return true;
+}
+
+template <class Stream>
 Task<bool> StreamConnection<Stream>::ServeRequest() {
   HttpMessage message;
   bool keep_alive = false;
@@ -262,9 +277,12 @@ Task<bool> StreamConnection<Stream>::ServeRequest() {
   request.remote_address = remote_address_;
   request.metrics_for_all = options_.unauthenticated_metrics_access;
   if (!refusal) refusal = CheckOrigin(options_, message, &request.remote_address);
-  if (!refusal) refusal = DecodeRequest(message, &request);
+  const bool page = !refusal && AnswerPage(message, keep_alive);
+  if (!refusal && !page) refusal = DecodeRequest(message, &request);
   bool in_time = true;
-  if (refusal) {
+  if (page) {
+    // It is there already.
+  } else if (refusal) {
     answer_.WriteError(*refusal, HeadFor(message, keep_alive && !worker_.stopping, kTls));
   } else {
     message.body = SecretBytes();  // decoded

@@ -164,6 +164,8 @@ class StreamConnection final : public Connection {
   // Has the request handled and writes the answer; false when that took too long, and the answer
   // says so.
   Task<bool> Handle(Request& request, const HttpMessage& message, bool keep_alive);
+  // Answers where the request is for the web page.
+  bool AnswerPage(const HttpMessage& message, bool keep_alive);
   // One request and its answer; false when the connection is to be closed.
   Task<bool> ServeRequest();
   Task<void> ServeEvents(const HttpMessage& message);

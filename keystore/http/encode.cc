@@ -10,8 +10,8 @@
 namespace coffer::keystore {
 namespace {
 
-// The longest head is under 400 bytes, its content type (of ours, not of the caller's) included.
-constexpr std::size_t kHeadRoom = 512;
+// The longest head, with a page's headers and content type, is under 700 bytes.
+constexpr std::size_t kHeadRoom = 768;
 constexpr std::size_t kKeptCapacity = 16 * 1024;
 constexpr std::string_view kJsonType = "application/json";
 
@@ -80,7 +80,8 @@ void HttpAnswer::Clear() {
   start_ = 0;
 }
 
-void HttpAnswer::Finish(int status, std::string_view content_type, const Head& head) {
+void HttpAnswer::Finish(int status, std::string_view content_type, const Head& head,
+                        std::string_view headers) {
   const std::size_t body_size = bytes_.size() - kHeadRoom;
   char text[kHeadRoom];
   char* at = Put(text, "HTTP/1.1 ");
@@ -88,6 +89,7 @@ void HttpAnswer::Finish(int status, std::string_view content_type, const Head& h
   at = Put(at, " ");
   at = Put(at, Reason(status));
   at = Put(at, "\r\nCache-Control: no-store\r\n");
+  at = Put(at, headers);
   if (head.tls) at = Put(at, "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n");
   at = Put(at, "Date: ");
   at = Put(at, head.date);
@@ -117,6 +119,22 @@ void HttpAnswer::Write(const Request& request, const Response& response,
   if (!empty) AppendBody(request, response, mount_type, &bytes_);
   const int status = response.http_status != 0 ? response.http_status : empty ? 204 : 200;
   Finish(status, kJsonType, head);
+}
+
+void HttpAnswer::WritePage(std::string_view content_type, std::string_view content,
+                           std::string_view location, const Head& head) {
+  Begin();
+  bytes_.Append(content);
+  if (!location.empty()) {
+    return Finish(307, content_type, head, StrCat("Location: ", location, "\r\n"));
+  }
+  // Scripts and styles of this keystore alone, and nobody's frame.
+  Finish(200, content_type, head,
+         "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+         "frame-ancestors 'none'\r\n"
+         "X-Content-Type-Options: nosniff\r\n"
+         "Referrer-Policy: no-referrer\r\n");
 }
 
 void HttpAnswer::WriteError(const HttpRefusal& refusal, const Head& head) {

@@ -28,6 +28,9 @@ class HttpAnswer {
   // What the handler answered. `mount_type` is that of the mount which served the request: "kv".
   void Write(const Request& request, const Response& response, std::string_view mount_type,
              const Head& head);
+  // A page that isn't of the API: 200, or 307 where `location` isn't empty.
+  void WritePage(std::string_view content_type, std::string_view content,
+                 std::string_view location, const Head& head);
   // {"errors": [message]}, or {"errors": []} where the message is empty.
   void WriteError(const HttpRefusal& refusal, const Head& head);
 
@@ -38,7 +41,9 @@ class HttpAnswer {
 
  private:
   void Begin();
-  void Finish(int status, std::string_view content_type, const Head& head);
+  // `headers`: more of them, each with its line end.
+  void Finish(int status, std::string_view content_type, const Head& head,
+              std::string_view headers = {});
 
   SecretBytes bytes_;
   std::size_t start_ = 0;

@@ -39,6 +39,7 @@ struct ListenerOptions {
   // For the handler to answer; then the client is told so, and the connection ends once it has.
   absl::Duration max_request_duration = absl::Seconds(90);
   bool require_request_header = false;  // refuse requests without X-Vault-Request: true
+  bool ui = false;                        // serve the web page below /ui/
   bool unauthenticated_metrics_access = false;  // sys/metrics without a token, and sealed
   ForwardedForOptions forwarded_for;
 };

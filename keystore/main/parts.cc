@@ -47,6 +47,7 @@ ListenerOptions ListenerOptionsFor(const ServerConfig& server, const ListenerCon
     if (given > absl::ZeroDuration()) options.max_request_duration = given;
   }
   options.require_request_header = config.require_request_header;
+  options.ui = server.ui;
   options.unauthenticated_metrics_access = config.unauthenticated_metrics_access;
   options.forwarded_for = {
       .authorized = config.x_forwarded_for_authorized_addrs,

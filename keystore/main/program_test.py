@@ -168,6 +168,24 @@ class Server(unittest.TestCase):
         self.assertIn("\nvault_core_unsealed 1\n", metrics())
         self.assertRegex(metrics(), r"\nprocess_resident_memory_bytes [1-9]")
 
+    def test_the_web_page_is_there_where_the_configuration_says_so(self):
+        def get(keystore, path):
+            connection = http.client.HTTPConnection("127.0.0.1", keystore.port, timeout=30)
+            self.addCleanup(connection.close)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+        self.assertEqual(get(self.keystore, "/ui/")[0], 404)
+        shown = Keystore(BIN_DIR, extra_config="ui = true\n")
+        self.addCleanup(shown.stop)
+        status, headers, body = get(shown, "/ui/")
+        self.assertEqual(status, 200)
+        self.assertIn("default-src 'none'", headers["Content-Security-Policy"])
+        self.assertIn(b"app.js", body)
+        self.assertEqual(get(shown, "/")[1]["Location"], "/ui/")
+        self.assertEqual(get(shown, "/v1/sys/seal-status")[0], 200)
+
     def test_a_folder_belongs_to_one_process(self):
         done = run(f"-config={self.keystore.config}")
         self.assertEqual(done.returncode, 1)
