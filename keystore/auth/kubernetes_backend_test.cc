@@ -48,6 +48,31 @@ struct Fixture : TestKeystore {
   KubernetesBackend kubernetes{clock, PodFiles{"/nonexistent", "/nonexistent"}};
 };
 
+TEST_CASE_METHOD(Fixture, "a role can give batch tokens, for which nothing is stored") {
+  UseKeys();
+  PutRole({{"token_type", "batch"}});
+  const auto accessors = [this] {
+    const auto txn = barrier.Begin().value();
+    Txn root = txn->root();
+    return tokens.Accessors(root).value().size();
+  };
+  const std::size_t before = accessors();
+  const auto response = LogIn(api.Token("default", "vault"));
+  CAPTURE(response.status().ToString());
+  REQUIRE(response.ok());
+  const std::string token(response->auth->client_token.view());
+  CHECK(token.starts_with("hvb."));
+  CHECK(response->auth->entry->expire_time == clock.Now() + absl::Hours(24));
+  CHECK_FALSE(response->auth->entry->renewable);
+  CHECK(accessors() == before);
+  const auto txn = barrier.Begin().value();
+  Txn root = txn->root();
+  const auto found = tokens.Lookup(root, token).value();
+  REQUIRE(found != nullptr);
+  CHECK(found->batch());
+  CHECK(found->meta.at("service_account_name") == "vault");
+}
+
 TEST_CASE_METHOD(Fixture, "a service account logs in and gets what its role says") {
   UseKeys();
   PutRole();

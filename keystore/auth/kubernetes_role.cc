@@ -92,9 +92,13 @@ absl::Status CheckTokenFields(const Json& role, absl::Duration max_lease_ttl,
                               std::vector<std::string>* warnings) {
   const std::string_view type = TextClaim(role, "token_type");
   if (type == "batch" || type == "default-batch") {
-    return Wrong("batch tokens are not supported: use the token_type \"service\" or \"default\"");
-  }
-  if (type != "default" && type != "service" && type != "default-service") {
+    for (const auto& [field, what] :
+         {std::pair("token_period", "periodic tokens"),
+          std::pair("token_num_uses", "tokens with limited use count")}) {
+      if (Number(role, field) <= 0) continue;
+      return Wrong("'token_type' cannot be 'batch' or 'default_batch' when set to generate ", what);
+    }
+  } else if (type != "default" && type != "service" && type != "default-service") {
     return Wrong("invalid 'token_type' value \"", type, "\"");
   }
   for (const std::string& policy : Texts(role, "token_policies")) {
@@ -198,6 +202,7 @@ absl::StatusOr<std::shared_ptr<const KubernetesRole>> KubernetesRole::Parse(cons
   role->explicit_max_ttl = absl::Seconds(Number(document, "token_explicit_max_ttl"));
   role->period = absl::Seconds(Number(document, "token_period"));
   role->num_uses = Number(document, "token_num_uses");
+  role->token_type = TextClaim(document, "token_type");
   return role;
 }
 
@@ -219,6 +224,7 @@ TokenSpec KubernetesRole::NewToken() const {
   spec.explicit_max_ttl = explicit_max_ttl;
   spec.period = period;
   spec.num_uses = num_uses;
+  spec.type = token_type;
   spec.bound_cidrs = bound_cidrs;
   return spec;
 }

@@ -35,6 +35,7 @@ struct KubernetesRole {
   bool no_default_policy = false;
   absl::Duration ttl, max_ttl, explicit_max_ttl, period;
   std::int64_t num_uses = 0;
+  std::string token_type;  // as TokenSpec::type
 };
 
 // Whether `text` fits `pattern`, in which "*" stands for any text, also none.

@@ -25,7 +25,7 @@ std::vector<Field> CreateFields() {
           {"display_name", FieldType::kString, "For people"},
           {"num_uses", FieldType::kInteger, "How often it can be used; 0: without limit"},
           {"period", FieldType::kDuration, "Renewable for ever, for this long; needs sudo"},
-          {"type", FieldType::kString, "\"service\""},
+          {"type", FieldType::kString, "\"service\" or \"batch\""},
           {"entity_alias", FieldType::kString, "Not supported"}};
 }
 
@@ -46,7 +46,9 @@ std::vector<Field> RoleFields() {
           {"bound_cidrs", FieldType::kList, "An old name of token_bound_cidrs"},
           {"token_num_uses", FieldType::kInteger, "How often a token can be used"},
           {"token_no_default_policy", FieldType::kBoolean, "Leave out the policy \"default\""},
-          {"token_type", FieldType::kString, "\"service\" or \"default-service\""}};
+          {"token_type", FieldType::kString,
+           "\"service\", \"batch\", or what a caller who gives no type gets: \"default-service\", "
+           "\"default-batch\""}};
 }
 
 }  // namespace
@@ -185,6 +187,7 @@ absl::StatusOr<Response> TokenBackend::LookupAccessor(const Request& request, Tx
 
 absl::StatusOr<Response> TokenBackend::RenewEntry(const Request& request, Txn& txn,
                                                   const TokenEntry& entry, std::string_view id) {
+  RETURN_IF_ERROR(CheckNotBatch(entry, "be renewed"));
   TokenEntry terms = entry;
   if (!entry.role.empty()) {
     ASSIGN_OR_RETURN(const std::optional<Json> role, LoadRole(txn, entry.role));
@@ -228,11 +231,16 @@ absl::StatusOr<Response> TokenBackend::Revoke(const Request& request, Txn& txn) 
   const std::string_view id = request.text("token");
   if (id.empty()) return absl::InvalidArgumentError("missing token ID");
   Txn root = txn.Root();
+  if (IsBatchToken(id)) {
+    ASSIGN_OR_RETURN(const auto entry, tokens_.Lookup(root, id));
+    if (entry != nullptr) RETURN_IF_ERROR(CheckNotBatch(*entry, "be revoked"));
+  }
   RETURN_IF_ERROR(tokens_.Revoke(root, TokenHash(id)));
   return Response::Empty();
 }
 
 absl::StatusOr<Response> TokenBackend::RevokeSelf(const Request& request, Txn& txn) {
+  RETURN_IF_ERROR(CheckNotBatch(*request.caller, "be revoked"));
   Txn root = txn.Root();
   RETURN_IF_ERROR(tokens_.Revoke(root, request.caller->hash));
   return Response::Empty();
@@ -248,6 +256,7 @@ absl::StatusOr<Response> TokenBackend::RevokeOrphan(const Request& request, Txn&
   Txn root = txn.Root();
   ASSIGN_OR_RETURN(const auto entry, tokens_.Lookup(root, id));
   if (entry == nullptr) return absl::InvalidArgumentError("token to revoke not found");
+  RETURN_IF_ERROR(CheckNotBatch(*entry, "be revoked"));
   RETURN_IF_ERROR(tokens_.RevokeOrphan(root, entry->hash));
   return Response::Empty();
 }

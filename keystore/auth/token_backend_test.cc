@@ -160,8 +160,16 @@ TEST_CASE("a token can't be given more than its maker may give") {
       {"no id", maker, {{"id", "x"}}, "root or sudo privileges required to specify token id"},
       {"no child of a limited token", limited, Json::object(),
        "restricted use token cannot generate child tokens"},
-      {"no batch token", maker, {{"type", "batch"}},
-       "batch tokens are not supported: use the type \"service\""},
+      {"no batch token with a use limit", maker, {{"type", "batch"}, {"num_uses", 1}},
+       "batch tokens cannot have \"num_uses\" set"},
+      {"no periodic batch token", admin, {{"type", "batch"}, {"period", "1h"}},
+       "batch tokens cannot have \"period\" set"},
+      {"no batch token with a limit of its own", maker,
+       {{"type", "batch"}, {"explicit_max_ttl", "1h"}},
+       "batch tokens cannot have \"explicit_max_ttl\" set"},
+      {"no batch token of one's own making", admin, {{"type", "batch"}, {"id", "mine"}},
+       "batch tokens cannot have \"id\" set"},
+      {"no batch root token", f.root_token, {{"type", "batch"}}, "batch tokens cannot be root tokens"},
       {"no other type", maker, {{"type", "x"}}, "invalid 'token_type' value"},
       {"no negative use", maker, {{"num_uses", -1}}, "number of uses cannot be negative"},
       {"no alias", maker, {{"entity_alias", "x"}},
@@ -184,6 +192,89 @@ TEST_CASE("a token can't be given more than its maker may give") {
     }
     REQUIRE(made.ok());
     CHECK(Json(made->auth->entry->policies) == c.policies);
+  }
+}
+
+TEST_CASE("a batch token works as its policies say, and can't be renewed, revoked or multiplied") {
+  Fixture f;
+  const std::string maker = f.Make({{"policies", "maker,a"}});
+  const std::string batch = f.Make({{"type", "batch"}, {"ttl", "1h"}}, maker);
+  CHECK(batch.starts_with("hvb."));
+  const Json shown = f.Lookup(batch);
+  CHECK(shown.at("type") == "batch");
+  CHECK(shown.at("accessor") == "");
+  CHECK(shown.at("renewable") == false);
+  CHECK(shown.at("orphan") == false);
+  CHECK(shown.at("ttl") == 3600);
+  CHECK(shown.at("policies") == Json{"a", "default", "maker"});
+  CHECK(f.Read("auth/token/lookup-self", batch)->data == shown);
+  // Nothing of it is stored.
+  CHECK(f.List("auth/token/accessors")->data.at("keys").size() == 2);
+
+  struct Case {
+    std::string_view path;
+    Json data;
+    const std::string& by;
+    std::string_view error;
+  };
+  for (const Case& c : std::initializer_list<Case>{
+           {"renew", {{"token", batch}}, f.root_token, "batch tokens cannot be renewed"},
+           {"renew-self", Json::object(), batch, "batch tokens cannot be renewed"},
+           {"revoke", {{"token", batch}}, f.root_token, "batch tokens cannot be revoked"},
+           {"revoke-self", Json::object(), batch, "batch tokens cannot be revoked"},
+           {"revoke-orphan", {{"token", batch}}, f.root_token, "batch tokens cannot be revoked"},
+           {"create", Json::object(), batch, "batch tokens cannot create more tokens"}}) {
+    INFO(c.path);
+    CHECK(f.Write(StrCat("auth/token/", c.path), c.data, c.by).status() ==
+          absl::InvalidArgumentError(std::string(c.error)));
+  }
+
+  SECTION("it ends with its time") {
+    f.clock.Advance(absl::Hours(1) - absl::Seconds(1));
+    CHECK(f.Lives(batch));
+    f.clock.Advance(absl::Seconds(1));
+    CHECK_FALSE(f.Lives(batch));
+    CHECK(absl::IsPermissionDenied(f.Read("auth/token/lookup-self", batch).status()));
+  }
+  SECTION("it ends with its parent") {
+    REQUIRE(f.Write("auth/token/revoke", {{"token", maker}}).ok());
+    CHECK_FALSE(f.Lives(batch));
+  }
+  SECTION("it outlives a seal, and a rotation of the key") {
+    REQUIRE(f.barrier.Rotate().ok());
+    f.core.Seal();
+    f.Unseal();
+    CHECK(f.Lives(batch));
+  }
+  SECTION("another isn't made of it by changing it") {
+    for (std::size_t i = 4; i < batch.size(); i += 7) {
+      std::string changed = batch;
+      changed[i] = changed[i] == 'A' ? 'B' : 'A';
+      CHECK_FALSE(f.Lives(changed));
+    }
+    CHECK_FALSE(f.Lives("hvb."));
+    CHECK_FALSE(f.Lives(batch.substr(0, batch.size() / 2)));
+  }
+}
+
+TEST_CASE("a role says which type of token it makes") {
+  Fixture f;
+  struct Case {
+    std::string_view by_role, asked, made;
+  };
+  for (const Case& c : std::initializer_list<Case>{{"service", "batch", "service"},
+                                                   {"batch", "service", "batch"},
+                                                   {"batch", "", "batch"},
+                                                   {"default-service", "", "service"},
+                                                   {"default-service", "batch", "batch"},
+                                                   {"default-batch", "", "batch"},
+                                                   {"default-batch", "service", "service"}}) {
+    CAPTURE(c.by_role, c.asked);
+    REQUIRE(f.Write("auth/token/roles/r", {{"token_type", c.by_role}, {"allowed_policies", "a"}})
+                .ok());
+    Json data = Json::object();
+    if (!c.asked.empty()) data["type"] = c.asked;
+    CHECK(f.Lookup(f.Make(data, "root", "create/r")).at("type") == c.made);
   }
 }
 
@@ -324,7 +415,6 @@ TEST_CASE("a role is kept as it is written and shows all its fields") {
   };
   const Case cases[] = {{{{"path_suffix", "../x"}}, "parent references"},
                         {{{"path_suffix", "a b"}}, "invalid characters"},
-                        {{{"token_type", "batch"}}, "batch tokens are not supported"},
                         {{{"token_type", "x"}}, "invalid 'token_type' value \"x\""},
                         {{{"token_bound_cidrs", "x"}}, "error parsing role fields"},
                         {{{"token_num_uses", -1}}, "cannot be negative"}};

@@ -126,6 +126,19 @@ absl::StatusOr<std::vector<std::string>> ChoosePolicies(const Request& request, 
   return policies;
 }
 
+// "service" or "batch": a role's own, else what the caller asks for, else what the role prefers.
+absl::StatusOr<std::string> ChooseType(const Request& request, const Json* role) {
+  const std::string_view asked = request.text("type");
+  if (!asked.empty() && asked != "service" && asked != "batch") {
+    return absl::InvalidArgumentError("invalid 'token_type' value");
+  }
+  std::string_view by_role = "default-service";
+  if (role != nullptr) by_role = role->at("token_type").get_ref<const Json::string_t&>();
+  if (by_role == "service" || by_role == "batch") return std::string(by_role);
+  if (!asked.empty()) return std::string(asked);
+  return by_role == "default-batch" ? "batch" : "service";
+}
+
 std::string DisplayName(std::string_view given) {
   if (given.empty()) return "token";
   std::string name = StrCat("token-", given);
@@ -150,7 +163,8 @@ absl::StatusOr<Json> MetaOf(const Json& given) {
 }
 
 absl::Status CheckId(std::string_view id) {
-  if (id.starts_with("hvs.") || id.starts_with("s.")) {
+  if (id.starts_with("hvs.") || id.starts_with("hvb.") || id.starts_with("s.") ||
+      id.starts_with("b.")) {
     return absl::InvalidArgumentError(StrCat("custom token ID cannot have the '",
                                              id.substr(0, id.find('.') + 1), "' prefix"));
   }
@@ -210,18 +224,12 @@ absl::StatusOr<Response> TokenBackend::CreateByRole(const Request& request, Txn&
 absl::StatusOr<Response> TokenBackend::CreateFrom(const Request& request, Txn& txn,
                                                   const Json* role, bool orphan) {
   const TokenEntry& parent = *request.caller;
+  RETURN_IF_ERROR(CheckNotBatch(parent, "create more tokens"));
   if (parent.num_uses != 0) {
     // It could escape its limit through its children.
     return absl::InvalidArgumentError("restricted use token cannot generate child tokens");
   }
   ASSIGN_OR_RETURN(const bool sudo, HasSudo(request, txn));
-  const std::string_view type = request.text("type");
-  if (type == "batch") {
-    return absl::InvalidArgumentError("batch tokens are not supported: use the type \"service\"");
-  }
-  if (!type.empty() && type != "service") {
-    return absl::InvalidArgumentError("invalid 'token_type' value");
-  }
   if (request.integer("num_uses") < 0) {
     return absl::InvalidArgumentError("number of uses cannot be negative");
   }
@@ -232,6 +240,7 @@ absl::StatusOr<Response> TokenBackend::CreateFrom(const Request& request, Txn& t
   }
 
   TokenSpec spec;
+  ASSIGN_OR_RETURN(spec.type, ChooseType(request, role));
   spec.path = StrCat(request.mount->path, Trim(request.relative_path));
   if (spec.path.ends_with('/')) spec.path.pop_back();
   spec.display_name = DisplayName(request.text("display_name"));
@@ -278,6 +287,10 @@ absl::StatusOr<Response> TokenBackend::CreateFrom(const Request& request, Txn& t
   if (unending && parent.expires()) {
     return absl::InvalidArgumentError(
         "expiring root tokens cannot create non-expiring root tokens");
+  }
+
+  if (spec.type == "batch" && spec.explicit_max_ttl > absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("batch tokens cannot have \"explicit_max_ttl\" set");
   }
 
   Txn root = txn.Root();

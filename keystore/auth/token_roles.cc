@@ -106,11 +106,8 @@ absl::StatusOr<Response> TokenBackend::WriteRole(const Request& request, Txn& tx
   }
   if (request.has("token_type")) {
     const std::string_view type = request.text("token_type");
-    if (type == "batch" || type == "default-batch") {
-      return absl::InvalidArgumentError(
-          "batch tokens are not supported: use the token_type \"service\" or \"default-service\"");
-    }
-    if (type != "service" && type != "default-service") {
+    if (type != "service" && type != "default-service" && type != "batch" &&
+        type != "default-batch") {
       return absl::InvalidArgumentError(StrCat("invalid 'token_type' value \"", type, "\""));
     }
     role["token_type"] = type;

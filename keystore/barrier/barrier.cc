@@ -71,7 +71,7 @@ void Barrier::Commit(std::unique_ptr<BarrierTxn> txn, Store::Done done) {
   auto& tree = static_cast<TreeTxn&>(*txn);
   if (!IsCurrent(*tree.keyring())) return done(Sealed());
   std::function<void(bool)> after;
-  if (tree.has_writes()) after = Account(tree.store_txn(), tree.keyring());
+  if (tree.encrypted()) after = Account(tree.store_txn(), tree.keyring());
   std::unique_ptr<StoreTxn> store_txn = static_cast<TreeTxn&&>(tree).TakeStoreTxn();
   std::vector<std::function<void()>> actions = static_cast<TreeTxn&&>(tree).TakeActions();
   txn.reset();

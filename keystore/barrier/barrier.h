@@ -36,6 +36,10 @@ class BarrierTxn {
   virtual absl::Status Delete(std::string_view path) = 0;
   virtual absl::StatusOr<std::vector<std::string>> List(std::string_view directory) = 0;
   virtual absl::Status DeleteAll(std::string_view directory) = 0;
+  virtual absl::StatusOr<SecretBytes> SealText(std::string_view purpose,
+                                               std::string_view text) = 0;
+  virtual absl::StatusOr<SecretBytes> OpenText(std::string_view purpose,
+                                               std::string_view sealed) = 0;
   virtual void OnCommit(std::function<void()> action) = 0;
   virtual bool has_writes() const = 0;
 };

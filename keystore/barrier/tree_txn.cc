@@ -5,6 +5,7 @@
 
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "keystore/barrier/sealed_text.h"
 
 namespace coffer::keystore {
 namespace {
@@ -123,6 +124,25 @@ absl::Status Barrier::TreeTxn::RemoveEmpty(std::string_view directory) {
     txn_->Delete(Names::View(keyring_->names().KeyOf(directory)));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<SecretBytes> Barrier::TreeTxn::SealText(std::string_view purpose,
+                                                        std::string_view text) {
+  if (text.size() > GcmKey::kMaxPlaintext) {
+    return absl::InvalidArgumentError("a text is too large to be encrypted");
+  }
+  DataKey& key = keyring_->newest();
+  key.encryptions.fetch_add(1, std::memory_order_relaxed);
+  sealed_text_ = true;
+  return keystore::SealText(key.key, key.term, purpose, text);
+}
+
+absl::StatusOr<SecretBytes> Barrier::TreeTxn::OpenText(std::string_view purpose,
+                                                        std::string_view sealed) {
+  const std::optional<std::uint32_t> term = TermOfText(sealed);
+  const DataKey* key = term ? keyring_->Find(*term) : nullptr;
+  if (key == nullptr) return absl::InvalidArgumentError("it wasn't sealed by this keystore");
+  return keystore::OpenText(key->key, purpose, sealed);
 }
 
 absl::StatusOr<SecretBytes> Barrier::TreeTxn::NameOf(const StoredEntry& stored,

@@ -26,8 +26,13 @@ class Barrier::TreeTxn : public BarrierTxn {
   absl::Status Delete(std::string_view path) override;
   absl::StatusOr<std::vector<std::string>> List(std::string_view directory) override;
   absl::Status DeleteAll(std::string_view directory) override;
+  absl::StatusOr<SecretBytes> SealText(std::string_view purpose, std::string_view text) override;
+  absl::StatusOr<SecretBytes> OpenText(std::string_view purpose, std::string_view sealed) override;
   void OnCommit(std::function<void()> action) override { actions_.push_back(std::move(action)); }
   bool has_writes() const override { return txn_->has_writes(); }
+
+  // Whether it has encrypted anything.
+  bool encrypted() const { return has_writes() || sealed_text_; }
 
   const std::shared_ptr<const Keyring>& keyring() const { return keyring_; }
   StoreTxn& store_txn() { return *txn_; }
@@ -51,6 +56,7 @@ class Barrier::TreeTxn : public BarrierTxn {
   // What was put last: spares looking into directories that can't be empty.
   static constexpr std::size_t kRemembered = 8;
   std::vector<Names::StoredKey> put_;
+  bool sealed_text_ = false;
 };
 
 }  // namespace coffer::keystore

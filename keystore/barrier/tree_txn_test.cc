@@ -30,6 +30,25 @@ TEST_CASE("the same content looks different each time it is stored") {
   CHECK(opened.Dump() != before);
 }
 
+TEST_CASE("a sealed text opens for its purpose alone, also after a rotation") {
+  TestBarrier opened;
+  const SecretBytes sealed = *opened.Begin()->root().SealText("token", "hunter2");
+  CHECK(sealed.view().find("hunter2") == std::string_view::npos);
+  REQUIRE(opened.barrier.Rotate().ok());
+  const auto open = [&](std::string_view purpose, std::string_view text) {
+    return opened.Begin()->root().OpenText(purpose, text);
+  };
+  CHECK(open("token", sealed.view())->view() == "hunter2");
+  CHECK(absl::IsInvalidArgument(open("other", sealed.view()).status()));
+  CHECK(absl::IsInvalidArgument(open("token", "").status()));
+  for (std::size_t i = 0; i < sealed.size(); ++i) {
+    std::string changed(sealed.view());
+    changed[i] = static_cast<char>(changed[i] ^ 1);
+    CHECK(absl::IsInvalidArgument(open("token", changed).status()));
+    CHECK(absl::IsInvalidArgument(open("token", sealed.view().substr(0, i)).status()));
+  }
+}
+
 TEST_CASE("a tag changes with each write and is absent with the value") {
   TestBarrier opened;
   CHECK_FALSE(opened.Begin()->root().Tag("a")->has_value());

@@ -55,6 +55,16 @@ absl::Status Txn::DeleteAll(std::string_view directory) {
   return state_->DeleteAll(StrCat(prefix_, directory));
 }
 
+absl::StatusOr<SecretBytes> Txn::SealText(std::string_view purpose, std::string_view text) {
+  if (state_ == nullptr) return NoBarrier();
+  return state_->SealText(purpose, text);
+}
+
+absl::StatusOr<SecretBytes> Txn::OpenText(std::string_view purpose, std::string_view sealed) {
+  if (state_ == nullptr) return NoBarrier();
+  return state_->OpenText(purpose, sealed);
+}
+
 void Txn::OnCommit(std::function<void()> action) {
   if (state_ != nullptr) state_->OnCommit(std::move(action));
 }

@@ -44,6 +44,11 @@ class Txn {
   // Deletes every path below `directory`.
   absl::Status DeleteAll(std::string_view directory);
 
+  // Encrypts what is handed out instead of stored, for one purpose ("batch-token"), and opens it
+  // again, also after rotations of the key. InvalidArgument: it isn't such a text of this keystore.
+  absl::StatusOr<SecretBytes> SealText(std::string_view purpose, std::string_view text);
+  absl::StatusOr<SecretBytes> OpenText(std::string_view purpose, std::string_view sealed);
+
   // Runs once the transaction is durable, on a thread of the store's: must be quick.
   void OnCommit(std::function<void()> action);
 

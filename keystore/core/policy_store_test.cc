@@ -28,6 +28,12 @@ class CountingTxn : public BarrierTxn {
   absl::Status DeleteAll(std::string_view directory) override {
     return inner_.DeleteAll(directory);
   }
+  absl::StatusOr<SecretBytes> SealText(std::string_view purpose, std::string_view text) override {
+    return inner_.SealText(purpose, text);
+  }
+  absl::StatusOr<SecretBytes> OpenText(std::string_view purpose, std::string_view sealed) override {
+    return inner_.OpenText(purpose, sealed);
+  }
   void OnCommit(std::function<void()> action) override { inner_.OnCommit(std::move(action)); }
   bool has_writes() const override { return inner_.has_writes(); }
 

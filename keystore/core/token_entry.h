@@ -28,7 +28,7 @@ struct TokenSpec {
   std::vector<std::string> bound_cidrs;
   std::string parent;         // TokenEntry::hash of the parent; "" = orphan
   SecretBytes id;             // chosen by the caller; empty: drawn at random
-  std::string type;           // "" or "service"
+  std::string type;           // "service", "batch", "default-batch", or "" and others: service
   std::string role;           // the auth/token role that it was made by, or ""
 };
 
@@ -54,6 +54,9 @@ struct TokenEntry {
   absl::Time last_renewal = absl::InfinitePast();   // InfinitePast: never renewed
 
   bool root() const;  // holds the policy "root"
+  // Not stored: the token itself is the entry, encrypted. It has no accessor, can't be renewed or
+  // revoked, and ends with its parent.
+  bool batch() const { return type == "batch"; }
   bool expires() const { return expire_time != absl::InfiniteFuture(); }
 };
 

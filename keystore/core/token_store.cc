@@ -57,6 +57,28 @@ bool CouldBeAccessor(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c); });
 }
 
+bool IsBatch(const TokenSpec& spec) {
+  return spec.type == "batch" || spec.type == "default-batch";
+}
+
+absl::Status CheckType(const TokenSpec& spec) {
+  constexpr std::string_view kTypes[] = {"",      "service",        "default",
+                                         "batch", "default-service", "default-batch"};
+  if (std::find(std::begin(kTypes), std::end(kTypes), spec.type) == std::end(kTypes)) {
+    return absl::InvalidArgumentError(StrCat("there are no tokens of type \"", spec.type, "\""));
+  }
+  if (!IsBatch(spec)) return absl::OkStatus();
+  // All of these would have to be kept somewhere.
+  for (const auto& [given, name] : {std::pair(spec.num_uses != 0, "num_uses"),
+                                    std::pair(spec.period > absl::ZeroDuration(), "period"),
+                                    std::pair(!spec.id.empty(), "id")}) {
+    if (given) {
+      return absl::InvalidArgumentError(StrCat("batch tokens cannot have \"", name, "\" set"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Duration OrSystem(absl::Duration ttl) {
   return ttl > absl::ZeroDuration() ? ttl : kSystemLeaseTtl;
 }
@@ -90,16 +112,16 @@ Txn TokenStore::Cubbyhole(const Txn& txn, std::string_view hash) {
 absl::StatusOr<TokenStore::Created> TokenStore::Create(Txn& txn, TokenSpec spec,
                                                        const MountEntry& mount) {
   constexpr absl::Duration kNone = absl::ZeroDuration();
-  if (!spec.type.empty() && spec.type != "service" && spec.type != "default" &&
-      spec.type != "default-service") {
-    return absl::InvalidArgumentError(
-        StrCat("tokens of type \"", spec.type, "\" are not supported: use \"service\""));
-  }
+  RETURN_IF_ERROR(CheckType(spec));
   Created created;
   auto entry = std::make_shared<TokenEntry>();
   entry->policies = CleanPolicies(spec.policies, !spec.no_default_policy);
   if (entry->root() && mount.auth() && mount.path != "auth/token/") {
     return absl::InvalidArgumentError("auth methods cannot create root tokens");
+  }
+  if (IsBatch(spec)) entry->type = "batch";
+  if (entry->root() && entry->batch()) {
+    return absl::InvalidArgumentError("batch tokens cannot be root tokens");
   }
   entry->parent = std::move(spec.parent);
   entry->display_name = std::move(spec.display_name);
@@ -128,10 +150,23 @@ absl::StatusOr<TokenStore::Created> TokenStore::Create(Txn& txn, TokenSpec spec,
   }
   if (entry->creation_ttl > kNone) {
     entry->expire_time = entry->creation_time + entry->creation_ttl;
-    entry->renewable = spec.renewable;
+    entry->renewable = spec.renewable && !entry->batch();
     entry->bound_cidrs = std::move(spec.bound_cidrs);
   }
 
+  if (!entry->parent.empty()) {
+    // Read here, so that the parent's revocation and this can't both be committed.
+    ASSIGN_OR_RETURN(const auto parent, txn.Tag(IdPath(entry->parent)));
+    if (!parent) {
+      return absl::InvalidArgumentError("parent token lookup failed: no parent found");
+    }
+  }
+  if (entry->batch()) {
+    ASSIGN_OR_RETURN(created.id, SealBatch(txn, *entry));
+    entry->hash = TokenHash(created.id.view());
+    created.entry = std::move(entry);
+    return created;
+  }
   if (spec.id.empty()) {
     created.id = SecretBytes::CopyOf("hvs.");
     created.id.Append(RandomBase62(kTokenLength).span());
@@ -145,11 +180,6 @@ absl::StatusOr<TokenStore::Created> TokenStore::Create(Txn& txn, TokenSpec spec,
   entry->accessor = std::string(RandomBase62(kTokenLength).view());
 
   if (!entry->parent.empty()) {
-    // Read here, so that the parent's revocation and this can't both be committed.
-    ASSIGN_OR_RETURN(const auto parent, txn.Tag(IdPath(entry->parent)));
-    if (!parent) {
-      return absl::InvalidArgumentError("parent token lookup failed: no parent found");
-    }
     RETURN_IF_ERROR(txn.Put(StrCat(ChildrenPath(entry->parent), entry->hash), "1"));
   }
   RETURN_IF_ERROR(txn.Put(IdPath(entry->hash), EncodeToken(*entry).view()));
@@ -168,7 +198,24 @@ absl::StatusOr<std::shared_ptr<const TokenEntry>> TokenStore::Load(Txn& txn,
 
 absl::StatusOr<std::shared_ptr<const TokenEntry>> TokenStore::Lookup(Txn& txn,
                                                                      std::string_view token) {
-  return LookupHash(txn, TokenHash(token));
+  if (!IsBatchToken(token)) return LookupHash(txn, TokenHash(token));
+  const std::shared_ptr<const TokenEntry> entry = OpenBatch(txn, token);
+  return entry == nullptr ? entry : LookupAgain(txn, entry);
+}
+
+absl::StatusOr<std::shared_ptr<const TokenEntry>> TokenStore::LookupAgain(
+    Txn& txn, const std::shared_ptr<const TokenEntry>& entry) {
+  if (!entry->batch()) return LookupHash(txn, entry->hash);
+  if (entry->expire_time <= clock_.Now()) return std::shared_ptr<const TokenEntry>();
+  if (entry->parent.empty()) return entry;
+  ASSIGN_OR_RETURN(const auto parent, LookupHash(txn, entry->parent));
+  return parent == nullptr ? parent : entry;
+}
+
+void TokenStore::OnSeal() {
+  cache_.Clear();
+  std::lock_guard lock(batch_mutex_);
+  batch_.clear();
 }
 
 absl::StatusOr<std::shared_ptr<const TokenEntry>> TokenStore::LookupHash(Txn& txn,
@@ -207,6 +254,7 @@ absl::Status TokenStore::Use(Txn& txn, const TokenEntry& given) {
 
 absl::StatusOr<TokenStore::Renewed> TokenStore::Renew(Txn& txn, const TokenEntry& given,
                                                       absl::Duration increment) {
+  RETURN_IF_ERROR(CheckNotBatch(given, "be renewed"));
   // Read again: a use may have been counted since.
   ASSIGN_OR_RETURN(const std::shared_ptr<const TokenEntry> entry, LookupHash(txn, given.hash));
   if (entry == nullptr) return absl::InvalidArgumentError("token not found");

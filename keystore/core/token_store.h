@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "keystore/barrier/parsed_cache.h"
@@ -20,18 +22,22 @@ class TokenStore {
   explicit TokenStore(const Clock& clock) : clock_(clock) {}
 
   struct Created {
-    SecretBytes id;  // "hvs." and 24 or more characters of [A-Za-z0-9]
+    SecretBytes id;  // "hvs." and 24 or more characters of [A-Za-z0-9]; "hvb." and base64url
     std::shared_ptr<const TokenEntry> entry;
     std::vector<std::string> warnings;
   };
   // `mount` gives the default and maximum TTL. All `txn`s here are of the whole tree.
-  // InvalidArgument: the id is taken, the parent is gone, a root token from an auth method, a type
-  // that isn't supported.
+  // InvalidArgument: the id is taken, the parent is gone, a root token from an auth method, a batch
+  // token with what it can't have, a type that there isn't.
   absl::StatusOr<Created> Create(Txn& txn, TokenSpec spec, const MountEntry& mount);
 
   // Null where there is no such token, or it has expired or is used up.
   absl::StatusOr<std::shared_ptr<const TokenEntry>> Lookup(Txn& txn, std::string_view token);
+  // Of a service token.
   absl::StatusOr<std::shared_ptr<const TokenEntry>> LookupHash(Txn& txn, std::string_view hash);
+  // The token of `entry` as it is now, or null, as Lookup.
+  absl::StatusOr<std::shared_ptr<const TokenEntry>> LookupAgain(
+      Txn& txn, const std::shared_ptr<const TokenEntry>& entry);
   absl::StatusOr<std::shared_ptr<const TokenEntry>> LookupAccessor(Txn& txn,
                                                                    std::string_view accessor);
   // Counts one use of a token with a limit. The last use ends it with this transaction: no later one
@@ -61,16 +67,26 @@ class TokenStore {
   // The storage that belongs to a token and goes with it.
   static Txn Cubbyhole(const Txn& txn, std::string_view hash);
 
-  void OnSeal() { cache_.Clear(); }
+  void OnSeal();
 
  private:
   absl::StatusOr<std::shared_ptr<const TokenEntry>> Load(Txn& txn, std::string_view hash);
   absl::Status Rewrite(Txn& txn, const TokenEntry& before, const TokenEntry& after);
   absl::Status Erase(Txn& txn, const TokenEntry& entry);
+  // token_batch.cc
+  absl::StatusOr<SecretBytes> SealBatch(Txn& txn, const TokenEntry& entry);
+  std::shared_ptr<const TokenEntry> OpenBatch(Txn& txn, std::string_view token);
 
   const Clock& clock_;
   ParsedCache<TokenEntry> cache_;
+  std::mutex batch_mutex_;  // of batch_
+  // Batch tokens that were opened, by their hash: a token never changes.
+  absl::flat_hash_map<std::string, std::shared_ptr<const TokenEntry>> batch_;
 };
+
+bool IsBatchToken(std::string_view token);
+// InvalidArgument for a batch token: "batch tokens cannot be revoked".
+absl::Status CheckNotBatch(const TokenEntry& entry, std::string_view can_not);
 
 // Lower-case hex SHA-256.
 std::string TokenHash(std::string_view token);

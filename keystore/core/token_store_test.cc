@@ -120,8 +120,11 @@ TEST_CASE("what can't be made is refused") {
   Case cases[] = {
       {with([](TokenSpec& s) { s.id = SecretBytes::CopyOf("mine"); }), token,
        "cannot create a token with a duplicate ID"},
-      {with([](TokenSpec& s) { s.type = "batch"; }), token,
-       "tokens of type \"batch\" are not supported: use \"service\""},
+      {with([](TokenSpec& s) { s.type = "x"; }), token, "there are no tokens of type \"x\""},
+      {with([](TokenSpec& s) { s.type = "batch", s.policies = {"root"}; }), token,
+       "batch tokens cannot be root tokens"},
+      {with([](TokenSpec& s) { s.type = "default-batch", s.num_uses = 1; }), token,
+       "batch tokens cannot have \"num_uses\" set"},
       {with([](TokenSpec& s) { s.policies = {"root"}; }), kubernetes,
        "auth methods cannot create root tokens"},
       {with([](TokenSpec& s) { s.parent = TokenHash("gone"); }), token,

@@ -49,15 +49,15 @@ std::shared_ptr<const SecretBytes> Encode(const Event& event, absl::Time now) {
 
 class EventBus::Subscription : public EventStream {
  public:
-  Subscription(std::string pattern, std::string token_hash, std::shared_ptr<const Acl> acl,
-               std::size_t most_waiting)
+  Subscription(std::string pattern, std::shared_ptr<const TokenEntry> token,
+               std::shared_ptr<const Acl> acl, std::size_t most_waiting)
       : pattern_(std::move(pattern)),
-        token_hash_(std::move(token_hash)),
+        token_(std::move(token)),
         most_waiting_(most_waiting),
         acl_(std::move(acl)) {}
 
   const std::string& pattern() const { return pattern_; }
-  const std::string& token_hash() const { return token_hash_; }
+  const std::shared_ptr<const TokenEntry>& token() const { return token_; }
 
   std::shared_ptr<const SecretBytes> Next() override {
     std::lock_guard lock(mutex_);
@@ -110,7 +110,7 @@ class EventBus::Subscription : public EventStream {
   }
 
   const std::string pattern_;
-  const std::string token_hash_;
+  const std::shared_ptr<const TokenEntry> token_;  // as it was when it subscribed
   const std::size_t most_waiting_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Acl> acl_;
@@ -182,7 +182,7 @@ absl::StatusOr<Response> EventBus::Subscribe(const Request& request, Txn& txn) {
   Txn root = txn.Root();
   ASSIGN_OR_RETURN(std::shared_ptr<const Acl> acl,
                    policies_.AclFor(root, request.caller->policies));
-  auto subscription = std::make_shared<Subscription>(std::string(pattern), request.caller->hash,
+  auto subscription = std::make_shared<Subscription>(std::string(pattern), request.caller,
                                                      std::move(acl), most_waiting_);
   std::lock_guard lock(mutex_);
   std::erase_if(subscriptions_, [](const auto& other) { return other.expired(); });
@@ -235,7 +235,7 @@ void EventBus::CheckAll(const std::vector<std::shared_ptr<Subscription>>& subscr
   if (!txn.ok()) return EndAll(kSealed);
   Txn root = (*txn)->root();
   for (const auto& subscription : subscriptions) {
-    const auto token = tokens_.LookupHash(root, subscription->token_hash());
+    const auto token = tokens_.LookupAgain(root, subscription->token());
     if (!token.ok()) continue;  // storage is in trouble: asked again in a second
     if (*token == nullptr) {
       subscription->Stop(kTokenGone);

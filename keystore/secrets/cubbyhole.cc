@@ -7,7 +7,11 @@ namespace coffer::keystore {
 
 Cubbyhole::Cubbyhole()
     : routes_(RawRoutes(
-          [](const Request& request, Txn& txn) {
+          [](const Request& request, Txn& txn) -> absl::StatusOr<Txn> {
+            if (request.caller->batch()) {
+              return absl::InvalidArgumentError(
+                  "cubbyhole operations are only supported by \"service\" type tokens");
+            }
             return TokenStore::Cubbyhole(txn, request.caller->hash);
           },
           false)) {}

@@ -9,10 +9,11 @@ TEST_CASE("each token has a cubbyhole of its own, which goes with it") {
   Cubbyhole cubbyhole;
   TestKeystore f;
   f.core.Register("cubbyhole", cubbyhole);
-  const auto make = [&](std::int64_t uses) {
+  const auto make = [&](std::int64_t uses, std::string type = "service") {
     auto txn = f.barrier.Begin().value();
     Txn root = txn->root();
-    auto made = f.tokens.Create(root, {.ttl = absl::Hours(1), .num_uses = uses}, MountEntry{});
+    auto made = f.tokens.Create(
+        root, {.ttl = absl::Hours(1), .num_uses = uses, .type = std::move(type)}, MountEntry{});
     REQUIRE(CommitAndWait(f.barrier, std::move(txn)).ok());
     return std::string(made->id.view());
   };
@@ -35,6 +36,14 @@ TEST_CASE("each token has a cubbyhole of its own, which goes with it") {
   CHECK(absl::IsNotFound(f.Read("cubbyhole/a/b", yours).status()));
   CHECK(absl::IsNotFound(f.List("cubbyhole/", yours).status()));
   CHECK(absl::IsNotFound(f.Read("cubbyhole/a/b").status()));
+
+  const std::string batch = make(0, "batch");
+  for (const auto& status : {f.Read("cubbyhole/a/b", batch).status(),
+                             f.Write("cubbyhole/a/b", {{"k", "v"}}, batch).status(),
+                             f.List("cubbyhole/", batch).status()}) {
+    CHECK(status == absl::InvalidArgumentError(
+                        "cubbyhole operations are only supported by \"service\" type tokens"));
+  }
 
   // The last use still finds it.
   REQUIRE(f.Write("cubbyhole/once", {{"k", "v"}}, limited).ok());

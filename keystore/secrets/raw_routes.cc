@@ -7,7 +7,7 @@
 namespace coffer::keystore {
 namespace {
 
-using View = std::function<Txn(const Request&, Txn&)>;
+using View = std::function<absl::StatusOr<Txn>(const Request&, Txn&)>;
 using Changed = std::function<void(const Request&, Txn&, std::string_view)>;
 
 absl::StatusOr<std::string_view> ObjectPath(const Request& request) {
@@ -45,7 +45,8 @@ std::vector<Route> RawRoutes(View view, bool leases, Changed changed) {
   const auto read = [view, leases](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
     const absl::StatusOr<std::string_view> path = ObjectPath(request);
     if (!path.ok()) return absl::NotFoundError("");
-    ASSIGN_OR_RETURN(std::optional<Json> object, view(request, txn).GetJson(*path));
+    ASSIGN_OR_RETURN(Txn own, view(request, txn));
+    ASSIGN_OR_RETURN(std::optional<Json> object, own.GetJson(*path));
     if (!object) return absl::NotFoundError("");
     Response response;
     if (leases) response.lease_duration = LeaseOf(*object, *request.mount);
@@ -55,13 +56,15 @@ std::vector<Route> RawRoutes(View view, bool leases, Changed changed) {
   const auto write = [view, changed](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
     ASSIGN_OR_RETURN(const std::string_view path, ObjectPath(request));
     if (request.data.empty()) return absl::InvalidArgumentError("missing data fields");
-    RETURN_IF_ERROR(view(request, txn).PutJson(path, request.data));
+    ASSIGN_OR_RETURN(Txn own, view(request, txn));
+    RETURN_IF_ERROR(own.PutJson(path, request.data));
     if (changed) changed(request, txn, "write");
     return Response::Empty();
   };
   const auto erase = [view, changed](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
     ASSIGN_OR_RETURN(const std::string_view path, ObjectPath(request));
-    RETURN_IF_ERROR(view(request, txn).Delete(path));
+    ASSIGN_OR_RETURN(Txn own, view(request, txn));
+    RETURN_IF_ERROR(own.Delete(path));
     if (changed) changed(request, txn, "delete");
     return Response::Empty();
   };
@@ -69,14 +72,16 @@ std::vector<Route> RawRoutes(View view, bool leases, Changed changed) {
     std::string directory(request.text("path"));
     if (!directory.empty() && !directory.ends_with('/')) directory += '/';
     if (directory == "/" || directory.find("//") != directory.npos) return absl::NotFoundError("");
-    ASSIGN_OR_RETURN(const std::vector<std::string> keys, view(request, txn).List(directory));
+    ASSIGN_OR_RETURN(Txn own, view(request, txn));
+    ASSIGN_OR_RETURN(const std::vector<std::string> keys, own.List(directory));
     if (keys.empty()) return absl::NotFoundError("");
     return Response::Data({{"keys", keys}});
   };
   const auto exists = [view](const Request& request, Txn& txn) -> absl::StatusOr<bool> {
     const absl::StatusOr<std::string_view> path = ObjectPath(request);
     if (!path.ok()) return false;
-    ASSIGN_OR_RETURN(const auto tag, view(request, txn).Tag(*path));
+    ASSIGN_OR_RETURN(Txn own, view(request, txn));
+    ASSIGN_OR_RETURN(const auto tag, own.Tag(*path));
     return tag.has_value();
   };
   Route route{"{path*}", "Reads, writes, deletes and lists objects.",
