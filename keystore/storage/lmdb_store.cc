@@ -116,11 +116,7 @@ LmdbStore::LmdbStore(LmdbOptions options, std::unique_ptr<LmdbEnvironment> lmdb)
     : options_(std::move(options)), lmdb_(std::move(lmdb)), active_(std::make_shared<Memtable>()) {}
 
 LmdbStore::~LmdbStore() {
-  {
-    std::lock_guard lock(queue_mutex_);
-    ending_ = true;
-  }
-  queued_.notify_one();
+  queue_.End();
   if (committer_.joinable()) committer_.join();
   if (applier_.joinable()) applier_.join();
 }
@@ -169,34 +165,21 @@ void LmdbStore::Commit(std::unique_ptr<StoreTxn> txn, Done done) {
   if (!changes.status.ok() || changes.writes.empty()) return done(std::move(changes.status));
   WriteBatch writes(changes.writes);
   changes.writes.clear();
-  bool was_empty;
-  {
-    std::lock_guard lock(queue_mutex_);
-    was_empty = queue_.empty();
-    queue_.push_back({std::move(changes), std::move(writes), std::move(done), absl::OkStatus()});
-  }
-  if (was_empty) queued_.notify_one();
+  queue_.Add({std::move(changes), std::move(writes), std::move(done), absl::OkStatus()});
 }
 
 void LmdbStore::CommitForever() {
   std::vector<Pending> taken;
   Group group;
-  for (;;) {
-    {
-      std::unique_lock lock(queue_mutex_);
-      const auto wanted = [&] { return !queue_.empty() || ending_; };
-      if (active_->empty()) {
-        queued_.wait(lock, wanted);
-      } else {
-        queued_.wait_until(lock, active_since_ + kApplyAfter, wanted);
-      }
-      if (queue_.empty() && ending_) break;
-      taken.swap(queue_);
-    }
+  const auto deadline = [this] {
+    return active_->empty() ? steady_clock::time_point::max() : active_since_ + kApplyAfter;
+  };
+  while (queue_.Take(deadline(), &taken)) {
     group.clear();
     for (Pending& pending : taken) group.push_back(&pending);
     if (!group.empty()) CommitGroup(group);
     for (Pending& pending : taken) pending.done(std::move(pending.status));
+    queue_.Answered(taken.size(), flush_);
     taken.clear();
     if (!active_->empty() && steady_clock::now() >= active_since_ + kApplyAfter) {
       std::unique_lock lock(mutex_);
@@ -252,7 +235,9 @@ absl::Status LmdbStore::WriteGroup(const Group& group) {
   }
   if (!logs_[current_]->Fits(size)) RETURN_IF_ERROR(SwitchLogs());
   const std::uint64_t id = last_commit_ + 1;
+  const auto before = steady_clock::now();
   const absl::Status appended = logs_[current_]->Append(id, batches);
+  flush_ = steady_clock::now() - before;
   // Whether the record is there nobody knows now, so that the other log can't go on behind it
   // either.
   if (absl::IsUnavailable(appended)) failed_ = appended;

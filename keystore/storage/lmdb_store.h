@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "keystore/storage/commit_log.h"
+#include "keystore/storage/commit_queue.h"
 #include "keystore/storage/conflict_log.h"
 #include "keystore/storage/lmdb_environment.h"
 #include "keystore/storage/memtable.h"
@@ -46,12 +47,7 @@ class LmdbStore : public Store {
 
  private:
   class Snapshot;
-  struct Pending {
-    Changes changes;  // what was read
-    WriteBatch writes;
-    Done done;
-    absl::Status status;
-  };
+  using Pending = PendingCommit;
   using Group = std::vector<Pending*>;
 
   LmdbStore(LmdbOptions options, std::unique_ptr<LmdbEnvironment> lmdb);
@@ -77,6 +73,7 @@ class LmdbStore : public Store {
   ConflictLog earlier_{SIZE_MAX};  // what earlier members of the group under way wrote
   absl::Status failed_;  // why nothing can be committed any more
   std::chrono::steady_clock::time_point active_since_;
+  std::chrono::steady_clock::duration flush_{};  // how long the last one took
 
   std::mutex mutex_;  // of what follows
   std::uint64_t last_commit_ = 0;
@@ -89,10 +86,7 @@ class LmdbStore : public Store {
   std::condition_variable apply_wanted_;
   bool commits_ended_ = false;
 
-  std::mutex queue_mutex_;
-  std::condition_variable queued_;
-  std::vector<Pending> queue_;
-  bool ending_ = false;
+  CommitQueue queue_;
 
   std::thread applier_;
   std::thread committer_;
