@@ -2,6 +2,7 @@
 #include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "common/unique_fd.h"
 #include "csi/admin.h"
 #include "csi/class_source.h"
 #include "csi/event_subscriber.h"
@@ -54,6 +56,7 @@ constexpr int kVolumeThreads = 2;
 constexpr absl::Duration kEventPublish = absl::Seconds(60);
 constexpr absl::Duration kLastRevocations = absl::Seconds(3);
 constexpr absl::Duration kKeeperPatience = absl::Seconds(2);
+constexpr absl::Duration kKeeperRestart = absl::Seconds(3);
 constexpr absl::Duration kLastWrites = absl::Seconds(2);
 // A keystore that hangs must not keep a plugin that was told to stop.
 constexpr unsigned kStopSeconds = 15;
@@ -104,15 +107,34 @@ std::string MemoryInForce() {
                                                            : "locked memfd (no memfd_secret)";
 }
 
-// Readers of the volumes wait for this: first of all that takes time.
-void AdoptVolumes(volume::VolumeServer& volumes) {
-  const absl::StatusOr<std::size_t> adopted = volumes.Adopt(kKeeperPatience);
+// Readers of the volumes wait for this: first of all that takes time. While another plugin serves,
+// it lasts. Cancelled: told to stop.
+absl::Status AdoptVolumes(const Flags& flags, const sigset_t& stop,
+                          volume::VolumeServer& volumes) {
+  const UniqueFd stopped(signalfd(-1, &stop, SFD_CLOEXEC));
+  absl::StatusOr<std::unique_ptr<StatusServer>> pages = nullptr;
+  const auto begins = [&] {
+    log::Info("another plugin serves: standing by", {{"version", kVersion}});
+    if (flags.metrics_address.empty()) return;
+    const auto standby = [] { return StatusServer::Answer{200, "ok (standby)\n"}; };
+    pages = StatusServer::Start(
+        flags.metrics_address,
+        {{"/metrics", [] { return StatusServer::Answer{200, "coffer_csi_serving 0\n"}; }},
+         {"/healthz", standby},
+         {"/readyz", standby}},
+        StatusServer::IfTaken::kWait);
+    if (!pages.ok()) log::Warning("no health pages while standing by", {{"cause", pages.status()}});
+  };
+  const absl::StatusOr<std::size_t> adopted =
+      volumes.Adopt(kKeeperPatience, {.stop_fd = stopped.get(), .begins = begins});
+  if (absl::IsCancelled(adopted.status())) return adopted.status();
   if (adopted.ok()) {
     log::Info("volumes taken over from the keeper", {{"volumes", *adopted}});
   } else {
     log::Warning("no keeper: volumes will not outlive this plugin unless one comes",
                  {{"cause", adopted.status()}});
   }
+  return absl::OkStatus();
 }
 
 absl::Status Run(const Flags& flags, const sigset_t& stop) {
@@ -136,16 +158,21 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                                             ? InClusterConfig()
                                             : LoadKubeConfig(flags.kubeconfig));
     kube.emplace(std::move(config));
-    classes = MakeClusterClassSource(*kube);
   }
 
-  provider::Workers fetch_workers(kFetchThreads);
-  provider::Provider provider(clock, fetch_workers, {.defaults = flags.defaults});
   std::optional<volume::KeeperClient> keeper;
   if (!flags.keeper_socket.empty()) keeper.emplace(flags.keeper_socket);
   volume::VolumeServer volumes(clock, kVolumeThreads, flags.kubelet_root,
                                keeper ? &*keeper : nullptr);
-  if (keeper) AdoptVolumes(volumes);
+  if (keeper) {
+    const absl::Status adopted = AdoptVolumes(flags, stop, volumes);
+    if (absl::IsCancelled(adopted)) return absl::OkStatus();
+  }
+
+  // Nothing above asks the API server or a keystore: one that stands by costs nobody anything.
+  if (kube) classes = MakeClusterClassSource(*kube);
+  provider::Workers fetch_workers(kFetchThreads);
+  provider::Provider provider(clock, fetch_workers, {.defaults = flags.defaults});
   TokenRevoker revoker(clock, provider);
   Metrics metrics;
   MetricsObserver counts(metrics);
@@ -195,13 +222,17 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   }
   metrics.Gauge("coffer_csi_volumes", "Volumes that are published",
                 [&volumes] { return static_cast<double>(volumes.List().size()); });
+  metrics.Gauge("coffer_csi_serving", "1: this plugin serves the node's volumes; 0: it stands by",
+                [] { return 1.0; });
   if (reporter) {
     metrics.Gauge("coffer_csi_kubernetes_writes_pending", "Writes to the API server that wait",
                   [&reporter] { return static_cast<double>(reporter->writer().pending()); });
   }
   std::unique_ptr<StatusServer> status;
   if (!flags.metrics_address.empty()) {
-    ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address, Pages(metrics, publisher)));
+    ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address, Pages(metrics, publisher),
+                                                  keeper ? StatusServer::IfTaken::kWait
+                                                         : StatusServer::IfTaken::kFail));
   }
   std::unique_ptr<AdminServer> admin;
   if (!flags.admin_socket.empty()) {
@@ -234,7 +265,11 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   sigwait(&stop, &signal_number);
   log::Info("stopping; volumes stay mounted", {{"signal", signal_number}});
   alarm(kStopSeconds);
+  // The next plugin goes on at once; what follows takes its time.
   admin.reset();
+  server->StopListening();
+  if (provider_server) provider_server->StopListening();
+  volumes.HandOver(kKeeperRestart);
   server.reset();
   provider_server.reset();
   if (events) events->Stop();

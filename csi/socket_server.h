@@ -3,9 +3,11 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/unique_fd.h"
 
 namespace grpc {
 class Server;
@@ -21,20 +23,32 @@ absl::StatusOr<std::string> SocketPath(const std::string& endpoint);
 // Removes what a server before this one left at `path`. FailedPrecondition: it isn't a socket.
 absl::Status RemoveStaleSocket(const std::string& path);
 
+// Listens by itself and hands gRPC the connections: gRPC would unlink the path at its end, when the
+// next plugin has its socket there already.
 class SocketServer {
  public:
-  // Serves all `services` (kept by the caller) on each of `paths`. A socket left there is replaced,
-  // anything else isn't. The sockets have mode 0600; the process's umask must keep them so from
-  // their birth (077).
+  // Serves all `services` (kept by the caller) on each of `paths`. A socket left there is replaced
+  // in one step, anything else isn't. The sockets have mode 0600; the process's umask must keep them
+  // so from their birth (077).
   static absl::StatusOr<std::unique_ptr<SocketServer>> Start(
       const std::vector<std::string>& paths, const std::vector<grpc::Service*>& services);
-  ~SocketServer();  // removes the sockets, lets calls under way end, up to five seconds
+  ~SocketServer();  // lets calls under way end, up to five seconds
+  // Removes the sockets and takes no more connections; those that stand go on.
+  void StopListening();
 
  private:
-  SocketServer(std::vector<std::string> paths, std::unique_ptr<grpc::Server> server);
+  struct Listener {
+    std::string path;
+    UniqueFd fd;
+  };
 
-  const std::vector<std::string> paths_;
-  std::unique_ptr<grpc::Server> server_;
+  SocketServer(std::vector<Listener> listeners, std::unique_ptr<grpc::Server> server);
+  void AcceptLoop();
+
+  std::vector<Listener> listeners_;
+  const std::unique_ptr<grpc::Server> server_;
+  const UniqueFd stop_;  // eventfd
+  std::thread thread_;
 };
 
 }  // namespace coffer::csi

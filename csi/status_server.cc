@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "absl/time/clock.h"
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -21,6 +22,9 @@ constexpr std::size_t kMostConnections = 32;
 constexpr std::size_t kMostHeadBytes = 8 * 1024;
 // What a client may take for its request and for reading the answer.
 constexpr absl::Duration kPatience = absl::Seconds(5);
+
+// How often an address that is taken is tried again.
+constexpr int kRetryMs = 200;
 
 // One try with one family; the error is errno's number.
 absl::StatusOr<UniqueFd> Listen(const addrinfo& address) {
@@ -38,19 +42,7 @@ absl::StatusOr<UniqueFd> Listen(const addrinfo& address) {
   return absl::FailedPreconditionError(strerror(errno));
 }
 
-int PortOf(int fd) {
-  sockaddr_storage address = {};
-  socklen_t size = sizeof(address);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  return ntohs(address.ss_family == AF_INET6
-                   ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
-                   : reinterpret_cast<const sockaddr_in&>(address).sin_port);
-}
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<StatusServer>> StatusServer::Start(const std::string& address,
-                                                                  Pages pages) {
+absl::StatusOr<UniqueFd> ListenAt(const std::string& address) {
   const std::size_t colon = address.rfind(':');
   std::string host = address.substr(0, colon);
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
@@ -75,17 +67,38 @@ absl::StatusOr<std::unique_ptr<StatusServer>> StatusServer::Start(const std::str
     return absl::FailedPreconditionError(
         StrCat("listening on ", address, ": ", Message(listener.status())));
   }
-  const int port = PortOf(listener->get());
-  return std::unique_ptr<StatusServer>(
-      new StatusServer(*std::move(listener), port, std::move(pages)));
+  return listener;
 }
 
-StatusServer::StatusServer(UniqueFd listener, int port, Pages pages)
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StatusServer>> StatusServer::Start(const std::string& address,
+                                                                  Pages pages, IfTaken taken) {
+  absl::StatusOr<UniqueFd> listener = ListenAt(address);
+  if (absl::IsFailedPrecondition(listener.status()) && taken == IfTaken::kWait) {
+    log::Info("health pages wait for their address to be free", {{"cause", listener.status()}});
+    listener = UniqueFd();
+  }
+  RETURN_IF_ERROR(listener.status());
+  return std::unique_ptr<StatusServer>(
+      new StatusServer(*std::move(listener), address, std::move(pages)));
+}
+
+StatusServer::StatusServer(UniqueFd listener, std::string address, Pages pages)
     : listener_(std::move(listener)),
-      port_(port),
+      address_(std::move(address)),
       pages_(std::move(pages)),
       stop_(eventfd(0, EFD_CLOEXEC)),
       thread_([this] { Run(); }) {}
+
+int StatusServer::port() const {
+  sockaddr_storage address = {};
+  socklen_t size = sizeof(address);
+  if (getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  return ntohs(address.ss_family == AF_INET6
+                   ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                   : reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
 
 StatusServer::~StatusServer() {
   eventfd_write(stop_.get(), 1);
@@ -95,12 +108,15 @@ StatusServer::~StatusServer() {
 void StatusServer::Run() {
   std::vector<pollfd> polled;
   for (;;) {
+    if (!listener_) {
+      if (absl::StatusOr<UniqueFd> free = ListenAt(address_); free.ok()) listener_ = *std::move(free);
+    }
     polled = {{stop_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
     for (const Connection& connection : connections_) {
       const short events = connection.out.empty() ? POLLIN : POLLOUT;
       polled.push_back({connection.fd.get(), events, 0});
     }
-    poll(polled.data(), polled.size(), connections_.empty() ? -1 : 1000);
+    poll(polled.data(), polled.size(), !listener_ ? kRetryMs : connections_.empty() ? -1 : 1000);
     if (polled[0].revents != 0) return;
     const absl::Time now = absl::Now();
     for (std::size_t i = connections_.size(); i-- > 0;) {

@@ -24,12 +24,15 @@ class StatusServer {
   using Pages = std::map<std::string, std::function<Answer()>, std::less<>>;  // by path
 
   // `address`: ":port" for all of the machine's addresses, "host:port" with a numeric host (IPv6 in
-  // brackets) for one. InvalidArgument: neither; FailedPrecondition: taken.
+  // brackets) for one. InvalidArgument: neither; FailedPrecondition: taken, unless that is to be
+  // waited for, as where another plugin is about to leave it.
+  enum class IfTaken { kFail, kWait };
   static absl::StatusOr<std::unique_ptr<StatusServer>> Start(const std::string& address,
-                                                             Pages pages);
+                                                             Pages pages,
+                                                             IfTaken taken = IfTaken::kFail);
   ~StatusServer();
 
-  int port() const { return port_; }
+  int port() const;  // 0: none yet
 
  private:
   struct Connection {
@@ -39,15 +42,15 @@ class StatusServer {
     std::string out;  // what is left of the answer
   };
 
-  StatusServer(UniqueFd listener, int port, Pages pages);
+  StatusServer(UniqueFd listener, std::string address, Pages pages);
   void Run();
   void Accept();
   // False: the connection is done with.
   bool Serve(Connection& connection, short events) const;
   std::string AnswerTo(std::string_view head) const;
 
-  const UniqueFd listener_;
-  const int port_;
+  UniqueFd listener_;  // none: the address is taken; the thread's
+  const std::string address_;
   const Pages pages_;
   UniqueFd stop_;  // eventfd
   std::vector<Connection> connections_;

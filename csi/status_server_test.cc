@@ -39,6 +39,21 @@ TEST_CASE("pages are served, by path alone; others aren't there") {
   CHECK(ask("/secrets").first == 404);
 }
 
+TEST_CASE("an address that is taken is waited for, where that is wanted") {
+  std::atomic<int> ready{200};
+  auto first = *StatusServer::Start("127.0.0.1:0", Pages(ready));
+  const std::string address = StrCat("127.0.0.1:", first->port());
+  CHECK(absl::IsFailedPrecondition(StatusServer::Start(address, Pages(ready)).status()));
+  const auto second = StatusServer::Start(address, Pages(ready), StatusServer::IfTaken::kWait);
+  REQUIRE(second.ok());
+  first.reset();
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (!Stream::Connect("127.0.0.1", address.substr(address.rfind(':') + 1), deadline).ok()) {
+    REQUIRE(absl::Now() < deadline);
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+}
+
 TEST_CASE("clients that are slow or talk nonsense keep nobody out") {
   std::atomic<int> ready{200};
   const auto server = StatusServer::Start("127.0.0.1:0", Pages(ready));

@@ -24,38 +24,79 @@ namespace {
 
 constexpr int kMostPeers = 16;
 constexpr int kRetryMs = 20;
-// A plugin that is dead and whose connection still stands has threads that wait in
-// the kernel: after that long the next one is let in all the same.
+// Where nobody stands by, threads of a dead plugin that wait in the kernel are freed for that long.
 constexpr int kLastRespectMs = 100;
 constexpr uint32_t kResend = 7;  // FUSE_NOTIFY_RESEND, Linux 6.9
+
+enum class Role { kGuest, kStandsBy, kServes, kDying };
 
 struct Peer {
   int fd = -1;
   int life = -1;  // pidfd of a thread that dies at once when the plugin is killed
   pid_t pid = 0;
-  bool plugin = false;
+  Role role = Role::kGuest;
+  uint32_t version = 0;
+  uint64_t arrival = 0;
 };
 
 Table table;
 Peer peers[kMostPeers];
-int dead_ms = 0;  // since the plugin was seen dead
+uint64_t arrivals = 0;
+int dead_ms = 0;      // since the plugin was seen dead, where nobody has taken over
+bool killed = false;  // so the last one that served ended
 
 void Say(const char* what, const char* about) {
   fprintf(stderr, "coffer-keeper: %s%s%s\n", what, *about ? ": " : "", about);
 }
 
-Peer* Plugin() {
+Peer* Find(Role role) {
+  Peer* last = nullptr;
   for (Peer& peer : peers) {
-    if (peer.fd >= 0 && peer.plugin) return &peer;
+    if (peer.fd < 0 || peer.role != role) continue;
+    if (last == nullptr || peer.arrival > last->arrival) last = &peer;
   }
-  return nullptr;
+  return last;
 }
 
-void Close(Peer& peer) {
-  if (peer.plugin) Say("the plugin is gone; its volumes are kept", "");
+Peer* Plugin() { return Find(Role::kServes); }
+
+bool Dead(const Peer& peer) {
+  pollfd life = {peer.life, POLLIN, 0};
+  return peer.life >= 0 && poll(&life, 1, 0) == 1;
+}
+
+void Forget(Peer& peer) {
   close(peer.fd);
   if (peer.life >= 0) close(peer.life);
   peer = Peer();
+}
+
+bool Welcome(Peer& peer) {
+  peer.role = Role::kServes;
+  dead_ms = 0;
+  Say("a plugin is here", "");
+  return Send(peer.fd, kWelcome, static_cast<uint64_t>(killed) << 32 | peer.version);
+}
+
+// Has the one that came last take over: it is the newest build.
+void Promote() {
+  while (Plugin() == nullptr) {
+    Peer* next = Find(Role::kStandsBy);
+    if (next == nullptr) return;
+    if (!Welcome(*next)) Forget(*next);
+  }
+}
+
+void Close(Peer& peer) {
+  const Role role = peer.role;
+  if (role == Role::kServes) {
+    Say("the plugin is gone; its volumes are kept", "");
+    killed = Dead(peer);
+  }
+  Forget(peer);
+  if (role == Role::kServes) Promote();
+  Peer* plugin = Plugin();
+  if (role == Role::kDying && plugin != nullptr && plugin->version >= 2) Send(plugin->fd, kGone);
 }
 
 // A thread that is killed while it waits for a file system can't go before what it asked has been
@@ -93,15 +134,17 @@ bool Hello(Peer& peer, const Packet& packet) {
     Say("a plugin of another version was refused", "");
     return false;
   }
-  if (Plugin() != nullptr) {
+  if (peer.life < 0 && packet.fd_count == 1) peer.life = dup(packet.fds[0]);
+  peer.version = version;
+  peer.arrival = ++arrivals;
+  const bool respect = version == 1 && Find(Role::kDying) != nullptr && dead_ms <= kLastRespectMs;
+  if (Plugin() == nullptr && !respect) return Welcome(peer);
+  if (version == 1) {
     Send(peer.fd, kBusy);
     return false;
   }
-  peer.plugin = true;
-  if (packet.fd_count == 1) peer.life = dup(packet.fds[0]);
-  dead_ms = 0;
-  Say("a plugin is here", "");
-  return Send(peer.fd, kWelcome, version);
+  peer.role = Role::kStandsBy;
+  return Send(peer.fd, kStandby);
 }
 
 bool SendAll(int socket, bool with_descriptors) {
@@ -115,15 +158,21 @@ bool SendAll(int socket, bool with_descriptors) {
       if (!Send(socket, kImage, image->number, volume->target(), "", &image->fd, 1)) return false;
     }
   }
+  char stand_by[16];
+  int count = 0;
+  for (const Peer& peer : peers) count += peer.fd >= 0 && peer.role == Role::kStandsBy;
+  snprintf(stand_by, sizeof stand_by, "%d", count);
   const Peer* plugin = Plugin();
-  return Send(socket, kEnd, plugin == nullptr ? 0 : static_cast<uint64_t>(plugin->pid));
+  return Send(socket, kEnd, plugin == nullptr ? 0 : static_cast<uint64_t>(plugin->pid), "",
+              stand_by);
 }
 
 bool Handle(Peer& peer, Packet& packet) {
   const Kind kind = static_cast<Kind>(packet.head.kind);
   if (kind == kLook) return SendAll(peer.fd, false);
-  if (kind == kHello && !peer.plugin) return Hello(peer, packet);
-  if (!peer.plugin) return false;
+  if (peer.role == Role::kDying) return true;  // too late
+  if (kind == kHello && peer.role == Role::kGuest) return Hello(peer, packet);
+  if (peer.role != Role::kServes) return false;
   switch (kind) {
     case kClear:
       table.Clear();
@@ -165,6 +214,19 @@ bool Serve(Peer& peer) {
     }
     if (!go_on) return false;
   }
+}
+
+// The plugin was killed. What it said before is heard, then who stands by takes over, though threads
+// of the dead may still be on their way out of the kernel.
+void Bury(Peer& peer) {
+  if (!Serve(peer)) return Close(peer);
+  Say("the plugin was killed; its volumes are kept", "");
+  killed = true;
+  dead_ms = 0;
+  peer.role = Role::kDying;
+  close(peer.life);
+  peer.life = -1;
+  Promote();
 }
 
 void Accept(int listener) {
@@ -242,23 +304,23 @@ void SayRefused(const char* what, int error) {
     pollfd wait[kMostPeers + 2] = {};
     for (int i = 0; i < kMostPeers; ++i) wait[i] = {peers[i].fd, POLLIN, 0};
     Peer* plugin = Plugin();
-    wait[kMostPeers] = {plugin == nullptr || dead_ms > 0 ? -1 : plugin->life, POLLIN, 0};
+    wait[kMostPeers] = {plugin == nullptr ? -1 : plugin->life, POLLIN, 0};
     wait[kMostPeers + 1] = {listener, POLLIN, 0};
-    poll(wait, kMostPeers + 2, dead_ms > 0 ? kRetryMs : -1);
+    const bool freeing =
+        plugin == nullptr && Find(Role::kDying) != nullptr && dead_ms <= kLastRespectMs;
+    poll(wait, kMostPeers + 2, freeing ? kRetryMs : -1);
 
     for (int i = 0; i < kMostPeers; ++i) {
-      if (wait[i].fd >= 0 && wait[i].revents != 0 && !Serve(peers[i])) Close(peers[i]);
+      // One that has closed and whose place was taken since is looked at next time.
+      if (wait[i].fd >= 0 && wait[i].fd == peers[i].fd && wait[i].revents != 0 &&
+          !Serve(peers[i])) {
+        Close(peers[i]);
+      }
     }
-    plugin = Plugin();
-    if (plugin == nullptr) {
-      dead_ms = 0;
-    } else if (dead_ms > 0 || wait[kMostPeers].revents != 0) {
+    if (plugin != nullptr && plugin == Plugin() && Dead(*plugin)) Bury(*plugin);
+    if (Plugin() == nullptr && Find(Role::kDying) != nullptr && dead_ms <= kLastRespectMs) {
       dead_ms += kRetryMs;
       FreeDeadThreads();
-      if (dead_ms > kLastRespectMs) {
-        Close(*plugin);
-        dead_ms = 0;
-      }
     }
     if (wait[kMostPeers + 1].revents != 0) Accept(listener);
   }
@@ -280,10 +342,11 @@ int Status(const char* path) {
       if (packet.head.kind == kEnd) {
         printf("%llu volumes; ", static_cast<unsigned long long>(volumes));
         if (packet.head.number == 0) {
-          printf("no plugin\n");
+          printf("no plugin");
         } else {
-          printf("plugin: process %llu\n", static_cast<unsigned long long>(packet.head.number));
+          printf("plugin: process %llu", static_cast<unsigned long long>(packet.head.number));
         }
+        printf("; %s stand(s) by\n", packet.facts[0] == 0 ? "0" : packet.facts);
         return 0;
       }
       ++volumes;

@@ -6,8 +6,11 @@
 //   facts    := bytes that only the plugin understands, 0..1024
 //
 //   plugin → keeper                                        keeper → plugin
-//     hello   number=oldest<<32|newest version  [pidfd]      welcome  number=version for both
-//                                                             busy     another plugin is served
+//     hello   number=oldest<<32|newest version  [pidfd]      welcome  number=killed<<32|version
+//                                                             standby  another one is served; a
+//                                                                      welcome comes after it
+//                                                             busy     the same, in version 1, and
+//                                                                      the end
 //                                                             refuse   number=oldest<<32|newest
 //     clear                                                  (these five have no answer: what was
 //     put     target facts number=image's  fuse image         sent is kept, also if the sender
@@ -15,11 +18,17 @@
 //     remove  target number=image's
 //     drop    target
 //     take                                                   (volume image*)* end
+//                                                             gone     at any time after welcome
 //   anyone of root → keeper
 //     look                                                   volume* end
 //
 //   volume := target facts number=its images  [fuse]         end := number=process id of the plugin
-//   image  := target number=image's  image
+//   image  := target number=image's  image                            facts=how many stand by
+//
+// killed: 1 where the keeper has seen the plugin before this one die. It may have threads that are
+// on their way out of the kernel still; "gone" says that they are, too: what they took in their last
+// moment can be asked for again. With 0 it may even live on, having lost its connection: a lock
+// tells (csi/volume/keeper_client.h).
 //
 // Descriptors stand behind the fields. The pidfd is of a thread of the plugin (PIDFD_THREAD) that
 // waits for no file system: it tells of a kill that another one, which does, can't follow yet.
@@ -36,7 +45,7 @@
 namespace coffer::keeper {
 
 inline constexpr uint32_t kOldestVersion = 1;
-inline constexpr uint32_t kNewestVersion = 1;
+inline constexpr uint32_t kNewestVersion = 2;
 inline constexpr uint32_t kMostTarget = 4095;
 inline constexpr uint32_t kMostFacts = 1024;
 inline constexpr char kDefaultSocket[] = "/run/coffer-keeper/keeper.sock";
@@ -56,6 +65,8 @@ enum Kind : uint32_t {
   kVolume,
   kImage,
   kEnd,
+  kStandby,
+  kGone,
 };
 
 struct Head {

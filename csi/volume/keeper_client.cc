@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
@@ -16,7 +18,10 @@
 namespace coffer::volume {
 namespace {
 
-constexpr std::chrono::milliseconds kRetry{50};
+constexpr int kRetryMs = 50;
+constexpr int kPatienceMs = 1000;
+constexpr int kPollMs = 10;  // where there is nobody to tell
+constexpr int kLockedOutMs = 1000;
 constexpr int kPidfdThread = O_EXCL;  // PIDFD_THREAD, Linux 6.9
 
 absl::Status Broken(std::string_view what, int error) {
@@ -24,12 +29,35 @@ absl::Status Broken(std::string_view what, int error) {
       StrCat("the keeper: ", what, ": ", std::string_view(strerrordesc_np(error))));
 }
 
+// Whether one of the descriptors (-1: none) can be read within `ms` milliseconds, or for ever (-1).
+bool Readable(int a, int b, int ms) {
+  pollfd wait[] = {{a, POLLIN, 0}, {b, POLLIN, 0}};
+  return poll(wait, 2, ms) > 0;
+}
+
 }  // namespace
 
 KeeperClient::KeeperClient(std::string socket)
-    : socket_(std::move(socket)), thread_([this] { ReconnectLoop(); }) {}
+    : socket_(std::move(socket)), stop_(eventfd(0, EFD_CLOEXEC)), thread_([this] {
+        ReconnectLoop();
+      }) {}
 
-absl::Status KeeperClient::Connect() {
+void KeeperClient::OnGone(std::function<void()> on_gone) {
+  std::lock_guard lock(mutex_);
+  on_gone_ = std::move(on_gone);
+}
+
+bool KeeperClient::LockTurn() {
+  if (lock_) return true;
+  const std::string folder = socket_.substr(0, socket_.rfind('/') + 1);
+  UniqueFd fd(open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return true;
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK;
+  lock_ = std::move(fd);
+  return true;
+}
+
+absl::StatusOr<KeeperClient::Answer> KeeperClient::Connect() {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (socket_.size() >= sizeof address.sun_path) {
@@ -52,16 +80,26 @@ absl::Status KeeperClient::Connect() {
                     &pidfd, pidfd >= 0 ? 1 : 0)) {
     return Broken("can't say hello", errno);
   }
+  connection_ = std::move(fd);
+  absl::StatusOr<Answer> answer = AwaitWelcome(-1, kPatienceMs);
+  if (!answer.ok() || *answer == Answer::kBusy) connection_.reset();
+  return answer;
+}
+
+absl::StatusOr<KeeperClient::Answer> KeeperClient::AwaitWelcome(int stop_fd, int ms) {
+  if (!Readable(connection_.get(), stop_fd, ms)) return Broken("doesn't answer", ETIMEDOUT);
+  if (Readable(stop_fd, -1, 0)) return absl::CancelledError("stopped while standing by");
   const auto packet = std::make_unique<keeper::Packet>();
-  if (const int got = keeper::Receive(fd.get(), packet.get()); got <= 0) {
+  if (const int got = keeper::Receive(connection_.get(), packet.get()); got <= 0) {
     return Broken("doesn't answer", got == 0 ? ECONNRESET : errno);
   }
   switch (packet->head.kind) {
     case keeper::kWelcome:
-      connection_ = std::move(fd);
-      return absl::OkStatus();
+      return packet->head.number >> 32 == 1 ? Answer::kAfterKill : Answer::kWelcome;
+    case keeper::kStandby:
+      return Answer::kStandBy;
     case keeper::kBusy:
-      return absl::UnavailableError("the keeper serves another plugin still");
+      return Answer::kBusy;
     case keeper::kRefuse:
       return absl::FailedPreconditionError(
           StrCat("the keeper speaks versions ", packet->head.number >> 32, " to ",
@@ -72,20 +110,51 @@ absl::Status KeeperClient::Connect() {
   }
 }
 
-absl::StatusOr<std::vector<KeeperClient::Kept>> KeeperClient::Take(absl::Duration patience) {
-  const absl::Time end = absl::Now() + patience;
+// OK: welcomed, and no other plugin serves. Another error: this plugin is to serve without a keeper.
+absl::Status KeeperClient::AwaitTurn(absl::Time end, const StandBy& stand_by) {
+  bool standing_by = false;
+  const auto begin = [&] {
+    if (!std::exchange(standing_by, true)) stand_by.begins();
+  };
+  for (;;) {
+    bool locked_out = false;
+    absl::StatusOr<Answer> answer = Connect();
+    if (answer.ok() && *answer == Answer::kStandBy) {
+      begin();
+      lock_.reset();  // it is for who serves
+      answer = AwaitWelcome(stand_by.stop_fd, -1);
+    }
+    if (absl::IsCancelled(answer.status())) return answer.status();
+    if (!answer.ok()) {
+      connection_.reset();
+      if (absl::Now() > end || !absl::IsUnavailable(answer.status())) {
+        if (LockTurn()) return answer.status();
+        begin();
+      }
+    } else if (*answer == Answer::kAfterKill ||
+               (*answer == Answer::kWelcome && LockTurn())) {
+      return absl::OkStatus();
+    } else {
+      connection_.reset();
+      begin();
+      locked_out = *answer == Answer::kWelcome;  // one serves whom the keeper doesn't know
+    }
+    // Who serves and has lost its connection comes back to the keeper soon.
+    for (int i = 0; i < (locked_out ? kLockedOutMs / kPollMs : 1); ++i) {
+      if (Readable(stand_by.stop_fd, -1, kPollMs)) {
+        return absl::CancelledError("stopped while standing by");
+      }
+      if (locked_out && LockTurn()) break;
+    }
+  }
+}
+
+absl::StatusOr<std::vector<KeeperClient::Kept>> KeeperClient::Take(absl::Duration patience,
+                                                                   const StandBy& stand_by) {
   std::unique_lock lock(mutex_);
   wake_.wait(lock, [this] { return thread_id_ != 0; });
   absl::StatusOr<std::vector<Kept>> kept = std::vector<Kept>();
-  for (;;) {
-    const absl::Status connected = Connect();
-    if (connected.ok()) break;
-    if (!absl::IsUnavailable(connected) || absl::Now() > end) {
-      kept = connected;
-      break;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
+  if (absl::Status turn = AwaitTurn(absl::Now() + patience, stand_by); !turn.ok()) kept = turn;
   if (kept.ok()) {
     const auto packet = std::make_unique<keeper::Packet>();
     int got = keeper::Send(connection_.get(), keeper::kTake) ? 1 : -1;
@@ -129,30 +198,46 @@ bool KeeperClient::TellAll() {
   return true;
 }
 
+bool KeeperClient::Listen(bool* gone) {
+  const auto packet = std::make_unique<keeper::Packet>();
+  for (;;) {
+    const int got = keeper::Receive(connection_.get(), packet.get(), MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) return true;
+    if (got <= 0 || packet->head.kind != keeper::kGone) return false;
+    *gone = true;
+  }
+}
+
+// The thread whose end tells the keeper that the plugin was killed: it waits for no file system.
 void KeeperClient::ReconnectLoop() {
   std::unique_lock lock(mutex_);
   thread_id_ = static_cast<int>(syscall(SYS_gettid));
   wake_.notify_all();
   wake_.wait(lock, [this] { return taken_ || left_; });
   while (!left_) {
-    if (connection_) {
-      // Nothing is sent to us, so what can be read is the end.
-      char byte;
-      const ssize_t got = recv(connection_.get(), &byte, 1, MSG_DONTWAIT);
-      if (got >= 0 || errno != EAGAIN) {
-        log::Warning("the keeper is gone; volumes live as long as this plugin", {});
-        connection_.reset();
-      }
+    LockTurn();  // free at last, where the one before was killed
+    bool gone = false;
+    if (connection_ && !Listen(&gone)) {
+      log::Warning("the keeper is gone; volumes live as long as this plugin", {});
+      connection_.reset();
     }
-    if (!connection_ && Connect().ok()) {
-      if (TellAll()) {
+    if (!connection_) {
+      const absl::StatusOr<Answer> answer = Connect();
+      const bool welcome = answer.ok() && *answer != Answer::kStandBy && *answer != Answer::kBusy;
+      if (welcome && TellAll()) {
         log::Info("the keeper is here again, and holds all volumes",
                   {{"volumes", volumes_.size()}});
       } else {
-        connection_.reset();
+        connection_.reset();  // one that stands by may have come first: it leaves again
       }
     }
-    wake_.wait_for(lock, kRetry);
+    const std::function<void()> on_gone = gone ? on_gone_ : [] {};
+    const int connection = connection_.get();
+    lock.unlock();
+    on_gone();
+    // At most for a while: who tells may find the connection broken.
+    Readable(connection, stop_.get(), kRetryMs);
+    lock.lock();
   }
 }
 
@@ -199,10 +284,12 @@ void KeeperClient::Leave() {
   {
     std::lock_guard lock(mutex_);
     left_ = true;
+    lock_.reset();  // first: who is welcomed next may need it
     connection_.reset();
     volumes_.clear();
   }
   wake_.notify_all();
+  eventfd_write(stop_.get(), 1);
   if (thread_.joinable()) thread_.join();
 }
 

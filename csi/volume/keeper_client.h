@@ -1,10 +1,16 @@
 // KeeperClient: the plugin's side of the dialog with coffer-keeper (keeper/protocol.h). What is to
 // be kept is told as it changes; a keeper that restarts is told everything again. Works, keeping
 // nothing, where there is no keeper.
+//
+// One plugin of a node serves, others stand by. Who serves has a lock on the folder of the keeper's
+// socket, so that a keeper which has just started, or has lost a connection, makes no second one.
+// Only where the keeper has seen the one before die the lock isn't waited for: a dead process holds
+// it as long as one of its threads is in the kernel.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -14,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/unique_fd.h"
+#include "csi/volume/volume.h"
 
 namespace coffer::volume {
 
@@ -34,7 +41,13 @@ class KeeperClient {
   // keeper goes on to hold it. To be called first, once. Unavailable: no keeper within `patience`;
   // FailedPrecondition: one of another version. Then, too, what comes later is kept when one
   // answers.
-  absl::StatusOr<std::vector<Kept>> Take(absl::Duration patience);
+  absl::StatusOr<std::vector<Kept>> Take(absl::Duration patience, const StandBy& stand_by);
+  absl::StatusOr<std::vector<Kept>> Take(absl::Duration patience) {
+    return Take(patience, StandBy());
+  }
+  // Called on a thread of this object's when nothing of a plugin that was killed runs any more,
+  // after Take() has returned: requests that it took in its last moment are to be asked for again.
+  void OnGone(std::function<void()> on_gone);
 
   // Descriptors stay the caller's, and open until they are removed, dropped, or Leave().
   void Put(const std::string& target, const std::string& facts, int fuse, std::uint64_t number,
@@ -57,7 +70,14 @@ class KeeperClient {
     std::map<std::uint64_t, int> images;
   };
 
-  absl::Status Connect();
+  enum class Answer { kWelcome, kAfterKill, kStandBy, kBusy };
+  absl::StatusOr<Answer> Connect();
+  absl::StatusOr<Answer> AwaitWelcome(int stop_fd, int ms);
+  absl::Status AwaitTurn(absl::Time end, const StandBy& stand_by);
+  // Whether this plugin has the lock, or nobody can have it.
+  bool LockTurn();
+  // False: the connection has ended. `gone`: the keeper has said so.
+  bool Listen(bool* gone);
   // Does `send` over the connection, if there is one; ends it if that fails.
   template <class Send>
   void Tell(const Send& send);
@@ -68,6 +88,9 @@ class KeeperClient {
   std::mutex mutex_;
   std::condition_variable wake_;
   UniqueFd connection_;  // none: no keeper at the moment
+  UniqueFd lock_;
+  const UniqueFd stop_;  // eventfd
+  std::function<void()> on_gone_ = [] {};
   std::map<std::string, Volume> volumes_;
   bool taken_ = false, left_ = false;
   int thread_id_ = 0;  // thread_'s; 0: not yet

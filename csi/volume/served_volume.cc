@@ -47,8 +47,9 @@ void Volume::GiveToKeeper() {
                first.first_inode(), first.fd());
 }
 
-absl::Status Volume::AskAgain() const {
+absl::Status Volume::AskAgain() {
   const Resend resend;
+  std::unique_lock lock(answering_);
   if (write(fuse_.get(), resend.bytes, sizeof resend.bytes) >= 0) return absl::OkStatus();
   if (errno == EINVAL) return absl::UnimplementedError("handing volumes over needs Linux 6.9");
   return absl::ErrnoToStatus(errno, "the kernel doesn't ask again");
@@ -61,6 +62,7 @@ void Volume::Spare() {
 
 Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
   for (int i = 0; i < limit; ++i) {
+    std::shared_lock answering(answering_);
     const ssize_t size = read(fuse_.get(), buffers.request, sizeof buffers.request);
     if (size < 0) {
       if (errno == EAGAIN) return Progress::kIdle;
@@ -110,6 +112,7 @@ absl::StatusOr<UniqueFd> Volume::Writable() const {
 absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time now) {
   std::unique_lock change_lock(change_mutex_);
   while (TooManyOld()) {
+    if (leaving_) return absl::UnavailableError("the plugin is stopping");
     change_lock.unlock();
     std::this_thread::sleep_for(kGrace / 50);
     change_lock.lock();
@@ -226,7 +229,7 @@ void Volume::RemoveOld() {
   if (closed_) return;
   const absl::StatusOr<UniqueFd> root = Writable();
   const auto before = std::chrono::steady_clock::now() - kGrace;
-  for (;;) {
+  while (!leaving_) {
     std::string folder;
     std::vector<std::pair<std::string, bool>>
         known;  // paths the kernel knows, and whether a folder

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -59,11 +60,13 @@ class Volume {
   absl::StatusOr<bool> Swap(std::vector<SnapshotFile> files, absl::Time now);
   // Gives a volume that is new, with its first snapshot, to the keeper.
   void GiveToKeeper();
-  // Has the kernel ask again what the plugin before this one left unanswered. Unimplemented: it
-  // can't.
-  absl::Status AskAgain() const;
+  // Has the kernel ask again what the plugin before this one left unanswered; nothing that is being
+  // answered here is asked twice. Unimplemented: it can't.
+  absl::Status AskAgain();
   // Does the rest of a swap that the plugin before this one began.
   absl::Status Resume();
+  // The volume is about to be handed over: what waits for time to pass ends.
+  void Hurry() { leaving_ = true; }
   // The next plugin serves the volume: the contents aren't wiped.
   void Spare();
   // Removes the folders of old snapshots whose grace is over.
@@ -96,6 +99,10 @@ class Volume {
 
   std::mutex change_mutex_;           // before mutex_
   std::atomic<bool> closed_ = false;  // set under change_mutex_
+
+  std::atomic<bool> leaving_ = false;
+  // Shared by who is between a request and its answer; after change_mutex_, before mutex_.
+  std::shared_mutex answering_;
 
   std::mutex mutex_;  // never held while waiting for the kernel
   Tree tree_;

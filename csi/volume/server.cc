@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "absl/time/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "csi/volume/served_volume.h"
@@ -18,6 +19,10 @@ namespace {
 constexpr std::uint64_t kStopKey = 0;
 // One volume's requests that a thread answers before it looks at the others.
 constexpr int kTurn = 64;
+
+absl::Status Left() {
+  return absl::UnavailableError("this plugin is stopping: the next one serves the volumes");
+}
 
 std::string WithoutSlash(std::string_view target) {
   while (target.size() > 1 && target.back() == '/') target.remove_suffix(1);
@@ -49,7 +54,25 @@ VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root, Ke
   threads_.emplace_back([this] { RemovalLoop(); });
 }
 
-VolumeServer::~VolumeServer() {
+VolumeServer::~VolumeServer() { Stop(); }
+
+void VolumeServer::HandOver(absl::Duration patience) {
+  if (keeper_ == nullptr) return;
+  const absl::Time end = absl::Now() + patience;
+  while (!keeper_->connected()) {
+    if (absl::Now() > end) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  Stop();
+}
+
+void VolumeServer::Stop() {
+  if (left_.exchange(true)) return;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, volume] : by_key_) volume->Hurry();
+  }
+  { std::unique_lock changes_end(changes_); }
   // First the thread that may wait for answers, then those that give them.
   {
     std::lock_guard lock(removal_mutex_);
@@ -60,9 +83,23 @@ VolumeServer::~VolumeServer() {
   threads_.pop_back();
   eventfd_write(stop_.get(), 1);
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
   if (keeper_ == nullptr) return;
   for (const auto& [key, volume] : by_key_) volume->Spare();
   keeper_->Leave();  // last: the next plugin starts at that
+  std::lock_guard lock(mutex_);
+  by_target_.clear();
+  by_key_.clear();
+}
+
+// A dying thread may have taken a request from the kernel after the kernel was told to ask again.
+void VolumeServer::AskAllAgain() {
+  std::vector<std::shared_ptr<Volume>> volumes;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, volume] : by_key_) volumes.push_back(volume);
+  }
+  for (const std::shared_ptr<Volume>& volume : volumes) (void)volume->AskAgain();
 }
 
 void VolumeServer::AnswerLoop() {
@@ -122,6 +159,8 @@ void VolumeServer::RemovalLoop() {
 }
 
 absl::Status VolumeServer::Mount(const VolumeInfo& info, std::vector<SnapshotFile> files) {
+  std::shared_lock change(changes_);
+  if (left_) return Left();
   const std::string target = WithoutSlash(info.target);
   {
     std::lock_guard lock(mutex_);
@@ -213,8 +252,8 @@ absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handove
   const std::shared_ptr<Volume> volume =
       Register(facts.info, std::move(kept.fuse), facts.device,
                Tree(std::move(snapshots), std::chrono::steady_clock::now()), facts.opens);
-  absl::Status serving = Listen(*volume);
-  if (serving.ok()) serving = volume->AskAgain();
+  absl::Status serving = volume->AskAgain();
+  if (serving.ok()) serving = Listen(*volume);
   if (!serving.ok()) {
     Drop(volume);
     return serving;
@@ -225,8 +264,14 @@ absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handove
 }
 
 absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience) {
+  return Adopt(patience, StandBy());
+}
+
+absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience,
+                                                const StandBy& stand_by) {
   if (keeper_ == nullptr) return std::size_t{0};
-  ASSIGN_OR_RETURN(std::vector<KeeperClient::Kept> all, keeper_->Take(patience));
+  keeper_->OnGone([this] { AskAllAgain(); });
+  ASSIGN_OR_RETURN(std::vector<KeeperClient::Kept> all, keeper_->Take(patience, stand_by));
   std::vector<std::shared_ptr<Volume>> adopted;
   for (KeeperClient::Kept& kept : all) {
     Handover handover{std::move(kept)};
@@ -272,6 +317,8 @@ void VolumeServer::RemoveWhenOver(const std::shared_ptr<Volume>& volume) {
 }
 
 absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFile> files) {
+  std::shared_lock change(changes_);
+  if (left_) return Left();
   const std::shared_ptr<Volume> volume = Find(target);
   if (volume == nullptr) {
     return absl::NotFoundError(StrCat("no volume is mounted at \"", target, "\""));
@@ -286,6 +333,8 @@ absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFil
 }
 
 absl::Status VolumeServer::Unmount(std::string_view target) {
+  std::shared_lock change(changes_);
+  if (left_) return Left();
   const std::shared_ptr<Volume> volume = Find(target);
   if (volume == nullptr) return absl::OkStatus();
   RETURN_IF_ERROR(volume->Close());

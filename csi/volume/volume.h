@@ -4,12 +4,15 @@
 // new "..data" over the old.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -48,6 +51,12 @@ struct VolumeInfo {
   bool audit = false;  // every open is told to the OpenListener
 };
 
+// How to wait for the plugin that serves to go, which may be for ever.
+struct StandBy {
+  int stop_fd = -1;  // readable: the wait ends with Cancelled
+  std::function<void()> begins = [] {};
+};
+
 class KeeperClient;
 class OpenListener;
 class Openers;
@@ -71,8 +80,15 @@ class VolumeServer {
 
   // Takes over the volumes that the keeper holds for the plugin before this one, and ends the swaps
   // that it left off; readers have waited in the meantime. Those that can't be served any more are
-  // detached. Called before anything else; the number of volumes. Errors of KeeperClient::Take.
+  // detached. Called before anything else; waits for as long as another plugin serves. The number
+  // of volumes; errors of KeeperClient::Take.
   absl::StatusOr<std::size_t> Adopt(absl::Duration patience);
+  absl::StatusOr<std::size_t> Adopt(absl::Duration patience, const StandBy& stand_by);
+
+  // Leaves all volumes to the next plugin: from here on they aren't answered for, not changed
+  // (Unavailable) and not listed. Without a keeper that holds them nothing of this is done, after
+  // `patience` for one that is just restarting.
+  void HandOver(absl::Duration patience);
 
   // Mounts at `target`, an existing directory; a dead mount of Coffer's there is detached first.
   // InvalidArgument: a file's path, or the target, is wrong; AlreadyExists: this server has a
@@ -95,6 +111,8 @@ class VolumeServer {
   std::vector<VolumeInfo> List() const;
 
  private:
+  void Stop();
+  void AskAllAgain();
   void AnswerLoop();
   void RemovalLoop();
   std::shared_ptr<Volume> Find(std::string_view target) const;
@@ -122,6 +140,9 @@ class VolumeServer {
   std::map<std::string, std::shared_ptr<Volume>, std::less<>> by_target_;  // null: being mounted
   std::map<std::uint64_t, std::shared_ptr<Volume>> by_key_;                // key: the epoll event's
   std::uint64_t next_key_ = 1;
+
+  std::atomic<bool> left_ = false;
+  std::shared_mutex changes_;  // shared by those under way; before all others
 
   std::mutex removal_mutex_;
   std::condition_variable removal_wake_;
