@@ -1,7 +1,7 @@
 // Memtable: what was committed and isn't in LMDB yet. Only grows, so that views of it hold as long
 // as it is there. Keys are found by hash, without a lock, for every request reads a few of them while
-// one thread adds; and in order, for scans and for LMDB. Keys and values lie in the batches that
-// brought them.
+// one thread adds; and in order, which is made when a scan or LMDB asks for it. Keys and values lie
+// in the batches that brought them.
 #pragma once
 
 #include <atomic>
@@ -64,6 +64,7 @@ class Memtable {
   static Versions* FindIn(const Bucket& bucket, std::string_view key);
   void AddWrite(std::uint64_t id, std::string_view key, const Value& value);
   static const Value* ValueAt(const Versions& versions, std::uint64_t snapshot);
+  const Ordered& InOrder() const;
   Entry FirstFrom(Ordered::const_iterator it, std::uint64_t snapshot) const;
 
   // Of the thread that adds; what is in them stays where it is.
@@ -72,8 +73,9 @@ class Memtable {
   std::deque<Versions> entries_;
 
   mutable std::vector<Bucket> buckets_{kBuckets};
-  mutable std::mutex mutex_;  // of ordered_
-  Ordered ordered_;
+  mutable std::mutex mutex_;  // of what follows
+  mutable Ordered ordered_;
+  mutable std::vector<const Versions*> unordered_;  // keys that aren't in ordered_ yet
 
   std::atomic<std::size_t> bytes_{0};
   std::atomic<std::uint64_t> last_commit_{0};
