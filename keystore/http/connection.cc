@@ -60,14 +60,34 @@ std::string Worker::NextRequestId() {
   return id;
 }
 
+void Worker::Resume(PendingAnswer& answer) {
+  {
+    std::lock_guard lock(mutex_);
+    answered_.push_back(&answer);
+    if (answered_.size() > 1) return;  // the thread is on its way
+  }
+  asio::post(context, [this] { ResumeAll(); });
+}
+
+void Worker::ResumeAll() {
+  {
+    std::lock_guard lock(mutex_);
+    resuming_.swap(answered_);
+  }
+  for (PendingAnswer* answer : resuming_) answer->Go();
+  resuming_.clear();
+}
+
 void PendingAnswer::Set(const Request& request, absl::StatusOr<Response> response) {
   mount_type_ = request.mount == nullptr ? "" : request.mount->type;
   response_ = std::move(response);
-  if (state_.exchange(kReady, std::memory_order_acq_rel) != kWaiting) return;
-  // Once posted, the connection may go on, and end, before post() returns.
+  if (state_.exchange(kReady, std::memory_order_acq_rel) == kWaiting) worker_.Resume(*this);
+}
+
+void PendingAnswer::Go() {
   Waiter waiter = std::move(*waiter_);
   waiter_.reset();
-  asio::post(std::move(waiter));
+  std::move(waiter)();
 }
 
 Task<void> PendingAnswer::Wait() {

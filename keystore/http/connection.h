@@ -12,8 +12,10 @@
 #include <chrono>
 #include <functional>
 #include <list>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "keystore/http/encode.h"
 #include "keystore/http/http_server.h"
@@ -30,8 +32,9 @@ template <class T>
 using Task = asio::awaitable<T, Executor>;
 
 class Connection;
+class PendingAnswer;
 
-// What the connections of one thread share; touched by that thread alone.
+// What the connections of one thread share; touched by that thread alone, but for Resume.
 struct Worker {
   asio::io_context context{1};
   std::list<Connection*> connections;
@@ -42,15 +45,26 @@ struct Worker {
   // A random UUID, from bytes drawn for many at once.
   std::string NextRequestId();
 
+  // Has the thread go on with a connection whose answer has come, on any thread. Answers that come
+  // together, as those to requests that were made durable together, wake it once.
+  void Resume(PendingAnswer& answer);
+
  private:
+  void ResumeAll();
+
   std::array<std::uint8_t, 1024> random_;
   std::size_t random_left_ = 0;
+  std::mutex mutex_;  // of answered_
+  std::vector<PendingAnswer*> answered_;
+  std::vector<PendingAnswer*> resuming_;
 };
 
 // What a connection's requests wait for: an answer, which may come on any thread. All but Set() is
 // for the connection's thread.
 class PendingAnswer {
  public:
+  explicit PendingAnswer(Worker& worker) : worker_(worker) {}
+
   void Reset() { state_.store(kPending, std::memory_order_relaxed); }
   // The mount of `request` may be gone once this returns.
   void Set(const Request& request, absl::StatusOr<Response> response);
@@ -58,6 +72,8 @@ class PendingAnswer {
   // Until it is ready, or StopWaiting().
   Task<void> Wait();
   void StopWaiting();
+  // Goes on with what waits, at once; it may end the connection.
+  void Go();
   // Once it is ready.
   absl::StatusOr<Response>& response() { return response_; }
   std::string_view mount_type() const { return mount_type_; }
@@ -67,6 +83,7 @@ class PendingAnswer {
       asio::async_result<asio::use_awaitable_t<Executor>, void()>::handler_type;
   enum State : int { kPending, kWaiting, kReady };
 
+  Worker& worker_;
   std::atomic<int> state_{kPending};
   std::optional<Waiter> waiter_;
   absl::StatusOr<Response> response_{absl::UnknownError("")};
@@ -100,7 +117,7 @@ class Connection {
   };
 
   Connection(Worker& worker, const ListenerOptions& options, const HttpServer::Handler& handler)
-      : worker_(worker), options_(options), handler_(handler) {}
+      : worker_(worker), options_(options), handler_(handler), pending_(worker) {}
   virtual ~Connection() = default;
 
   Phase phase() const { return phase_; }
