@@ -73,6 +73,7 @@ std::vector<Command> LogicalCommands();
 std::vector<Command> PolicyCommands();
 std::vector<Command> LeaseCommands();
 std::vector<Command> CsiCommands();
+std::vector<Command> ImportCommands();
 std::vector<Command> LocalCommands();
 
 }  // namespace coffer::cli

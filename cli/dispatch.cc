@@ -12,7 +12,7 @@ std::vector<Command> AllCommands() {
   std::vector<Command> all;
   for (auto family : {StatusCommands, OperatorCommands, LoginCommands, TokenCommands,
                       SecretsCommands, AuthCommands, AuditCommands, KvCommands, KvMetadataCommands,
-                      LogicalCommands, PolicyCommands, LeaseCommands, CsiCommands, LocalCommands}) {
+                      LogicalCommands, PolicyCommands, LeaseCommands, CsiCommands, ImportCommands, LocalCommands}) {
     for (Command& command : family()) all.push_back(std::move(command));
   }
   return all;

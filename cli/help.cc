@@ -11,6 +11,7 @@ constexpr std::pair<std::string_view, std::string_view> kGroups[] = {
     {"audit", "Interact with audit devices"},
     {"auth", "Interact with auth methods"},
     {"csi", "Ask this node's CSI plugin"},
+    {"import", "Import secrets from elsewhere"},
     {"kv", "Interact with the key-value store"},
     {"kv metadata", "Interact with the metadata of keys"},
     {"lease", "Interact with leases"},

@@ -10,7 +10,7 @@
 #include "absl/time/time.h"
 #include "common/http_client.h"
 #include "common/json.h"
-#include "csi/kube_config.h"
+#include "common/kube_config.h"
 
 namespace coffer::csi {
 

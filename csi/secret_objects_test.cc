@@ -1,13 +1,13 @@
 #include "csi/secret_objects.h"
 
 #include "common/strings.h"
-#include "provider/yaml.h"
+#include "common/yaml.h"
 
 namespace coffer::csi {
 namespace {
 
 absl::StatusOr<std::vector<SecretObject>> Read(const std::string& objects) {
-  const auto documents = provider::ParseYaml(StrCat("spec:\n  secretObjects: ", objects, "\n"));
+  const auto documents = ParseYaml(StrCat("spec:\n  secretObjects: ", objects, "\n"));
   REQUIRE(documents.ok());
   return ReadSecretObjects(documents->front());
 }

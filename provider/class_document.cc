@@ -4,7 +4,7 @@
 
 #include "common/status_macros.h"
 #include "common/strings.h"
-#include "provider/yaml.h"
+#include "common/yaml.h"
 
 namespace coffer::provider {
 namespace {

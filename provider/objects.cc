@@ -8,7 +8,7 @@
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "provider/template.h"
-#include "provider/yaml.h"
+#include "common/yaml.h"
 
 namespace coffer::provider {
 namespace {

@@ -1,4 +1,4 @@
-#include "csi/kube_config.h"
+#include "common/kube_config.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,9 +11,9 @@
 #include "common/json.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
-#include "provider/yaml.h"
+#include "common/yaml.h"
 
-namespace coffer::csi {
+namespace coffer {
 namespace {
 
 std::string TextOf(const Json& object, const char* name) {
@@ -124,7 +124,7 @@ absl::StatusOr<KubeConfig> LoadKubeConfig(const std::string& path) {
   if (!file) return absl::NotFoundError(StrCat("kubeconfig ", path, ": can't be opened"));
   std::ostringstream text;
   text << file.rdbuf();
-  absl::StatusOr<std::vector<Json>> documents = provider::ParseYaml(text.str());
+  absl::StatusOr<std::vector<Json>> documents = ParseYaml(text.str());
   absl::StatusOr<KubeConfig> config = absl::InvalidArgumentError("must be one YAML map");
   if (!documents.ok()) {
     config = documents.status();
@@ -152,4 +152,4 @@ absl::StatusOr<KubeConfig> InClusterConfig(std::string_view folder) {
   return config;
 }
 
-}  // namespace coffer::csi
+}  // namespace coffer

@@ -1,5 +1,5 @@
 // YAML into Json, so that one kind of document is read whether it came from a file, the API server
-// or a class's `objects`.
+// or a class's `objects`. yaml-cpp keeps what it reads in plain memory: secrets come better as JSON.
 #pragma once
 
 #include <string_view>
@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "common/json.h"
 
-namespace coffer::provider {
+namespace coffer {
 
 // The documents of a YAML stream, empty ones left out. A scalar stays text as written ("0600",
 // "true"), but an empty plain one or ~ is null; below a map key named `typed_below` plain scalars
@@ -18,4 +18,4 @@ namespace coffer::provider {
 absl::StatusOr<std::vector<Json>> ParseYaml(std::string_view text,
                                             std::string_view typed_below = {});
 
-}  // namespace coffer::provider
+}  // namespace coffer

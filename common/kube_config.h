@@ -10,7 +10,7 @@
 #include "common/secret_bytes.h"
 #include "common/unique_fd.h"
 
-namespace coffer::csi {
+namespace coffer {
 
 struct KubeConfig {
   std::string server;  // https://host:port[/prefix], no "/" at the end
@@ -31,4 +31,4 @@ absl::StatusOr<KubeConfig> LoadKubeConfig(const std::string& path);
 absl::StatusOr<KubeConfig> InClusterConfig(
     std::string_view folder = "/var/run/secrets/kubernetes.io/serviceaccount");
 
-}  // namespace coffer::csi
+}  // namespace coffer

@@ -1,4 +1,4 @@
-#include "provider/yaml.h"
+#include "common/yaml.h"
 
 #include <yaml-cpp/yaml.h>
 
@@ -8,7 +8,7 @@
 #include "common/status_macros.h"
 #include "common/strings.h"
 
-namespace coffer::provider {
+namespace coffer {
 namespace {
 
 constexpr std::size_t kMostBytes = 1 << 20;
@@ -110,4 +110,4 @@ absl::StatusOr<std::vector<Json>> ParseYaml(std::string_view text, std::string_v
   return documents;
 }
 
-}  // namespace coffer::provider
+}  // namespace coffer
