@@ -3,7 +3,7 @@
 //   "d"  display name ("")      "pa" path ("")                "m"  metadata (null)
 //   "t"  type ("service")       "ro" role ("")                "u"  uses left (0)
 //   "c"  creation, Unix ns      "l"  creation TTL, s (0)      "pe" period, s (0)
-//   "x"  explicit max TTL, s    "mx" max TTL, s (0)           "r"  renewable (false)
+//   "x"  explicit max TTL, s    "mx" max TTL, s (0)           "r"  1: renewable
 //   "b"  bound CIDRs ([])       "e"  expiry, Unix ns (never)  "n"  last renewal, Unix ns (never)
 #include "keystore/core/token_entry.h"
 
@@ -11,26 +11,55 @@
 #include <set>
 
 #include "absl/strings/ascii.h"
+#include "common/json_writer.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
 namespace coffer::keystore {
 namespace {
 
-void Set(Json& stored, const char* name, std::string_view text) {
-  if (!text.empty()) stored[name] = text;
-}
-void Set(Json& stored, const char* name, std::int64_t number) {
-  if (number != 0) stored[name] = number;
-}
-void Set(Json& stored, const char* name, absl::Duration duration) {
-  Set(stored, name, absl::ToInt64Seconds(duration));
-}
-void Set(Json& stored, const char* name, const std::vector<std::string>& texts) {
-  if (texts.empty()) return;
-  Json& list = stored[name] = Json::array();
-  for (const std::string& text : texts) list.push_back(std::string_view(text));
-}
+// Writes members without a document in between: each login does this.
+class MemberWriter {
+ public:
+  explicit MemberWriter(SecretBytes* out) : out_(*out) {}
+
+  void Set(std::string_view name, std::string_view text) {
+    if (text.empty()) return;
+    Name(name);
+    AppendJsonString(text, &out_);
+  }
+  void Set(std::string_view name, std::int64_t number) {
+    if (number == 0) return;
+    Name(name);
+    AppendJsonInteger(number, &out_);
+  }
+  void Set(std::string_view name, absl::Duration duration) {
+    Set(name, absl::ToInt64Seconds(duration));
+  }
+  void Set(std::string_view name, const std::vector<std::string>& texts) {
+    if (texts.empty()) return;
+    Name(name);
+    AppendJsonStrings(texts, &out_);
+  }
+  void SetDocument(std::string_view name, const Json& document) {
+    if (document.is_null()) return;
+    Name(name);
+    AppendJson(document, &out_);
+  }
+  void Begin() { out_.Append("{"); }
+  void End() { out_.Append("}"); }
+
+ private:
+  void Name(std::string_view name) {
+    out_.Append(first_ ? "\"" : ",\"");
+    out_.Append(name);
+    out_.Append("\":");
+    first_ = false;
+  }
+
+  SecretBytes& out_;
+  bool first_ = true;
+};
 
 std::string Text(const Json& stored, const char* name) {
   const auto found = stored.find(name);
@@ -70,28 +99,33 @@ std::vector<std::string> CleanPolicies(const std::vector<std::string>& policies,
 }
 
 SecretBytes EncodeToken(const TokenEntry& entry) {
-  Json stored = Json::object();
-  Set(stored, "a", entry.accessor);
-  Set(stored, "p", entry.parent);
-  Set(stored, "po", entry.policies);
-  Set(stored, "d", entry.display_name);
-  Set(stored, "pa", entry.path);
-  if (!entry.meta.is_null()) stored["m"] = entry.meta;
-  if (entry.type != "service") Set(stored, "t", entry.type);
-  Set(stored, "ro", entry.role);
-  Set(stored, "u", entry.num_uses);
-  Set(stored, "c", absl::ToUnixNanos(entry.creation_time));
-  Set(stored, "l", entry.creation_ttl);
-  Set(stored, "pe", entry.period);
-  Set(stored, "x", entry.explicit_max_ttl);
-  Set(stored, "mx", entry.max_ttl);
-  if (entry.renewable) stored["r"] = true;
-  Set(stored, "b", entry.bound_cidrs);
-  if (entry.expires()) Set(stored, "e", absl::ToUnixNanos(entry.expire_time));
+  constexpr std::size_t kUsualSize = 512;
+  SecretBytes stored;
+  stored.Reserve(kUsualSize);
+  MemberWriter writer(&stored);
+  writer.Begin();
+  writer.Set("a", entry.accessor);
+  writer.Set("p", entry.parent);
+  writer.Set("po", entry.policies);
+  writer.Set("d", entry.display_name);
+  writer.Set("pa", entry.path);
+  writer.SetDocument("m", entry.meta);
+  if (entry.type != "service") writer.Set("t", entry.type);
+  writer.Set("ro", entry.role);
+  writer.Set("u", entry.num_uses);
+  writer.Set("c", absl::ToUnixNanos(entry.creation_time));
+  writer.Set("l", entry.creation_ttl);
+  writer.Set("pe", entry.period);
+  writer.Set("x", entry.explicit_max_ttl);
+  writer.Set("mx", entry.max_ttl);
+  if (entry.renewable) writer.Set("r", std::int64_t{1});
+  writer.Set("b", entry.bound_cidrs);
+  if (entry.expires()) writer.Set("e", absl::ToUnixNanos(entry.expire_time));
   if (entry.last_renewal != absl::InfinitePast()) {
-    Set(stored, "n", absl::ToUnixNanos(entry.last_renewal));
+    writer.Set("n", absl::ToUnixNanos(entry.last_renewal));
   }
-  return DumpJson(stored);
+  writer.End();
+  return stored;
 }
 
 absl::StatusOr<std::shared_ptr<const TokenEntry>> DecodeToken(std::string_view hash,
