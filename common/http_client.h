@@ -63,11 +63,11 @@ class HttpTransport {
   virtual absl::StatusOr<HttpResponse> Send(const HttpRequest& request) = 0;
 };
 
-// libcurl; keeps connections open between calls.
+// libcurl; keeps connections open between calls, takes proxies from the environment as curl does.
 std::unique_ptr<HttpTransport> MakeCurlTransport(const TlsClientOptions& tls);
 
 // Sockets, OpenSSL and Beast's parser, for daemons: the same, without the libraries that libcurl
-// loads (LDAP, Kerberos, RTMP, SSH) and without proxies; one CA store for all connections.
+// loads (LDAP, Kerberos, RTMP, SSH); proxies are common/proxy.h's; one CA store for all connections.
 std::unique_ptr<HttpTransport> MakeStreamTransport(const TlsClientOptions& tls);
 
 // Percent-encodes all but unreserved characters (RFC 3986 section 2.3) and, for a path, "/".

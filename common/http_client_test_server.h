@@ -120,7 +120,7 @@ inline std::string TestHttpAnswer(int status, std::string_view body, std::string
 
 class TestHttpServer {
  public:
-  // Answers with raw bytes; an empty string closes the connection.
+  // Answers with raw bytes; an empty string, or what says Connection: close, closes the connection.
   using Handler = std::function<std::string(const TestHttpRequest&)>;
 
   // With `tls`, HTTPS with that certificate; with `client_ca`, for clients that show one of its.
@@ -224,7 +224,10 @@ class TestHttpServer {
       if (!ReadRequest(fd, ssl, &pending, &request)) break;
       ++requests_;
       const std::string answer = handler_(request);
-      if (answer.empty() || !WriteAll(fd, ssl, answer)) break;
+      if (answer.empty() || !WriteAll(fd, ssl, answer) ||
+          answer.find("Connection: close\r\n") != std::string::npos) {
+        break;
+      }
     }
     if (ssl != nullptr) SSL_free(ssl);
     shutdown(fd, SHUT_RDWR);

@@ -1,7 +1,5 @@
 // HttpTransport on sockets, OpenSSL and Beast's parser: what a daemon that runs as root needs of
 // HTTP/1.1 and no more. libcurl brings LDAP, Kerberos, RTMP and SSH with it: 30 libraries and 4 MB.
-#include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 
 #include <algorithm>
@@ -17,9 +15,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
 #include "common/http_client.h"
+#include "common/proxy.h"
 #include "common/status_macros.h"
 #include "common/stream.h"
 #include "common/strings.h"
+#include "common/tls_client.h"
 #include "common/url.h"
 
 namespace coffer {
@@ -77,66 +77,28 @@ struct SecretBody {
 
 using Parser = http::response_parser<SecretBody, SecretAllocator<char>>;
 
-struct ContextDeleter {
-  void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-};
-using Context = std::unique_ptr<SSL_CTX, ContextDeleter>;
+using ProxyPtr = std::shared_ptr<const Proxy>;
 
-absl::Status TlsSetup(std::string_view what) {
-  const char* reason = ERR_reason_error_string(ERR_peek_last_error());
-  ERR_clear_error();
-  return absl::FailedPreconditionError(
-      StrCat("TLS: ", what, reason ? ": " : "", reason ? reason : ""));
+// Whether `proxy` reads the requests themselves: inside of TLS it can't.
+bool Reads(const ProxyPtr& proxy, const UrlParts& url) {
+  return proxy != nullptr && !SameHttpName(url.scheme, "https");
 }
 
-absl::Status TrustPem(SSL_CTX* context, const std::string& pem) {
-  BIO* text = BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()));
-  int added = 0;
-  while (X509* certificate = PEM_read_bio_X509(text, nullptr, nullptr, nullptr)) {
-    X509_STORE_add_cert(SSL_CTX_get_cert_store(context), certificate);
-    X509_free(certificate);
-    ++added;
-  }
-  BIO_free(text);
-  if (added == 0) return TlsSetup("the CA certificates given as PEM can't be read");
-  ERR_clear_error();  // the end of the text is one
-  return absl::OkStatus();
-}
-
-absl::StatusOr<Context> MakeContext(const TlsClientOptions& tls) {
-  Context context(SSL_CTX_new(TLS_client_method()));
-  SSL_CTX* c = context.get();
-  SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION);
-  SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                          SSL_MODE_RELEASE_BUFFERS);
-  SSL_CTX_set_verify(c, tls.skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, nullptr);
-  ERR_clear_error();
-  if (!tls.ca_file.empty() && SSL_CTX_load_verify_file(c, tls.ca_file.c_str()) != 1) {
-    return TlsSetup(StrCat("can't read the CA file ", tls.ca_file));
-  }
-  if (!tls.ca_directory.empty() && SSL_CTX_load_verify_dir(c, tls.ca_directory.c_str()) != 1) {
-    return TlsSetup(StrCat("can't read the CA folder ", tls.ca_directory));
-  }
-  if (!tls.ca_pem.empty()) RETURN_IF_ERROR(TrustPem(c, tls.ca_pem));
-  const bool own_ca = !tls.ca_file.empty() || !tls.ca_directory.empty() || !tls.ca_pem.empty();
-  if (!own_ca && !tls.skip_verify) SSL_CTX_set_default_verify_paths(c);
-  if (!tls.client_certificate_file.empty() &&
-      SSL_CTX_use_certificate_chain_file(c, tls.client_certificate_file.c_str()) != 1) {
-    return TlsSetup(StrCat("can't read the client certificate ", tls.client_certificate_file));
-  }
-  if (!tls.client_key_file.empty() &&
-      SSL_CTX_use_PrivateKey_file(c, tls.client_key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
-    return TlsSetup(StrCat("can't use the client key ", tls.client_key_file));
-  }
-  return context;
+void AppendAuthorization(const Proxy& proxy, SecretBytes* text) {
+  if (proxy.authorization.empty()) return;
+  text->Append("Proxy-Authorization: ");
+  text->Append(proxy.authorization.view());
+  text->Append("\r\n");
 }
 
 // The request's line, headers and body, as they go out.
-absl::StatusOr<SecretBytes> Compose(const HttpRequest& request, const UrlParts& url) {
+absl::StatusOr<SecretBytes> Compose(const HttpRequest& request, const UrlParts& url,
+                                    const ProxyPtr& proxy) {
   if (!IsHttpToken(request.method)) return absl::InvalidArgumentError("not an HTTP method");
   const std::string_view target = url.rest.substr(0, url.rest.find('#'));
-  SecretBytes text = SecretBytes::CopyOf(
-      StrCat(request.method, target.starts_with('/') ? " " : " /", target, " HTTP/1.1\r\n"));
+  SecretBytes text = SecretBytes::CopyOf(StrCat(request.method, " "));
+  if (Reads(proxy, url)) text.Append(StrCat(url.scheme, "://", url.host_port));
+  text.Append(StrCat(target.starts_with('/') ? "" : "/", target, " HTTP/1.1\r\n"));
   bool has_host = false;
   for (const HttpHeader& header : request.headers) {
     const std::string_view value = header.value.view();
@@ -151,6 +113,7 @@ absl::StatusOr<SecretBytes> Compose(const HttpRequest& request, const UrlParts& 
     text.Append("\r\n");
   }
   if (!has_host) text.Append(StrCat("Host: ", url.host_port, "\r\n"));
+  if (Reads(proxy, url)) AppendAuthorization(*proxy, &text);
   const bool always_body =
       request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
   if (always_body || !request.body.empty()) {
@@ -187,7 +150,7 @@ absl::StatusOr<HttpResponse> ReadAnswer(Stream& stream, const HttpRequest& reque
     parser->eager(true);
     parser->body_limit(boost::none);
     parser->header_limit(kMaxHeaders);
-    if (request.method == "HEAD") parser->skip(true);
+    if (request.method == "HEAD" || request.method == "CONNECT") parser->skip(true);
     boost::system::error_code error;
     bool streaming = false;
     for (bool more = size == 0; !parser->is_done(); more = true) {
@@ -244,7 +207,8 @@ absl::StatusOr<HttpResponse> ReadAnswer(Stream& stream, const HttpRequest& reque
 
 class StreamTransport : public HttpTransport {
  public:
-  explicit StreamTransport(const TlsClientOptions& tls) : tls_(tls) {}
+  StreamTransport(const TlsClientOptions& tls, ProxyRules proxies)
+      : tls_(tls), proxies_(std::move(proxies)) {}
 
   absl::StatusOr<HttpResponse> Send(const HttpRequest& request) override;
 
@@ -257,12 +221,14 @@ class StreamTransport : public HttpTransport {
   // A connection that is there, or null.
   std::unique_ptr<Stream> Borrow(const std::string& server);
   void GiveBack(const std::string& server, std::unique_ptr<Stream> stream);
-  absl::StatusOr<std::unique_ptr<Stream>> Open(const UrlParts& url, absl::Time deadline);
+  absl::StatusOr<std::unique_ptr<Stream>> Open(const UrlParts& url, const ProxyPtr& proxy,
+                                               absl::Time deadline);
   absl::StatusOr<std::shared_ptr<SSL_CTX>> TlsContext();
   absl::StatusOr<HttpResponse> Exchange(const HttpRequest& request, const UrlParts& url,
                                         absl::Time deadline);
 
   const TlsClientOptions tls_;
+  const ProxyRules proxies_;
   std::mutex mutex_;
   std::vector<IdleStream> idle_;  // the last used last
   std::shared_ptr<SSL_CTX> context_;
@@ -289,14 +255,31 @@ void StreamTransport::GiveBack(const std::string& server, std::unique_ptr<Stream
 absl::StatusOr<std::shared_ptr<SSL_CTX>> StreamTransport::TlsContext() {
   std::lock_guard lock(mutex_);
   if (context_ == nullptr || absl::Now() - context_made_ > kContextAge) {
-    ASSIGN_OR_RETURN(Context made, MakeContext(tls_));
-    context_ = std::shared_ptr<SSL_CTX>(std::move(made));
+    ASSIGN_OR_RETURN(context_, MakeTlsClient(tls_));
     context_made_ = absl::Now();
   }
   return context_;
 }
 
+// Has the proxy connect the stream to a server.
+absl::Status Tunnel(Stream& stream, const Proxy& proxy, const std::string& server,
+                    absl::Time deadline) {
+  SecretBytes text =
+      SecretBytes::CopyOf(StrCat("CONNECT ", server, " HTTP/1.1\r\nHost: ", server, "\r\n"));
+  AppendAuthorization(proxy, &text);
+  text.Append("\r\n");
+  RETURN_IF_ERROR(stream.Write(text.view(), deadline));
+  bool started = false, reusable = false;
+  ASSIGN_OR_RETURN(const HttpResponse answer,
+                   ReadAnswer(stream, {.method = "CONNECT"}, deadline, &started, &reusable));
+  if (answer.status / 100 == 2) return absl::OkStatus();
+  const std::string refused = StrCat("it answers HTTP ", answer.status, " to CONNECT ", server);
+  return answer.status >= 500 ? absl::UnavailableError(refused)
+                              : absl::FailedPreconditionError(refused);
+}
+
 absl::StatusOr<std::unique_ptr<Stream>> StreamTransport::Open(const UrlParts& url,
+                                                              const ProxyPtr& proxy,
                                                               absl::Time deadline) {
   const bool tls = SameHttpName(url.scheme, "https");
   std::string host(url.host);
@@ -311,10 +294,20 @@ absl::StatusOr<std::unique_ptr<Stream>> StreamTransport::Open(const UrlParts& ur
     ASSIGN_OR_RETURN(context, TlsContext());
   }
   const absl::Time connected_by = std::min(deadline, absl::Now() + kConnectTimeout);
-  absl::StatusOr<std::unique_ptr<Stream>> stream = Stream::Connect(host, port, connected_by);
-  if (absl::IsDeadlineExceeded(stream.status()))
-    return absl::DeadlineExceededError("no connection");
-  RETURN_IF_ERROR(stream.status());
+  absl::StatusOr<std::unique_ptr<Stream>> stream =
+      proxy == nullptr ? Stream::Connect(host, port, connected_by)
+                       : Stream::Connect(proxy->host, proxy->port, connected_by);
+  absl::Status opened = stream.status();
+  if (opened.ok() && proxy != nullptr && tls) {
+    const std::string name = url.port.empty() ? StrCat(url.host, ":", port) : std::string(url.host_port);
+    opened = Tunnel(**stream, *proxy, name, connected_by);
+  }
+  if (absl::IsDeadlineExceeded(opened)) return absl::DeadlineExceededError("no connection");
+  if (!opened.ok() && proxy != nullptr) {
+    return absl::Status(opened.code(), ToAbsl(StrCat("through the proxy ", proxy->address(), ": ",
+                                                     Message(opened))));
+  }
+  RETURN_IF_ERROR(opened);
   if (tls) {
     RETURN_IF_ERROR((*stream)->StartTls(
         context.get(), tls_.server_name.empty() ? host : tls_.server_name, connected_by));
@@ -324,13 +317,14 @@ absl::StatusOr<std::unique_ptr<Stream>> StreamTransport::Open(const UrlParts& ur
 
 absl::StatusOr<HttpResponse> StreamTransport::Exchange(const HttpRequest& request,
                                                        const UrlParts& url, absl::Time deadline) {
-  ASSIGN_OR_RETURN(const SecretBytes text, Compose(request, url));
+  ASSIGN_OR_RETURN(const ProxyPtr proxy, proxies_.For(url));
+  ASSIGN_OR_RETURN(const SecretBytes text, Compose(request, url, proxy));
   const std::string server = StrCat(url.scheme, "://", url.host_port);
   for (;;) {
     std::unique_ptr<Stream> stream = Borrow(server);
     const bool kept = stream != nullptr;
     if (!kept) {
-      ASSIGN_OR_RETURN(stream, Open(url, deadline));
+      ASSIGN_OR_RETURN(stream, Open(url, proxy, deadline));
     }
     bool started = false, reusable = false;
     const absl::Status written = stream->Write(text.view(), deadline);
@@ -365,7 +359,7 @@ absl::StatusOr<HttpResponse> StreamTransport::Send(const HttpRequest& request) {
 }  // namespace
 
 std::unique_ptr<HttpTransport> MakeStreamTransport(const TlsClientOptions& tls) {
-  return std::make_unique<StreamTransport>(tls);
+  return std::make_unique<StreamTransport>(tls, ProxyRules::FromEnvironment());
 }
 
 }  // namespace coffer

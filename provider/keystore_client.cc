@@ -5,10 +5,12 @@
 #include <string>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "common/url.h"
 
 namespace coffer::provider {
 namespace {
@@ -64,17 +66,62 @@ std::string Explanation(const Json& answer, std::string_view token, std::string_
   return text;
 }
 
-absl::Duration Jittered(absl::Duration duration) {
+// Up to a half.
+absl::Duration Jitter(absl::Duration duration) {
   std::uint8_t byte = 0;
   FillRandom({&byte, 1});
-  return duration * (1.0 + byte / 512.0);
+  return duration * (byte / 512.0);
 }
 
 bool MayPass(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
 }
 
+// What Retry-After asks for: seconds or a date (RFC 9110 section 10.2.3); 0 where it says nothing.
+absl::Duration RetryAfter(const HttpResponse& response, absl::Time now) {
+  const std::string_view text = Trim(response.header("Retry-After"));
+  std::int64_t seconds = 0;
+  if (absl::SimpleAtoi(ToAbsl(text), &seconds)) return absl::Seconds(std::max<std::int64_t>(0, seconds));
+  absl::Time date;
+  std::string error;
+  if (!absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", ToAbsl(text), &date, &error)) {
+    return absl::ZeroDuration();
+  }
+  return std::max(absl::ZeroDuration(), date - now);
+}
+
+bool Redirects(int status) {
+  return status == 301 || status == 302 || status == 307 || status == 308;
+}
+
+// Where a redirect leads; a path stays at the server.
+absl::StatusOr<std::string> RedirectTarget(std::string_view url, std::string_view location) {
+  std::string target(location);
+  if (location.starts_with('/') && !location.starts_with("//")) {
+    target = StrCat(url.substr(0, url.find('/', url.find("://") + 3)), location);
+  }
+  const absl::StatusOr<UrlParts> parts = ParseUrl(target);
+  if (!parts.ok()) return absl::FailedPreconditionError("it redirects to what is no URL");
+  if (url.starts_with("https://") && !SameHttpName(parts->scheme, "https")) {
+    return absl::FailedPreconditionError(
+        StrCat("it redirects to ", parts->host_port, " without TLS: refused"));
+  }
+  return target;
+}
+
 }  // namespace
+
+absl::StatusOr<HttpResponse> KeystoreClient::Send(HttpRequest& request) const {
+  absl::StatusOr<HttpResponse> response = transport_.Send(request);
+  if (!response.ok() || !Redirects(response->status)) return response;
+  const std::string_view location = response->header("Location");
+  if (location.empty()) return response;
+  ASSIGN_OR_RETURN(std::string target, RedirectTarget(request.url, location));
+  std::swap(request.url, target);
+  response = transport_.Send(request);
+  std::swap(request.url, target);
+  return response;
+}
 
 absl::StatusOr<Json> KeystoreClient::Call(std::string_view method, std::string_view path,
                                           std::string_view query, const SecretBytes& token,
@@ -100,8 +147,9 @@ absl::StatusOr<Json> KeystoreClient::Call(std::string_view method, std::string_v
       return absl::DeadlineExceededError(StrCat(what, ": no time left"));
     }
     request.timeout = std::min(left, kAttempt);
-    absl::StatusOr<HttpResponse> response = transport_.Send(request);
+    absl::StatusOr<HttpResponse> response = Send(request);
     absl::Status failed;
+    absl::Duration asked_pause;
     if (!response.ok()) {
       failed = absl::Status(response.status().code(),
                             ToAbsl(StrCat(what, ": ", Message(response.status()))));
@@ -115,13 +163,14 @@ absl::StatusOr<Json> KeystoreClient::Call(std::string_view method, std::string_v
         return absl::InternalError(StrCat(what, ": HTTP ", response->status,
                                           " with a body that is ", Message(parsed.status())));
       }
+      asked_pause = RetryAfter(*response, clock_.Now());
       const std::string explanation = Explanation(answer, token.view(), request.body.view());
       failed = absl::Status(CodeOf(response->status),
                             ToAbsl(StrCat(what, ": HTTP ", response->status,
                                           explanation.empty() ? "" : ": ", explanation)));
     }
     if (!MayPass(failed) || attempt == kBackOff.size()) return failed;
-    const absl::Duration pause = Jittered(kBackOff[attempt]);
+    const absl::Duration pause = std::max(asked_pause, kBackOff[attempt]) + Jitter(kBackOff[attempt]);
     if (clock_.Now() + pause >= deadline) return failed;
     absl::SleepFor(pause);
   }

@@ -19,8 +19,9 @@ class KeystoreClient {
   KeystoreClient(HttpTransport& transport, const Login& login, const Clock& clock)
       : transport_(transport), login_(login), clock_(clock) {}
 
-  // The whole answer as JSON; null where the answer has no body. The message of an error says
-  // method, path, address and what the keystore said.
+  // The whole answer as JSON; null where the answer has no body. Lost connections, 5xx, 429 and 412
+  // (a standby that lags behind) are tried again a few times, not before Retry-After, as far as the
+  // deadline allows. The message of an error says method, path, address and what the keystore said.
   absl::StatusOr<Json> Call(std::string_view method, std::string_view path, std::string_view query,
                             const SecretBytes& token, SecretBytes body, absl::Time deadline) const;
 
@@ -28,6 +29,9 @@ class KeystoreClient {
   absl::StatusOr<Json> LogIn(const SecretBytes& jwt, absl::Time deadline) const;
 
  private:
+  // Follows one redirect, as a standby may answer with, but never from TLS to none: Vault's rules.
+  absl::StatusOr<HttpResponse> Send(HttpRequest& request) const;
+
   HttpTransport& transport_;
   const Login& login_;
   const Clock& clock_;

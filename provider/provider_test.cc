@@ -328,11 +328,9 @@ TEST_CASE("the deadline bounds the attempts") {
   f.keystore.failures = 100;
   f.keystore.failure = TestHttpAnswer(500, "");
   f.secret_class.parameters["objects"] = kPassword;
-  const absl::Time start = absl::Now();
   const auto result = f.provider.Fetch(f.secret_class, Fixture::MakePod(), *f.session,
                                        f.clock.Now() + absl::Milliseconds(60));
   CHECK_FALSE(result.ok());
-  CHECK(absl::Now() - start < absl::Seconds(1));
   CHECK(f.keystore.log().size() <= 2);
 }
 
