@@ -146,7 +146,8 @@ absl::StatusOr<Json> Publish(const AdminParts& parts, const Json& body) {
   ASSIGN_OR_RETURN(const Call call, ReadCall(parts, body));
   ASSIGN_OR_RETURN(VolumeContext context, ReadContext(body));
   const absl::Status published = parts.publisher.Publish(call.volume_id, call.target, context,
-                                                         parts.clock.Now() + kLongestPublish);
+                                                         parts.clock.Now() + kLongestPublish,
+                                                         Publisher::Caller::kPerson);
   LogCall("publish by the admin socket", call, published);
   RETURN_IF_ERROR(published);
   return call.Answer();

@@ -4,7 +4,6 @@
 #include <fstream>
 #include <iterator>
 
-#include "absl/time/clock.h"
 #include "common/log.h"
 #include "common/random.h"
 #include "common/status_macros.h"
@@ -26,28 +25,11 @@ constexpr absl::Duration kLogin = absl::Seconds(20);
 constexpr absl::Duration kSpread = absl::Milliseconds(20);
 // After a gap in the events every volume is read anew, over this time.
 constexpr absl::Duration kGapSpread = absl::Seconds(5);
-constexpr int kAttempts = 20;
 
 absl::Duration RandomUpTo(absl::Duration most) {
   std::uint16_t random = 0;
   FillRandom({reinterpret_cast<std::uint8_t*>(&random), sizeof(random)});
   return most * (random / 65536.0);
-}
-
-VolumeContext CopyOf(const VolumeContext& context) {
-  VolumeContext copy;
-  copy.secret_class = context.secret_class;
-  copy.pod.name = context.pod.name;
-  copy.pod.kubernetes_namespace = context.pod.kubernetes_namespace;
-  copy.pod.uid = context.pod.uid;
-  copy.pod.service_account = context.pod.service_account;
-  for (const auto& [audience, token] : context.pod.tokens) {
-    copy.pod.tokens.emplace(audience, token.Copy());
-  }
-  copy.attributes = context.attributes;
-  copy.expirations = context.expirations;
-  copy.secrets = context.secrets.Copy();
-  return copy;
 }
 
 const Json* Member(const Json* object, const char* name) {
@@ -85,8 +67,8 @@ std::string EventPath(std::string_view message) {
   return path;
 }
 
-EventSubscriber::EventSubscriber(const Clock& clock, provider::Workers& workers, Options options)
-    : clock_(clock), workers_(workers), options_(std::move(options)) {
+EventSubscriber::EventSubscriber(const Clock& clock, Rotation& rotation, Options options)
+    : clock_(clock), rotation_(rotation), options_(std::move(options)) {
   login_ = {.address = options_.keystore.address,
             .vault_namespace = options_.keystore.vault_namespace,
             .auth_mount = options_.keystore.auth_mount,
@@ -98,18 +80,15 @@ EventSubscriber::EventSubscriber(const Clock& clock, provider::Workers& workers,
 
 EventSubscriber::~EventSubscriber() { Stop(); }
 
-void EventSubscriber::Start(Republish republish) {
-  republish_ = std::move(republish);
-  thread_ = std::thread([this] { Run(); });
-}
+void EventSubscriber::Start() { thread_ = std::thread([this] { Run(); }); }
 
 void EventSubscriber::Stop() {
-  std::unique_lock lock(mutex_);
-  stopping_ = true;
-  if (connection_ != nullptr) connection_->Stop();
-  changed_.notify_all();
-  changed_.wait(lock, [this] { return under_way_ == 0; });
-  lock.unlock();
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    if (connection_ != nullptr) connection_->Stop();
+    changed_.notify_all();
+  }
   if (thread_.joinable()) thread_.join();
 }
 
@@ -181,79 +160,46 @@ void EventSubscriber::Subscribed() {
     std::lock_guard lock(mutex_);
     gap = std::exchange(was_subscribed_, true);
   }
-  if (gap) RepublishWhere([](const Volume&) { return true; }, kGapSpread);
+  if (gap) RefetchWhere([](const Paths&) { return true; }, kGapSpread);
 }
 
 void EventSubscriber::OnEvent(std::string_view message) {
   ++events_;
   const std::string path = EventPath(message);
   if (path.empty()) return;
-  RepublishWhere(
-      [&path](const Volume& volume) {
+  RefetchWhere(
+      [&path](const Paths& paths) {
         return std::any_of(
-            volume.paths.begin(), volume.paths.end(),
+            paths.begin(), paths.end(),
             [&path](const std::string& pattern) { return provider::PathMatches(pattern, path); });
       },
       kSpread);
 }
 
-void EventSubscriber::RepublishWhere(const std::function<bool(const Volume&)>& wanted,
-                                     absl::Duration spread) {
+void EventSubscriber::RefetchWhere(const std::function<bool(const Paths&)>& wanted,
+                                   absl::Duration spread) {
   std::lock_guard lock(mutex_);
-  if (stopping_) return;
-  for (auto& [target, volume] : volumes_) {
-    if (volume.pending || !wanted(volume)) continue;
-    volume.pending = true;
-    ++under_way_;
-    workers_.Submit([this, target = target, wait = RandomUpTo(spread)] {
-      {
-        std::unique_lock lock(mutex_);
-        changed_.wait_for(lock, absl::ToChronoNanoseconds(wait), [this] { return stopping_; });
-      }
-      RepublishNow(target);
-      std::lock_guard lock(mutex_);
-      --under_way_;
-      changed_.notify_all();
-    });
+  for (const auto& [target, paths] : volumes_) {
+    if (wanted(paths)) rotation_.Soon(target, spread);
   }
 }
 
-void EventSubscriber::RepublishNow(const std::string& target) {
-  absl::Status status;
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    VolumeContext context;
-    {
-      std::lock_guard lock(mutex_);
-      const auto found = volumes_.find(target);
-      if (found == volumes_.end() || stopping_) return;
-      found->second.pending = false;  // what comes from now on is not seen by this reading
-      context = CopyOf(found->second.context);
-    }
-    status = republish_(target, context);
-    if (!absl::IsAborted(status)) break;
-    absl::SleepFor(absl::Milliseconds(25));  // the kubelet publishes it just now
-  }
-  if (!status.ok()) {
-    log::Warning("a changed secret was not read anew", {{"target", target}, {"error", status}});
-  }
-}
-
-void EventSubscriber::Published(const std::string& target, const VolumeContext& context,
+void EventSubscriber::Published(const std::string& target, const VolumeContext&,
                                 PublishOutcome& outcome) {
   if (!outcome.status.ok()) return;
   const auto parameters = provider::ParseParameters(outcome.secret_class, options_.keystore);
-  const bool ours = parameters.ok() && parameters->login.address == login_.address &&
+  const bool ours = outcome.rotation.on && parameters.ok() &&
+                    parameters->login.address == login_.address &&
                     parameters->login.vault_namespace == login_.vault_namespace;
   std::lock_guard lock(mutex_);
   if (!ours) {
     volumes_.erase(target);
     return;
   }
-  Volume& volume = volumes_[target];
-  volume.context = CopyOf(context);
-  volume.paths.clear();
+  Paths& paths = volumes_[target];
+  paths.clear();
   for (const provider::Object& object : parameters->objects) {
-    if (object.method == "GET") volume.paths.push_back(object.path);
+    if (object.method == "GET") paths.push_back(object.path);
   }
 }
 

@@ -1,5 +1,5 @@
 // EventSubscriber: hears from the keystore, over one WebSocket and with the node's own identity, which
-// secrets have changed, and has the volumes that hold them read anew at once, with their pods' tokens.
+// secrets have changed, and has the volumes that hold them read anew at once (by Rotation).
 // Events carry paths and versions, no secrets. Only the keystore that the plugin's flags name is asked:
 // a class that names another address must not get to see the node's own token.
 #pragma once
@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "csi/rotation.h"
 #include "csi/volume_observer.h"
 #include "provider/parameters.h"
-#include "provider/workers.h"
 
 namespace coffer::csi {
 
@@ -30,16 +30,13 @@ class EventSubscriber : public VolumeObserver {
     // Read anew for each login: the kubelet replaces it.
     std::string token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token";
   };
-  // Publishes the volume at `target` again. Aborted: another call works on it.
-  using Republish = std::function<absl::Status(const std::string& target, VolumeContext& context)>;
 
-  // `workers` runs what republishes; both are kept by the caller.
-  EventSubscriber(const Clock& clock, provider::Workers& workers, Options options);
-  ~EventSubscriber();  // as Stop
+  // Both are kept by the caller.
+  EventSubscriber(const Clock& clock, Rotation& rotation, Options options);
+  ~EventSubscriber() override;  // as Stop
 
   // Subscribes, again and again where that ends, with growing pauses.
-  void Start(Republish republish);
-  // Waits for what republishes.
+  void Start();
   void Stop();
 
   void Published(const std::string& target, const VolumeContext& context,
@@ -50,34 +47,27 @@ class EventSubscriber : public VolumeObserver {
   std::uint64_t events() const { return events_; }
 
  private:
-  struct Volume {
-    VolumeContext context;
-    std::vector<std::string> paths;  // of the class's objects, patterns too
-    bool pending = false;            // a republish waits for its turn
-  };
   class Connection;
+  using Paths = std::vector<std::string>;  // of a class's objects, patterns too
 
   void Run();
   absl::Status SubscribeOnce();
   void Subscribed();
   void OnEvent(std::string_view message);
   // Of volumes for which `wanted` holds; each after a random time up to `spread`.
-  void RepublishWhere(const std::function<bool(const Volume&)>& wanted, absl::Duration spread);
-  void RepublishNow(const std::string& target);
+  void RefetchWhere(const std::function<bool(const Paths&)>& wanted, absl::Duration spread);
 
   const Clock& clock_;
-  provider::Workers& workers_;
+  Rotation& rotation_;
   const Options options_;
   provider::Login login_;
-  Republish republish_;
   std::atomic<bool> subscribed_{false};
   std::atomic<std::uint64_t> events_{0};
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::string, Volume> volumes_;  // by target
-  Connection* connection_ = nullptr;       // while there is one
-  int under_way_ = 0;                      // republishes that were submitted
+  std::map<std::string, Paths> volumes_;  // by target
+  Connection* connection_ = nullptr;      // while there is one
   bool stopping_ = false;
   bool was_subscribed_ = false;
   std::thread thread_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "common/duration.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -80,6 +81,19 @@ absl::Status SetSeccomp(std::string_view text, Flags* flags) {
   return absl::InvalidArgumentError("must be enforce, log or off");
 }
 
+absl::Status SetRotation(std::string_view text, Flags* flags) {
+  return ParseBool(text, &flags->enable_rotation.emplace());
+}
+
+absl::Status SetRotationInterval(std::string_view text, Flags* flags) {
+  const absl::StatusOr<absl::Duration> parsed = ParseDuration(text);
+  if (!parsed.ok() || *parsed < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("must be a duration as 2m or 30s, or 0");
+  }
+  flags->rotation_interval = *parsed;
+  return absl::OkStatus();
+}
+
 absl::Status SetMostBytes(std::string_view text, Flags* flags) {
   if (absl::SimpleAtoi(ToAbsl(text), &flags->most_answer_bytes) && flags->most_answer_bytes > 0) {
     return absl::OkStatus();
@@ -128,6 +142,11 @@ const std::vector<Flag>& Table() {
        "other vendors' providers have their sockets in this folder", SetProviderDir},
       {"additional-provider-volume-paths", false, "and in these, with commas between",
        AddProviderDirs},
+      {"enable-secret-rotation", true,
+       "whether published volumes are read anew where a class is silent: true", SetRotation},
+      {"rotation-poll-interval", false,
+       "how often: 2m with --enable-secret-rotation, else (or 0) at each republish of the kubelet",
+       SetRotationInterval},
       {"max-call-recv-msg-size", false, "bytes of such a provider's answer at most: 4194304",
        SetMostBytes},
       Text(
@@ -185,33 +204,56 @@ const std::vector<Flag>& Table() {
 }
 
 // Flags of the upstream driver, its provider and the registrar sidecar that have no meaning here,
-// so that their command lines can stay. "?" behind a name: it may stand without a value.
-constexpr std::string_view kAccepted[] = {"provider",
-                                          "enable-secret-rotation?",
-                                          "rotation-poll-interval",
-                                          "enable-pprof?",
-                                          "pprof-port",
-                                          "provider-health-check?",
-                                          "provider-health-check-interval",
-                                          "logtostderr?",
-                                          "alsologtostderr?",
-                                          "stderrthreshold",
-                                          "vmodule",
-                                          "one_output?",
-                                          "skip_headers?",
-                                          "add_dir_header?",
-                                          "log_file",
-                                          "log_dir",
-                                          "log_file_max_size",
-                                          "skip_log_headers?",
-                                          "log_backtrace_at",
-                                          "debug?",
-                                          "health-addr",
-                                          "hmac-secret-name",
-                                          "cache-size",
-                                          "http-endpoint",
-                                          "timeout",
-                                          "mode"};
+// so that their command lines can stay, and why.
+struct Accepted {
+  std::string_view name;
+  bool boolean;  // may stand without a value
+  std::string_view why;
+};
+
+constexpr std::string_view kLogsToStderr = "logs go to stderr: --log-level, --log-format-json";
+constexpr std::string_view kNoPprof = "this is no Go program";
+constexpr std::string_view kOwnHealth = "--metrics-addr serves /healthz and /readyz";
+constexpr std::string_view kNoProbing = "providers are asked when a class needs them";
+constexpr std::string_view kNoFilter = "only classes of this node's pods are followed";
+constexpr std::string_view kNoCache = "each pod has its own token, kept while its volumes live";
+constexpr std::string_view kOneMode = "the plugin registers itself";
+
+constexpr Accepted kAccepted[] = {
+    {"provider", false, "the class says which"},
+    {"min-provider-version", false, "providers of any version are asked"},
+    {"enable-pprof", true, kNoPprof},
+    {"pprof-port", false, kNoPprof},
+    {"provider-health-check", true, kNoProbing},
+    {"provider-health-check-interval", false, kNoProbing},
+    {"filtered-watch-secret", true, kNoFilter},
+    {"logtostderr", true, kLogsToStderr},
+    {"alsologtostderr", true, kLogsToStderr},
+    {"alsologtostderrthreshold", false, kLogsToStderr},
+    {"legacy_stderr_threshold_behavior", true, kLogsToStderr},
+    {"stderrthreshold", false, kLogsToStderr},
+    {"vmodule", false, kLogsToStderr},
+    {"one_output", true, kLogsToStderr},
+    {"skip_headers", true, kLogsToStderr},
+    {"add_dir_header", true, kLogsToStderr},
+    {"log_file", false, kLogsToStderr},
+    {"log_dir", false, kLogsToStderr},
+    {"log_file_max_size", false, kLogsToStderr},
+    {"skip_log_headers", true, kLogsToStderr},
+    {"log_backtrace_at", false, kLogsToStderr},
+    {"debug", true, "use --log-level=debug"},
+    {"health-addr", false, kOwnHealth},
+    {"hmac-secret-name", false, "versions are made under a key of the process"},
+    {"cache-size", false, kNoCache},
+    {"http-endpoint", false, kOwnHealth},
+    {"timeout", false, kOneMode},
+    {"mode", false, kOneMode}};
+
+const Accepted* FindAccepted(std::string_view name) {
+  const auto found = std::find_if(std::begin(kAccepted), std::end(kAccepted),
+                                  [name](const Accepted& flag) { return flag.name == name; });
+  return found == std::end(kAccepted) ? nullptr : found;
+}
 
 const Flag* Find(std::string_view name) {
   const auto found = std::find_if(Table().begin(), Table().end(),
@@ -284,14 +326,11 @@ absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments) {
     const std::size_t equals = argument.find('=');
     const std::string name(argument.substr(0, equals));
     const Flag* flag = Find(name);
-    const auto accepted = [&name](std::string_view suffix) {
-      return std::find(std::begin(kAccepted), std::end(kAccepted), StrCat(name, suffix)) !=
-             std::end(kAccepted);
-    };
-    const bool boolean = flag != nullptr ? flag->boolean : accepted("?");
-    if (flag == nullptr && !boolean && !accepted("")) {
+    const Accepted* accepted = FindAccepted(name);
+    if (flag == nullptr && accepted == nullptr) {
       return absl::InvalidArgumentError(StrCat("unknown flag --", name, ": see --help"));
     }
+    const bool boolean = flag != nullptr ? flag->boolean : accepted->boolean;
     std::string_view value = "true";
     if (equals != argument.npos) {
       value = argument.substr(equals + 1);
@@ -301,7 +340,11 @@ absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments) {
       }
       value = arguments[i];
     }
-    if (flag == nullptr) continue;
+    if (flag == nullptr) {
+      StrAppend(&flags.without_effect, flags.without_effect.empty() ? "--" : "; --", name, " (",
+                accepted->why, ")");
+      continue;
+    }
     const absl::Status set = flag->set(value, &flags);
     if (!set.ok()) return absl::InvalidArgumentError(StrCat("--", name, ": ", Message(set)));
   }
@@ -312,13 +355,23 @@ absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments) {
   return flags;
 }
 
+RotationRule Flags::rotation() const {
+  const absl::Duration otherwise =
+      enable_rotation.value_or(false) ? kUpstreamRotationInterval : absl::ZeroDuration();
+  return {.on = enable_rotation.value_or(true), .interval = rotation_interval.value_or(otherwise)};
+}
+
 std::string FlagsHelp() {
   std::string text = "coffer-csi: the CSI node plugin of Coffer\n\n";
   for (const Flag& flag : Table()) {
     StrAppend(&text, "  --", flag.name,
               std::string(28 - std::min<std::size_t>(27, flag.name.size()), ' '), flag.help, "\n");
   }
-  StrAppend(&text, "\nFlags of the upstream driver that have no meaning here are accepted.\n");
+  StrAppend(&text, "\nOf the upstream driver and its sidecars, accepted without effect:\n");
+  for (const Accepted& flag : kAccepted) {
+    StrAppend(&text, "  --", flag.name,
+              std::string(36 - std::min<std::size_t>(35, flag.name.size()), ' '), flag.why, "\n");
+  }
   return text;
 }
 

@@ -2,6 +2,7 @@
 // value, and a name alone for true.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "common/hardening.h"
 #include "common/log.h"
+#include "csi/rotation_rule.h"
 #include "provider/provider.h"
 
 namespace coffer::csi {
@@ -33,6 +35,14 @@ struct Flags {
   std::string events_role;        // the node's own at the keystore; "" = no events
   std::string events_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token";
   Seccomp seccomp = kDefaultSeccomp;
+  // As given; `rotation` is what that means.
+  std::optional<bool> enable_rotation;
+  std::optional<absl::Duration> rotation_interval;
+  // Where a class is silent. Without either flag the kubelet's republishes fetch, each; asked for
+  // without an interval it has the upstream driver's.
+  RotationRule rotation() const;
+  // Flags of the upstream driver and its sidecars that were given and do nothing, and why.
+  std::string without_effect;
   log::Level log_level = log::Level::kInfo;
   log::Format log_format = log::Format::kText;
   provider::Defaults defaults;  // VAULT_ADDR and the like, then --vault-addr and the like

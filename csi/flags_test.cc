@@ -26,12 +26,37 @@ TEST_CASE("flags are taken as Go writes them, the upstream driver's too") {
   CHECK(flags->defaults.address == "http://v");
   CHECK(flags->defaults.tls.skip_verify);
   CHECK(flags->metrics_address == ":8095");
+  CHECK(flags->without_effect ==
+        "--provider-health-check (providers are asked when a class needs them)");
   CHECK(flags->provider_dirs ==
         std::vector<std::string>{"/p", "/etc/kubernetes/secrets-store-csi-providers"});
   const auto folders = Parse({"--nodeid=n", "--additional-provider-volume-paths=/a,/b",
                               "--provider-volume=/p", "--max-call-recv-msg-size=1000"});
   CHECK(folders->provider_dirs == std::vector<std::string>{"/p", "/a", "/b"});
   CHECK(folders->most_answer_bytes == 1000);
+}
+
+TEST_CASE("rotation is the kubelet's, unless flags of the upstream driver say more") {
+  struct Case {
+    std::vector<const char*> flags;
+    bool on;
+    absl::Duration interval;
+  };
+  const Case cases[] = {
+      {{}, true, absl::ZeroDuration()},
+      {{"--enable-secret-rotation"}, true, absl::Minutes(2)},
+      {{"--enable-secret-rotation=true", "--rotation-poll-interval=30s"}, true, absl::Seconds(30)},
+      {{"--rotation-poll-interval=0s", "--enable-secret-rotation"}, true, absl::ZeroDuration()},
+      {{"--rotation-poll-interval=5m"}, true, absl::Minutes(5)},
+      {{"--enable-secret-rotation=false", "--rotation-poll-interval=1m"}, false, absl::Minutes(1)},
+  };
+  for (Case c : cases) {
+    c.flags.push_back("--nodeid=n");
+    const auto flags = Parse(c.flags);
+    REQUIRE(flags.ok());
+    CHECK(flags->rotation().on == c.on);
+    CHECK(flags->rotation().interval == c.interval);
+  }
 }
 
 TEST_CASE("the environment of the Vault provider counts, a flag counts more") {
@@ -53,6 +78,8 @@ TEST_CASE("a wrong command line is one clear line") {
       {{"--nodeid"}, "--nodeid needs a value"},
       {{"--nodeid=n", "--log-level=loud"}, "--log-level: unknown log level"},
       {{"--nodeid=n", "--vault-tls-skip-verify=maybe"}, "--vault-tls-skip-verify: must be true"},
+      {{"--nodeid=n", "--rotation-poll-interval=often"}, "--rotation-poll-interval: must be"},
+      {{"--nodeid=n", "--rotation-poll-interval=-1s"}, "--rotation-poll-interval: must be"},
       {{"--nodeid=n", "--driver-name=a/b"}, "--driver-name \"a/b\" must be"},
       {{"--nodeid=n", "--seccomp=yes"}, "--seccomp: must be enforce, log or off"},
       {{"--nodeid=n", "--kubelet-root=var"}, "--kubelet-root must be an absolute path"},

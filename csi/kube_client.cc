@@ -1,8 +1,10 @@
 #include "csi/kube_client.h"
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 
+#include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -35,6 +37,20 @@ absl::StatusCode CodeOf(int http_status) {
 // What a watch may be silent for: the API server sends a bookmark each minute or so.
 constexpr absl::Duration kLongestSilence = absl::Minutes(5);
 constexpr std::size_t kMostEventBytes = 4 << 20;
+// An API server that is overloaded says when to come again; one that is asked to wait longer, or
+// more often, is given up on for now.
+constexpr int kMostAttempts = 5;
+constexpr absl::Duration kLongestRetryAfter = absl::Seconds(10);
+
+// What a 429 or 503 asks to wait for: whole seconds, as the API server has it; 0: nothing is said.
+absl::Duration RetryAfterOf(const HttpResponse& response) {
+  int seconds = 0;
+  const bool asks = response.status == 429 || response.status == 503;
+  if (!asks || !absl::SimpleAtoi(ToAbsl(response.header("Retry-After")), &seconds)) {
+    return absl::ZeroDuration();
+  }
+  return absl::Seconds(std::max(seconds, 0));
+}
 
 // Of an answer that is a Status object, as errors are.
 absl::Status StatusOf(int http_status, std::string_view body, std::string_view what) {
@@ -81,13 +97,22 @@ absl::StatusOr<HttpResponse> KubeClient::Send(HttpRequest request, const std::st
     request.headers.push_back({"Authorization", std::move(authorization)});
   }
   request.headers.push_back({"Accept", SecretBytes::CopyOf("application/json")});
-  absl::StatusOr<HttpResponse> response = transport_->Send(request);
-  if (!response.ok()) {
-    return absl::Status(response.status().code(),
-                        ToAbsl(StrCat(what, ": ", Message(response.status()))));
+  // A watch has no deadline; what it waits for is part of a longer pause anyway.
+  const absl::Time deadline = absl::Now() + std::min(request.timeout, 3 * kLongestRetryAfter);
+  for (int attempt = 1;; ++attempt) {
+    absl::StatusOr<HttpResponse> response = transport_->Send(request);
+    if (!response.ok()) {
+      return absl::Status(response.status().code(),
+                          ToAbsl(StrCat(what, ": ", Message(response.status()))));
+    }
+    if (response->status / 100 == 2) return response;
+    const absl::Duration wait = RetryAfterOf(*response);
+    const bool worth = wait > absl::ZeroDuration() && wait <= kLongestRetryAfter &&
+                       attempt < kMostAttempts && absl::Now() + wait < deadline;
+    if (!worth) return StatusOf(response->status, response->body.view(), what);
+    absl::SleepFor(wait);
+    if (!request.on_body) request.timeout = deadline - absl::Now();
   }
-  if (response->status / 100 == 2) return response;
-  return StatusOf(response->status, response->body.view(), what);
 }
 
 absl::StatusOr<Json> KubeClient::Call(std::string_view method, std::string_view path,

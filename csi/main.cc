@@ -33,6 +33,7 @@
 #include "csi/provider_service.h"
 #include "csi/publisher.h"
 #include "csi/registration_service.h"
+#include "csi/rotation.h"
 #include "csi/socket_server.h"
 #include "csi/status_server.h"
 #include "csi/token_revoker.h"
@@ -52,8 +53,9 @@ namespace {
 constexpr int kPublishThreads = 16;
 constexpr int kFetchThreads = 16;
 constexpr int kUnpublishThreads = 4;
+constexpr int kRotationThreads = 8;
 constexpr int kVolumeThreads = 2;
-constexpr absl::Duration kEventPublish = absl::Seconds(60);
+constexpr absl::Duration kRefetch = absl::Seconds(60);
 constexpr absl::Duration kLastRevocations = absl::Seconds(3);
 constexpr absl::Duration kKeeperPatience = absl::Seconds(2);
 constexpr absl::Duration kKeeperRestart = absl::Seconds(3);
@@ -178,7 +180,11 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   MetricsObserver counts(metrics);
   VolumeRecords records(clock);
   VendorProviders vendors(flags.provider_dirs, flags.most_answer_bytes);
-  Publisher::Options options{.observers = {&counts, &records}, .vendors = &vendors};
+  provider::Workers rotation_workers(kRotationThreads);
+  Rotation rotation(clock, rotation_workers);
+  Publisher::Options options{.observers = {&counts, &records, &rotation},
+                             .vendors = &vendors,
+                             .rotation = flags.rotation()};
   std::optional<KubeReporter> reporter;
   std::optional<PodTokens> tokens;
   if (kube) {
@@ -188,10 +194,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
     options.tokens = &*tokens;
     reporter->CleanUp();
   }
-  provider::Workers event_workers(kPublishThreads);
   std::optional<EventSubscriber> events;
   if (!flags.events_role.empty()) {
-    events.emplace(clock, event_workers,
+    events.emplace(clock, rotation,
                    EventSubscriber::Options{.keystore = flags.defaults,
                                             .role = flags.events_role,
                                             .token_file = flags.events_token_file});
@@ -246,14 +251,13 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
         {"ready", [&] { return publisher.Ready().ok() ? "yes" : publisher.Ready().ToString(); }}};
     ASSIGN_OR_RETURN(admin, AdminServer::Start(flags.admin_socket, AdminRoutes(std::move(parts))));
   }
-  if (events) {
-    events->Start([&](const std::string& target, VolumeContext& context) {
-      for (const volume::VolumeInfo& info : volumes.List()) {
-        if (info.target != target) continue;
-        return publisher.Publish(info.volume_id, target, context, clock.Now() + kEventPublish);
-      }
-      return absl::OkStatus();  // unpublished since
-    });
+  rotation.Start([&publisher, &clock](const std::string& target) {
+    return publisher.Refetch(target, clock.Now() + kRefetch);
+  });
+  if (events) events->Start();
+  if (!flags.without_effect.empty()) {
+    log::Info("flags of the upstream driver that have no effect here",
+              {{"flags", flags.without_effect}});
   }
   log::Info("coffer-csi serves", {{"version", kVersion},
                                   {"driver", flags.driver_name},
@@ -273,6 +277,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   server.reset();
   provider_server.reset();
   if (events) events->Stop();
+  rotation.Stop();
   if (reporter) reporter->writer().Drain(clock.Now() + kLastWrites);
   publisher.ForgetTokens();
   if (!revoker.Drain(clock.Now() + kLastRevocations)) {

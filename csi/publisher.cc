@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <set>
 #include <thread>
 
@@ -22,6 +23,39 @@ namespace {
 
 // How long the dead mounts of a predecessor may take to tell that they are dead.
 constexpr std::chrono::seconds kDeadCheck{5};
+
+// Changes when a class does: a class from a folder has no version.
+std::size_t FingerprintOf(const ClassObject& secret_class) {
+  std::string text = StrCat(secret_class.provider, "\n", secret_class.resource_version);
+  for (const auto& [name, value] : secret_class.parameters) {
+    StrAppend(&text, "\n", name, "=", value);
+  }
+  return std::hash<std::string>()(text);
+}
+
+bool IsOurs(const ClassObject& secret_class) {
+  return secret_class.provider == "vault" || secret_class.provider == "coffer";
+}
+
+// What the next Refetch needs of what the kubelet said.
+VolumeContext WorthKeeping(const VolumeContext& context, bool ours) {
+  VolumeContext kept = context.Copy();
+  if (ours) {  // the rest is for other vendors
+    kept.attributes.clear();
+    kept.secrets = SecretBytes();
+  }
+  return kept;
+}
+
+// So that another is asked for in their place.
+void DropExpiredTokens(absl::Time now, VolumeContext* context) {
+  for (const auto& [audience, expiration] : context->expirations) {
+    absl::Time ends;
+    if (absl::ParseTime(absl::RFC3339_full, ToAbsl(expiration), &ends, nullptr) && ends <= now) {
+      context->pod.tokens.erase(audience);
+    }
+  }
+}
 
 // Whether nobody answers for the mount: the kernel says ENOTCONN at once. A server that hangs
 // blocks.
@@ -64,11 +98,13 @@ Publisher::Hold::~Hold() {
   publisher_.entries_.erase(target_);
 }
 
-absl::Status Publisher::Publish(const std::string& volume_id, const std::string& target,
-                                VolumeContext& context, absl::Time deadline) {
+template <class Call>
+absl::Status Publisher::Observed(const std::string& target, const VolumeContext& context,
+                                 const Call& call) {
   const absl::Time start = clock_.Now();
   PublishOutcome outcome;
-  outcome.status = PublishAs(volume_id, target, context, deadline, &outcome);
+  outcome.status = call(&outcome);
+  if (outcome.early) return outcome.status;
   outcome.took = clock_.Now() - start;
   for (VolumeObserver* observer : options_.observers) {
     observer->Published(target, context, outcome);
@@ -76,8 +112,15 @@ absl::Status Publisher::Publish(const std::string& volume_id, const std::string&
   return outcome.status;
 }
 
+absl::Status Publisher::Publish(const std::string& volume_id, const std::string& target,
+                                VolumeContext& context, absl::Time deadline, Caller caller) {
+  return Observed(target, context, [&](PublishOutcome* outcome) {
+    return PublishAs(volume_id, target, context, deadline, caller, outcome);
+  });
+}
+
 absl::Status Publisher::PublishAs(const std::string& volume_id, const std::string& target,
-                                  VolumeContext& context, absl::Time deadline,
+                                  VolumeContext& context, absl::Time deadline, Caller caller,
                                   PublishOutcome* outcome) {
   outcome->error_type = "UnexpectedTargetPath";
   RETURN_IF_ERROR(CheckTarget(root_, target));
@@ -96,10 +139,60 @@ absl::Status Publisher::PublishAs(const std::string& volume_id, const std::strin
   outcome->error_type = "SecretProviderClassNotFound";
   ASSIGN_OR_RETURN(outcome->secret_class,
                    classes_.Get(context.pod.kubernetes_namespace, context.secret_class, deadline));
-  outcome->error_type = served ? "FailedToRotate" : "ProviderError";
+  outcome->error_type = "InvalidClass";
+  ASSIGN_OR_RETURN(outcome->rotation, RotationOf(outcome->secret_class, options_.rotation));
+  hold->context = WorthKeeping(context, IsOurs(outcome->secret_class));
+  if (served && caller == Caller::kKubelet && !IsDue(*entry, *outcome)) {
+    outcome->early = true;
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(Fill(target, context, *entry, deadline, outcome));
+  hold.Keep();
+  return absl::OkStatus();
+}
+
+bool Publisher::IsDue(const Entry& entry, const PublishOutcome& outcome) const {
+  if (!outcome.rotation.on) return false;
+  if (FingerprintOf(outcome.secret_class) != entry.fingerprint) return true;
+  const absl::Duration age = clock_.Now() - entry.fetched;
+  return age >= outcome.rotation.interval || age < absl::ZeroDuration();  // the clock was set back
+}
+
+absl::Status Publisher::Refetch(const std::string& target, absl::Time deadline) {
+  Entry* entry = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = entries_.find(target);
+    if (found == entries_.end()) return absl::OkStatus();
+    entry = &found->second;
+    if (entry->busy) return absl::AbortedError("another call for the volume is under way");
+    entry->busy = true;
+  }
+  Hold hold(*this, target, entry);
+  // One that somebody has unmounted is for the kubelet to publish.
+  if (!volumes_.Serves(target) || hold->context.secret_class.empty()) return absl::OkStatus();
+  VolumeContext context = hold->context.Copy();
+  if (options_.tokens != nullptr) DropExpiredTokens(clock_.Now(), &context);
+  return Observed(target, context, [&](PublishOutcome* outcome) -> absl::Status {
+    outcome->again = true;
+    outcome->error_type = "SecretProviderClassNotFound";
+    ASSIGN_OR_RETURN(
+        outcome->secret_class,
+        classes_.Get(context.pod.kubernetes_namespace, context.secret_class, deadline));
+    outcome->error_type = "InvalidClass";
+    ASSIGN_OR_RETURN(outcome->rotation, RotationOf(outcome->secret_class, options_.rotation));
+    outcome->early = !outcome->rotation.on;
+    return outcome->early ? absl::OkStatus() : Fill(target, context, *entry, deadline, outcome);
+  });
+}
+
+absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, Entry& entry,
+                             absl::Time deadline, PublishOutcome* outcome) {
+  outcome->error_type = outcome->again ? "FailedToRotate" : "ProviderError";
   ASSIGN_OR_RETURN(provider::FetchResult fetched,
-                   Fetch(target, context, *entry, deadline, outcome));
+                   Fetch(target, context, entry, deadline, outcome));
   outcome->secrets = FillSecretObjects(outcome->secret_class.secret_objects, fetched.files);
+  outcome->refetch_by = fetched.refetch_by;
   std::vector<volume::SnapshotFile> files;
   files.reserve(fetched.files.size());
   for (provider::File& file : fetched.files) {
@@ -110,15 +203,17 @@ absl::Status Publisher::PublishAs(const std::string& volume_id, const std::strin
                      .gid = file.group.value_or(0)});
   }
   outcome->error_type = "FailedToMount";
-  RETURN_IF_ERROR(Serve(volume_id, target, std::move(files)));
-  hold.Keep();
+  RETURN_IF_ERROR(Serve(entry.volume_id, target, std::move(files)));
   outcome->error_type.clear();
   const auto same = [](const provider::ObjectVersion& a, const provider::ObjectVersion& b) {
     return a.id == b.id && a.version == b.version;
   };
-  outcome->rotated = served && !std::equal(fetched.versions.begin(), fetched.versions.end(),
-                                           hold->versions.begin(), hold->versions.end(), same);
-  hold->versions = fetched.versions;
+  outcome->rotated =
+      outcome->again && !std::equal(fetched.versions.begin(), fetched.versions.end(),
+                                    entry.versions.begin(), entry.versions.end(), same);
+  entry.versions = fetched.versions;
+  entry.fetched = clock_.Now();
+  entry.fingerprint = FingerprintOf(outcome->secret_class);
   outcome->versions = std::move(fetched.versions);
   return absl::OkStatus();
 }
@@ -128,7 +223,7 @@ absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target
                                                        absl::Time deadline,
                                                        PublishOutcome* outcome) {
   const ClassObject& secret_class = outcome->secret_class;
-  const bool ours = secret_class.provider == "vault" || secret_class.provider == "coffer";
+  const bool ours = IsOurs(secret_class);
   if (!ours && options_.vendors != nullptr) {
     return options_.vendors->Fetch(secret_class, context, target, entry.versions, deadline,
                                    &outcome->error_type);

@@ -28,7 +28,11 @@ class Publisher {
     std::vector<VolumeObserver*> observers;
     PodTokens* tokens = nullptr;        // asked where the kubelet sent no token
     VendorProviders* vendors = nullptr;  // asked for the classes of other providers
+    RotationRule rotation = {};          // where a class is silent
   };
+  // Who asks for a publish. The kubelet asks again and again, and is answered OK without a fetch
+  // where the volume's rotation says that it is too early; a person means it.
+  enum class Caller { kKubelet, kPerson };
 
   // All are kept by the caller. `root`: the kubelet's folder, which targets lie below.
   Publisher(const Clock& clock, ClassSource& classes, provider::Provider& provider,
@@ -42,7 +46,12 @@ class Publisher {
   // otherwise the codes of ClassSource::Get and Provider::Fetch. `context` gets the token that the
   // kubelet didn't send.
   absl::Status Publish(const std::string& volume_id, const std::string& target,
-                       VolumeContext& context, absl::Time deadline);
+                       VolumeContext& context, absl::Time deadline,
+                       Caller caller = Caller::kKubelet);
+
+  // Replaces the contents of a published volume, as the kubelet last said and with the tokens that
+  // it last sent, if its class is to be rotated at all. As Publish; OK where no volume is.
+  absl::Status Refetch(const std::string& target, absl::Time deadline);
 
   // Unmounts, removes the folder, has the token revoked. OK where nothing is.
   absl::Status Unpublish(const std::string& volume_id, const std::string& target);
@@ -63,6 +72,9 @@ class Publisher {
     bool busy = false;  // under mutex_; the rest is the busy call's
     provider::SessionPtr session = provider::NewSession();
     std::vector<provider::ObjectVersion> versions;  // of the content
+    VolumeContext context;                           // as the kubelet last said
+    std::size_t fingerprint = 0;                     // of the class that the content is of
+    absl::Time fetched = absl::InfinitePast();       // the last time without an error
   };
 
   // A volume's entry, held for one call.
@@ -86,8 +98,17 @@ class Publisher {
 
   // Makes the entry busy. Aborted: it is.
   absl::StatusOr<Entry*> Enter(const std::string& volume_id, const std::string& target);
+  // Makes the call and tells the observers what came of it.
+  template <class Call>
+  absl::Status Observed(const std::string& target, const VolumeContext& context, const Call& call);
   absl::Status PublishAs(const std::string& volume_id, const std::string& target,
-                         VolumeContext& context, absl::Time deadline, PublishOutcome* outcome);
+                         VolumeContext& context, absl::Time deadline, Caller caller,
+                         PublishOutcome* outcome);
+  // Fetches, and mounts or replaces the contents.
+  absl::Status Fill(const std::string& target, VolumeContext& context, Entry& entry,
+                    absl::Time deadline, PublishOutcome* outcome);
+  // Whether the volume, which is served, is to be read anew.
+  bool IsDue(const Entry& entry, const PublishOutcome& outcome) const;
   absl::StatusOr<provider::FetchResult> Fetch(const std::string& target, VolumeContext& context,
                                               Entry& entry, absl::Time deadline,
                                               PublishOutcome* outcome);

@@ -32,7 +32,7 @@ class FixedClasses : public ClassSource {
 };
 
 struct Fixture {
-  Fixture() {
+  explicit Fixture(RotationRule rule = {}) : rotation(rule) {
     fs::create_directories(root + "/pods/1");
     static_cast<provider::SecretProviderClass&>(classes.secret_class) = {
         .name = "webapp",
@@ -62,7 +62,13 @@ struct Fixture {
 
   bool drained() { return revoker.Drain(absl::Now() + absl::Seconds(5)); }
 
-  std::atomic<int> status{200};
+  void Hold(const std::string& content) {
+    std::lock_guard lock(mutex);
+    secret = content;
+  }
+
+  const RotationRule rotation;
+  std::atomic<int> status{200}, logins{0};
   std::atomic<int> revoke_status{204}, revoked{0};
   std::mutex mutex;
   std::string secret = "one";
@@ -70,6 +76,7 @@ struct Fixture {
   TestHttpServer keystore{[this](const TestHttpRequest& request) {
     std::lock_guard lock(mutex);
     if (request.target().ends_with("/login")) {
+      ++logins;
       return TestHttpAnswer(200, R"({"auth":{"client_token":"hvs.x","lease_duration":3600}})");
     }
     if (request.target().ends_with("/revoke-self")) {
@@ -88,7 +95,10 @@ struct Fixture {
   provider::Provider provider{clock, workers, provider::Provider::Options()};
   volume::VolumeServer volumes{clock, 1};
   TokenRevoker revoker{clock, provider};
-  Publisher publisher{clock, classes, provider, volumes, revoker, root, {}};
+  Publisher publisher{clock, classes,
+                      provider, volumes,
+                      revoker, root,
+                      {.rotation = rotation}};
 };
 
 TEST_CASE("publish mounts, publish again swaps, unpublish leaves nothing and revokes the token") {
@@ -141,6 +151,58 @@ TEST_CASE("a republish that fails keeps what is there and says why") {
   CHECK(ReadFile(f.target + "/p") == "one");
   f.status = 200;
   CHECK(f.Publish().ok());
+}
+
+TEST_CASE("the kubelet's republish fetches only when the volume's interval is over") {
+  Fixture f({.on = true, .interval = absl::Hours(1)});
+  REQUIRE(f.Publish().ok());
+  f.Hold("two");
+  REQUIRE(f.Publish().ok());
+  CHECK(ReadFile(f.target + "/p") == "one");
+  SECTION("a failing keystore isn't noticed before") {
+    f.status = 403;
+    CHECK(f.Publish().ok());
+  }
+  SECTION("who means it gets it") {
+    CHECK(f.publisher.Refetch(f.target, absl::Now() + absl::Seconds(20)).ok());
+    CHECK(ReadFile(f.target + "/p") == "two");
+    CHECK(f.logins == 1);
+  }
+  SECTION("a changed class counts at once, and may say other things") {
+    f.classes.secret_class.parameters["rotationInterval"] = "0";
+    CHECK(f.Publish().ok());
+    CHECK(ReadFile(f.target + "/p") == "two");
+    f.Hold("three");
+    CHECK(f.Publish().ok());
+    CHECK(ReadFile(f.target + "/p") == "three");
+  }
+  SECTION("a wrong word is an error that names the field, and the content stays") {
+    f.classes.secret_class.parameters["rotation"] = "maybe";
+    const absl::Status refused = f.Publish();
+    CHECK(absl::IsInvalidArgument(refused));
+    CHECK_THAT(std::string(Message(refused)),
+               Catch::Contains("default/webapp: spec.parameters.rotation: must be"));
+    CHECK(ReadFile(f.target + "/p") == "one");
+  }
+}
+
+TEST_CASE("what isn't rotated keeps what it was published with") {
+  Fixture f({.on = false, .interval = absl::ZeroDuration()});
+  REQUIRE(f.Publish().ok());
+  f.Hold("two");
+  REQUIRE(f.Publish().ok());
+  REQUIRE(f.publisher.Refetch(f.target, absl::Now() + absl::Seconds(20)).ok());
+  CHECK(ReadFile(f.target + "/p") == "one");
+  f.classes.secret_class.parameters["rotation"] = "on";
+  REQUIRE(f.Publish().ok());
+  CHECK(ReadFile(f.target + "/p") == "two");
+}
+
+TEST_CASE("nothing is read anew for a target without a volume") {
+  Fixture f;
+  CHECK(f.publisher.Refetch(f.target, absl::Now() + absl::Seconds(20)).ok());
+  CHECK_FALSE(fs::exists(f.target));
+  CHECK(f.logins == 0);
 }
 
 TEST_CASE("one call at a time works on a volume; another is told to come again") {

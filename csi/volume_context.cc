@@ -56,6 +56,20 @@ absl::Status ReadTokens(std::string_view text, VolumeContext* context) {
 
 }  // namespace
 
+VolumeContext VolumeContext::Copy() const {
+  VolumeContext copy;
+  copy.secret_class = secret_class;
+  copy.pod.name = pod.name;
+  copy.pod.kubernetes_namespace = pod.kubernetes_namespace;
+  copy.pod.uid = pod.uid;
+  copy.pod.service_account = pod.service_account;
+  for (const auto& [audience, token] : pod.tokens) copy.pod.tokens.emplace(audience, token.Copy());
+  copy.attributes = attributes;
+  copy.expirations = expirations;
+  copy.secrets = secrets.Copy();
+  return copy;
+}
+
 absl::StatusOr<VolumeContext> ReadVolumeContext(
     const std::function<std::string_view(const std::string& key)>& get) {
   VolumeContext context;

@@ -19,6 +19,8 @@ struct VolumeContext {
   std::map<std::string, std::string> attributes;   // without the tokens
   std::map<std::string, std::string> expirations;  // of the tokens, by audience, as the kubelet says
   SecretBytes secrets;  // of nodePublishSecretRef, a JSON map; empty: none
+
+  VolumeContext Copy() const;
 };
 
 // `get` gives an entry's value, or "". InvalidArgument names the entry that is missing or wrong,

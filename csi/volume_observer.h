@@ -2,12 +2,14 @@
 // and Kubernetes objects.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "csi/class_source.h"
+#include "csi/rotation_rule.h"
 #include "csi/secret_objects.h"
 #include "csi/volume_context.h"
 #include "provider/provider.h"
@@ -19,13 +21,17 @@ struct PublishOutcome {
   std::string error_type;  // the upstream driver's word for what failed: "SecretProviderClassNotFound"
   ClassObject secret_class;  // no name: it wasn't found
   bool again = false;        // the volume was published before
+  bool early = false;        // and it is too early to read it anew: nothing was done
   bool rotated = false;      // and holds other content now
   std::vector<provider::ObjectVersion> versions;  // of what was fetched
   std::vector<SecretPayload> secrets;             // of the class's secretObjects
+  std::optional<absl::Time> refetch_by;           // as FetchResult says
+  RotationRule rotation;                          // of the class
   absl::Duration took;
 };
 
 // Called on the threads of the calls, which wait meanwhile: takes notes and does the work elsewhere.
+// Of a republish that came too early for its volume's rotation nothing is told.
 class VolumeObserver {
  public:
   virtual ~VolumeObserver() = default;

@@ -36,9 +36,11 @@ absl::StatusOr<std::string> ParseAddress(std::string_view text) {
   return StrCat(scheme, "://", rest);
 }
 
-// Known to vault-csi-provider or the driver, without a meaning here.
-constexpr std::array<std::string_view, 3> kIgnored = {
-    "providerName", "kubernetesServiceAccountPath", "KubernetesServiceAccountPath"};
+// Known to vault-csi-provider or the driver, without a meaning here; the last two are the node
+// plugin's (csi/rotation_rule.h).
+constexpr std::array<std::string_view, 5> kIgnored = {
+    "providerName", "kubernetesServiceAccountPath", "KubernetesServiceAccountPath", "rotation",
+    "rotationInterval"};
 
 absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
                                  const Defaults& defaults) {
