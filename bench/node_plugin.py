@@ -1,22 +1,42 @@
 #!/usr/bin/env python3
-"""The node plugin's publish, two files a volume, beside what it can't do without: one login and one
-read, asked of the same keystore over one connection. Root.
+"""The node plugin's publish, two files a volume and a pod each, beside what it can't do without: one login and one
+read, asked of the same keystore over one connection; and its memory. Root.
 
-    bench/node_plugin.py [BIN_DIR]
+    bench/node_plugin.py [BIN_DIR] [--volumes=1500] [--kube-apiserver=DIR]
+
+With a folder of kube-apiserver (etcd and kubectl are on PATH) it also measures against a real API server, with
+statuses and Events written meanwhile.
 """
 
+import argparse
 import http.client
 import json
 import os
+import ssl
 import statistics
 import sys
+import tempfile
 import time
+import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../tests/csi"))
-from node_plugin import Node  # noqa: E402
+from node_plugin import Node, WEBAPP_OBJECTS  # noqa: E402
 
-VOLUMES = 110
+PODS = 110  # the kubelet's limit
+CLASSES = 20
+
+
+class Report:
+    """Prints lines and counts what missed its mark."""
+
+    def __init__(self):
+        self.missed = 0
+
+    def __call__(self, what, value, wanted, unit):
+        good = value <= wanted
+        self.missed += not good
+        print(f"{what:66} {value:8.2f} {unit:4} wanted at most {wanted:g}  {'ok' if good else 'MISSED'}", flush=True)
 
 
 def login_and_read(node):
@@ -25,7 +45,7 @@ def login_and_read(node):
     with open(node.token_file, encoding="utf-8") as file:
         login = json.dumps({"role": "webapp", "jwt": file.read()})
     times = []
-    for _ in range(VOLUMES):
+    for _ in range(PODS):
         start = time.perf_counter()
         connection.request("POST", "/v1/auth/kubernetes/login", login)
         token = json.loads(connection.getresponse().read())["auth"]["client_token"]
@@ -35,45 +55,112 @@ def login_and_read(node):
     return statistics.median(times)
 
 
-def many(node, command, parallel):
+def many(node, command, parallel, *more, count=PODS, folder="bench"):
+    tokens = () if any(flag.startswith("--pods=") for flag in more) else (f"--token-file={node.token_file}",)
     code, text = node.call(
-        command, f"--count={VOLUMES}", f"--parallel={parallel}",
-        "--target=" + os.path.dirname(node.target("bench")), "--class=webapp", "--service-account=vault",
-        "--audience=vault", f"--token-file={node.token_file}")
+        command, f"--count={count}", f"--parallel={parallel}", "--target=" + os.path.dirname(node.target(folder)),
+        "--class=webapp", "--service-account=vault", "--audience=vault", *tokens, *more)
     if code != "OK":
         raise SystemExit(f"{command}: {code} {text}")
     return json.loads(text.splitlines()[0])
 
 
-def resident_mib(pid):
-    with open(f"/proc/{pid}/status", encoding="utf-8") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) / 1024
+def memory(node):
+    """MiB: resident in all, and what is the process's own and can't be dropped."""
+    with open(f"/proc/{node.plugin.pid}/status", encoding="utf-8") as file:
+        status = {line.split(":")[0]: line.split() for line in file}
+    own = sum(int(status[name][1]) for name in ("RssAnon", "RssShmem"))
+    return int(status["VmRSS"][1]) / 1024, own / 1024
+
+
+def alone(bin_dir, volumes, report):
+    node = Node(bin_dir)
+    try:
+        for number in range(CLASSES):
+            node.write_class(f"webapp-{number}", WEBAPP_OBJECTS)
+        classes = f"--classes={CLASSES}"
+        yardstick = login_and_read(node)
+        one_by_one = many(node, "publish-many", 1, classes)
+        report(f"publish, one after another: median {one_by_one['median_us']} us, "
+               f"login + read {yardstick:.0f} us", one_by_one["median_us"] / yardstick, 5, "x")
+        resident, own = memory(node)
+        report(f"resident with {PODS} volumes, {CLASSES} classes ({own:.1f} its own)", resident, 18, "MiB")
+        report("unpublish, one after another: median", many(node, "unpublish-many", 1)["median_us"] / 1000, 1, "ms")
+        at_once = many(node, "publish-many", PODS, classes)
+        print(f"{PODS} at once, none failed: {at_once}", flush=True)
+        many(node, "unpublish-many", 16)
+        if volumes:
+            crowd = many(node, "publish-many", 16, classes, count=volumes)
+            resident, own = memory(node)
+            report(f"resident with {volumes} volumes, 16 at a time ({own:.1f} its own)", resident, 60, "MiB")
+            print(f"{volumes}, 16 at a time: {crowd}", flush=True)
+            many(node, "unpublish-many", 16, count=volumes)
+            print(f"and when they are gone: {memory(node)[0]:.1f} MiB", flush=True)
+    finally:
+        node.close()
+
+
+def make_pods(cluster, path):
+    """As many pods as a node has, with the tokens that the kubelet would send; the file for --pods."""
+    names = [f"bench-{number}" for number in range(PODS)]
+    cluster.apply(*(cluster.placed({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"serviceAccountName": "vault", "automountServiceAccountToken": False,
+                 "containers": [{"name": "app", "image": "none"}]}}) for name in names))
+    pods = json.loads(cluster.kubectl("get", "pods", "-o", "json"))["items"]
+    uids = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
+    with open(cluster.path("admin.kubeconfig"), encoding="utf-8") as file:
+        config = json.load(file)
+    server = config["clusters"][0]["cluster"]["server"]
+    token = config["users"][0]["user"]["token"]
+    unchecked = ssl._create_unverified_context()  # pylint: disable=protected-access
+    with open(path, "w", encoding="utf-8") as file:
+        for name in names:
+            body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {
+                "expirationSeconds": 3600,
+                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uids[name]}}}
+            request = urllib.request.Request(
+                f"{server}/api/v1/namespaces/default/serviceaccounts/vault/token", json.dumps(body).encode(),
+                {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+            with urllib.request.urlopen(request, context=unchecked, timeout=60) as answer:
+                file.write(f"{name} {uids[name]} {json.load(answer)['status']['token']}\n")
+    return path
+
+
+def with_api_server(bin_dir, tools, report):
+    from kube_node import ApiServer, ClusterNode, prepare  # pylint: disable=import-outside-toplevel
+    cluster = ApiServer(os.path.join(tempfile.mkdtemp(prefix="coffer-kube."), "k"), tools)
+    node = None
+    try:
+        prepare(cluster)
+        node = ClusterNode(bin_dir, cluster)
+        pods = "--pods=" + make_pods(cluster, cluster.path("pods"))
+        many(node, "publish-many", 1, pods, "--audience=", count=1, folder="warm")
+        many(node, "unpublish-many", 1, count=1, folder="warm")
+        for parallel, folder in ((1, "one"), (16, "sixteen")):
+            times = many(node, "publish-many", parallel, pods, "--audience=", folder=folder)
+            report(f"API server: publish, {parallel} at a time: median", times["median_us"] / 1000, 4, "ms")
+            report(f"API server: {PODS} pods, {parallel} at a time, in all", times["total_us"] / 1e6, 0.5, "s")
+            report(f"resident with {PODS} volumes", memory(node)[0], 18, "MiB")
+            times = many(node, "unpublish-many", parallel, folder=folder)
+            report(f"API server: unpublish, {parallel} at a time: median", times["median_us"] / 1000, 1, "ms")
+    finally:
+        if node:
+            node.close()
+        cluster.stop()
 
 
 def main():
-    node = Node(sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "../build/release/bin"))
-    missed = 0
-
-    def report(what, value, wanted, unit):
-        nonlocal missed
-        good = value <= wanted
-        missed += not good
-        print(f"{what:58} {value:8.2f} {unit:4} wanted at most {wanted:g}  {'ok' if good else 'MISSED'}")
-
-    try:
-        yardstick = login_and_read(node)
-        one_by_one = many(node, "publish-many", 1)
-        report(f"publish, one after another: median {one_by_one['median_us']} us, "
-               f"login + read {yardstick:.0f} us", one_by_one["median_us"] / yardstick, 5, "x")
-        report(f"resident with {VOLUMES} volumes", resident_mib(node.plugin.pid), 18, "MiB")
-        gone = many(node, "unpublish-many", 1)
-        print(f"unpublish: median {gone['median_us']} us")
-        at_once = many(node, "publish-many", VOLUMES)
-        print(f"{VOLUMES} at once, none failed: {at_once}")
-        many(node, "unpublish-many", 16)
-    finally:
-        node.close()
-    return 1 if missed else 0
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bin_dir", nargs="?", default=os.path.join(HERE, "../build/release/bin"))
+    parser.add_argument("--volumes", type=int, default=1500)
+    parser.add_argument("--kube-apiserver", metavar="DIR")
+    options = parser.parse_args()
+    report = Report()
+    alone(options.bin_dir, options.volumes, report)
+    if options.kube_apiserver:
+        with_api_server(options.bin_dir, options.kube_apiserver, report)
+    return 1 if report.missed else 0
 
 
 if __name__ == "__main__":

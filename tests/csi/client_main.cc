@@ -7,7 +7,9 @@
 //                   --audience --token-file --readonly --access --context=key=value …]
 //   unpublish       --volume-id --target
 //   publish-many    as publish, --count volumes <target>/<n>, --parallel at a time, --timeout;
-//   unpublish-many  prints one JSON object of microseconds
+//   unpublish-many  prints one JSON object of microseconds. Each volume is another pod's, unless
+//                   --uid is given: of --pods (a file of lines "<name> <uid> [<token>]"), or one
+//                   that is made up. --classes=N: of class <class>-<n modulo N>
 //   probe | info | register
 //
 // Prints "OK <microseconds>" or "<CODE>: <message>"; the exit code is the gRPC code.
@@ -36,6 +38,8 @@ namespace {
 
 using std::chrono::microseconds;
 using std::chrono::steady_clock;
+
+constexpr char kExpiration[] = "2035-01-01T00:00:00Z";
 
 const char* CodeName(grpc::StatusCode code) {
   static const char* const names[] = {"OK",
@@ -126,7 +130,7 @@ csi::v1::NodePublishVolumeRequest PublishRequest(const Arguments& arguments) {
   if (const std::string token_file = arguments.Get("token-file"); !token_file.empty()) {
     const nlohmann::json tokens = {
         {arguments.Get("audience"),
-         {{"token", ReadTrimmed(token_file)}, {"expirationTimestamp", "2035-01-01T00:00:00Z"}}}};
+         {{"token", ReadTrimmed(token_file)}, {"expirationTimestamp", kExpiration}}}};
     // --tokens-in-secrets: as a kubelet from 1.35 on where the CSIDriver asks for it.
     auto& place =
         arguments.Get("tokens-in-secrets") == "true" ? *request.mutable_secrets() : context;
@@ -142,6 +146,54 @@ csi::v1::NodePublishVolumeRequest PublishRequest(const Arguments& arguments) {
   }
   return request;
 }
+
+// The requests of many volumes.
+class Requests {
+ public:
+  explicit Requests(const Arguments& arguments) : arguments_(arguments) {
+    std::ifstream file(arguments.Get("pods"));
+    for (std::string line; std::getline(file, line);) {
+      std::istringstream words(line);
+      Pod pod;
+      words >> pod.name >> pod.uid >> pod.token;
+      pods_.push_back(pod);
+    }
+    pattern_ = PublishRequest(arguments);
+  }
+
+  csi::v1::NodePublishVolumeRequest Of(std::size_t i) const {
+    csi::v1::NodePublishVolumeRequest request = pattern_;
+    auto& context = *request.mutable_volume_context();
+    request.set_volume_id("csi-" + std::to_string(i));
+    if (const int classes = std::stoi(arguments_.Get("classes", "0")); classes > 0) {
+      context["secretProviderClass"] +=
+          "-" + std::to_string(i % static_cast<std::size_t>(classes));
+    }
+    if (!pods_.empty()) {
+      const Pod& pod = pods_[i % pods_.size()];
+      context["csi.storage.k8s.io/pod.name"] = pod.name;
+      context["csi.storage.k8s.io/pod.uid"] = pod.uid;
+      if (!pod.token.empty()) {
+        context["csi.storage.k8s.io/serviceAccount.tokens"] =
+            nlohmann::json{{arguments_.Get("audience"),
+                            {{"token", pod.token}, {"expirationTimestamp", kExpiration}}}}
+                .dump();
+      }
+    } else if (arguments_.Get("uid").empty()) {
+      context["csi.storage.k8s.io/pod.uid"] += "-" + std::to_string(i);
+    }
+    return request;
+  }
+
+ private:
+  struct Pod {
+    std::string name, uid, token;
+  };
+
+  const Arguments& arguments_;
+  std::vector<Pod> pods_;
+  csi::v1::NodePublishVolumeRequest pattern_;
+};
 
 class Client {
  public:
@@ -206,7 +258,7 @@ class Client {
     const int count = std::stoi(arguments_.Get("count", "110"));
     const int parallel = std::stoi(arguments_.Get("parallel", "1"));
     const std::string root = arguments_.Get("target");
-    const csi::v1::NodePublishVolumeRequest pattern = PublishRequest(arguments_);
+    const Requests many(arguments_);
     std::vector<std::int64_t> times(static_cast<std::size_t>(count));
     std::atomic<int> next{0}, failed{0};
     std::mutex mutex;
@@ -216,8 +268,7 @@ class Client {
     for (int t = 0; t < parallel; ++t) {
       threads.emplace_back([&] {
         for (int i = next++; i < count; i = next++) {
-          csi::v1::NodePublishVolumeRequest request = pattern;
-          request.set_volume_id("csi-" + std::to_string(i));
+          csi::v1::NodePublishVolumeRequest request = many.Of(static_cast<std::size_t>(i));
           const std::string folder = root + "/" + std::to_string(i);
           mkdir(folder.c_str(), 0750);  // the kubelet makes the folder above the target
           request.set_target_path(folder + "/mount");
