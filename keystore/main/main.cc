@@ -25,6 +25,7 @@
 #include "keystore/system/audit_routes.h"
 #include "keystore/system/metrics_routes.h"
 #include "keystore/system/mount_routes.h"
+#include "keystore/system/openapi_routes.h"
 #include "keystore/system/policy_routes.h"
 #include "keystore/system/seal_routes.h"
 #include "keystore/system/system_backend.h"
@@ -124,7 +125,8 @@ absl::Status Run(const CommandLine& command_line) {
                                     [&core] { return core.CreateRootToken(); },
                                     [&core] { core.Seal(); }}),
                         PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
-                        events.Routes(), AuditRoutes(audit), WrappingRoutes(tokens),
+                        OpenApiRoutes(core, mounts, std::string(kApiVersion)), events.Routes(),
+                        AuditRoutes(audit), WrappingRoutes(tokens),
                         MetricsRoutes(core.telemetry(), clock, MetricsOptionsFor(config))});
   core.telemetry().Gauge("core.unsealed", "1 where the keystore is open, 0 where it is sealed",
                          [&barrier] { return barrier.sealed() ? 0 : 1; });

@@ -186,6 +186,28 @@ class Server(unittest.TestCase):
         self.assertEqual(get(shown, "/")[1]["Location"], "/ui/")
         self.assertEqual(get(shown, "/v1/sys/seal-status")[0], 200)
 
+    def test_the_openapi_document_tells_all_routes_of_all_mounts(self):
+        _, root = self.keystore.initialize()
+        self.keystore.must("POST", "sys/mounts/kv", {"type": "kv-v2"}, root)
+        self.assertEqual(self.keystore.request("GET", "sys/internal/specs/openapi")[0], 403)
+        document = self.keystore.must("GET", "sys/internal/specs/openapi", token=root)
+        self.assertEqual(document["openapi"], "3.0.2")
+        paths = document["paths"]
+        secret = paths["/kv/data/{path}"]
+        self.assertEqual(set(secret) & {"get", "post", "patch", "delete"},
+                         {"get", "post", "patch", "delete"})
+        self.assertEqual([(item["name"], item["in"]) for item in secret["parameters"]],
+                         [("path", "path")])
+        schema = secret["post"]["requestBody"]["content"]["application/json"]["schema"]
+        self.assertEqual(schema["properties"]["data"]["type"], "object")
+        self.assertEqual(secret["post"]["tags"], ["secrets"])
+        self.assertTrue(paths["/sys/seal-status"]["x-vault-unauthenticated"])
+        self.assertIn("/auth/token/create", paths)
+        for path, item in paths.items():
+            self.assertEqual(path.count("{"), len(item.get("parameters", [])), path)
+            self.assertTrue(set(item) & {"get", "post", "patch", "delete"}, path)
+            self.assertTrue(item["description"], path)
+
     def test_a_folder_belongs_to_one_process(self):
         done = run(f"-config={self.keystore.config}")
         self.assertEqual(done.returncode, 1)
