@@ -1,5 +1,7 @@
 #include "keystore/storage/conflict_log.h"
 
+#include <utility>
+
 #include "absl/hash/hash.h"
 
 namespace coffer::keystore {
@@ -9,39 +11,45 @@ std::size_t HashOf(std::string_view key) { return absl::Hash<std::string_view>()
 
 }  // namespace
 
-bool ConflictLog::Conflicts(const Changes& changes) const {
-  if (log_.empty() || log_.back().id <= changes.snapshot) return changes.snapshot < forgotten_;
-  if (changes.snapshot < forgotten_) return true;
+bool ConflictLog::Generation::Conflicts(const Changes& changes) const {
+  if (last <= changes.snapshot) return false;
   for (std::size_t i = 0; i < changes.reads.size(); ++i) {
-    const auto found = newest_.find(HashOf(changes.reads[i]));
-    if (found != newest_.end() && found->second > changes.snapshot) return true;
+    const auto found = newest.find(HashOf(changes.reads[i]));
+    if (found != newest.end() && found->second > changes.snapshot) return true;
   }
   if (changes.ranges.empty()) return false;
-  for (auto written = log_.rbegin(); written != log_.rend() && written->id > changes.snapshot;
-       ++written) {
+  for (auto it = written.rbegin(); it != written.rend() && it->id > changes.snapshot; ++it) {
     for (const KeyRange& range : changes.ranges) {
-      if (range.Contains(written->view())) return true;
+      if (range.Contains(it->view())) return true;
     }
   }
   return false;
 }
 
+bool ConflictLog::Conflicts(const Changes& changes) const {
+  return changes.snapshot < forgotten_ || recent_.Conflicts(changes) || older_.Conflicts(changes);
+}
+
 void ConflictLog::Add(std::uint64_t id, std::string_view key) {
-  const std::size_t hash = HashOf(key);
-  log_.push_back({id, hash, {key.begin(), key.end()}});
-  newest_[hash] = id;
-  while (log_.size() > capacity_) {
-    const Written& oldest = log_.front();
-    forgotten_ = oldest.id;
-    const auto found = newest_.find(oldest.hash);
-    if (found != newest_.end() && found->second <= forgotten_) newest_.erase(found);
-    log_.pop_front();
+  if (recent_.written.size() >= capacity_) {
+    forgotten_ = older_.last;
+    std::swap(recent_, older_);
+    recent_.written.clear();
+    recent_.newest.clear();
+    recent_.newest.reserve(capacity_);
+    recent_.last = 0;
   }
+  recent_.written.push_back({id, {key.begin(), key.end()}});
+  recent_.newest[HashOf(key)] = id;
+  recent_.last = id;
 }
 
 void ConflictLog::Clear() {
-  log_.clear();
-  newest_.clear();
+  for (Generation* generation : {&recent_, &older_}) {
+    generation->written.clear();
+    generation->newest.clear();
+    generation->last = 0;
+  }
   forgotten_ = 0;
 }
 

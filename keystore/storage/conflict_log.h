@@ -3,9 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
@@ -16,7 +15,7 @@ namespace coffer::keystore {
 class ConflictLog {
  public:
   // Remembers at least the last `capacity` written keys.
-  explicit ConflictLog(std::size_t capacity = 32'768) : capacity_(capacity) {}
+  explicit ConflictLog(std::size_t capacity = 16'384) : capacity_(capacity) {}
 
   // Whether a commit after `changes.snapshot` wrote something that was read, or might have: one
   // that the log has forgotten.
@@ -30,17 +29,24 @@ class ConflictLog {
  private:
   struct Written {
     std::uint64_t id;
-    std::size_t hash;
     absl::InlinedVector<char, 32> key;  // as long as the barrier's
 
     std::string_view view() const { return {key.data(), key.size()}; }
   };
+  // The keys of a stretch of commits. Most transactions began within the newest.
+  struct Generation {
+    std::vector<Written> written;  // oldest first
+    // The newest commit by a key's hash. Two keys with one hash (once in centuries) cost a commit
+    // that is run again.
+    absl::flat_hash_map<std::size_t, std::uint64_t> newest;
+    std::uint64_t last = 0;  // commit
+
+    bool Conflicts(const Changes& changes) const;
+  };
 
   const std::size_t capacity_;
-  std::deque<Written> log_;  // oldest first
-  // The newest commit by a key's hash. Two keys with one hash (once in centuries) cost a commit that
-  // is run again.
-  absl::flat_hash_map<std::size_t, std::uint64_t> newest_;
+  Generation recent_;
+  Generation older_;  // `capacity_` keys, or none; forgotten as a whole
   std::uint64_t forgotten_ = 0;  // commits up to this one may be missing from the log
 };
 

@@ -20,6 +20,9 @@ constexpr std::size_t kLogCapacity = std::size_t{4} << 20;
 constexpr std::chrono::milliseconds kApplyAfter(500);
 constexpr std::chrono::milliseconds kRetryAfter(1000);
 
+constexpr std::chrono::milliseconds kAskDiskEvery(10);
+constexpr std::uint64_t kUnknownFree = std::uint64_t{1} << 60;
+
 constexpr std::uint64_t kPage = 4096;
 // What commits that make the data larger leave free on the disk, for LMDB copies what it changes:
 // without it, nothing could be deleted from a full disk.
@@ -296,14 +299,24 @@ absl::Status LmdbStore::Fits(std::int64_t growth, bool exactly) {
         StrCat("storage: ", options_.path, " is full: the limit of ", options_.map_size,
                " bytes is reached; delete secrets, or raise map_size"));
   }
-  struct statvfs disk;
-  if (statvfs(options_.path.c_str(), &disk) != 0) return absl::OkStatus();
-  const std::uint64_t free = disk.f_bavail * disk.f_frsize + (file - used);
+  const std::uint64_t free = DiskFree(exactly) + (file - used);
   if (growth > static_cast<std::int64_t>(free - kDiskReserve)) {
     return absl::ResourceExhaustedError(StrCat("storage: the disk of ", options_.path,
                                                " is full; delete secrets, or give it more room"));
   }
   return absl::OkStatus();
+}
+
+// Asked for now and then: nothing fills the reserve in the meantime that couldn't fill it after the
+// question.
+std::uint64_t LmdbStore::DiskFree(bool exactly) {
+  const auto now = steady_clock::now();
+  if (!exactly && now < disk_asked_ + kAskDiskEvery) return disk_free_;
+  struct statvfs disk;
+  const bool known = statvfs(options_.path.c_str(), &disk) == 0;
+  disk_free_ = known ? disk.f_bavail * disk.f_frsize : kUnknownFree;
+  disk_asked_ = now;
+  return disk_free_;
 }
 
 absl::Status LmdbStore::SwitchLogs() {

@@ -58,6 +58,7 @@ class LmdbStore : public Store {
   absl::Status WriteGroup(const Group& group);
   absl::Status CheckRoom(const Group& group);
   absl::Status Fits(std::int64_t growth, bool exactly);
+  std::uint64_t DiskFree(bool exactly);
   // Makes the other log the current one, once it is carried over; an error if that fails.
   absl::Status SwitchLogs();
   absl::Status AwaitApplied();
@@ -74,6 +75,8 @@ class LmdbStore : public Store {
   absl::Status failed_;  // why nothing can be committed any more
   std::chrono::steady_clock::time_point active_since_;
   std::chrono::steady_clock::duration flush_{};  // how long the last one took
+  std::uint64_t disk_free_ = 0;                  // bytes, when it was asked for
+  std::chrono::steady_clock::time_point disk_asked_;
 
   std::mutex mutex_;  // of what follows
   std::uint64_t last_commit_ = 0;
