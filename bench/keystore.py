@@ -142,18 +142,19 @@ def bench_login(report, keystore, root, options, folder, storage="lmdb"):
     keystore.must("POST", "sys/auth/kubernetes", {"type": "kubernetes"}, root)
     keystore.must("POST", "auth/kubernetes/config", {
         "kubernetes_host": "https://127.0.0.1:1", "pubkeys": [signer.public_key]}, root)
-    keystore.must("POST", "auth/kubernetes/role/webapp", {
-        "bound_service_account_names": "vault", "bound_service_account_namespaces": "default",
-        "audience": "vault", "policies": "webapp", "ttl": "1h"}, root)
-    body = os.path.join(folder, "login.json")
-    with open(body, "w", encoding="utf-8") as file:
-        json.dump({"role": "webapp", "jwt": signer.token()}, file)
-    ours = lambda: wrk(keystore.address + "/v1/auth/kubernetes/login", options.seconds,
-                       "keystore_login.lua", arguments=["--", body])
     yardstick = lambda: openssl_verifies(options.seconds)
-    report.ratio(f"kubernetes logins, RS256, {storage}",
-                 *swap(in_turns(options.rounds, ours, yardstick),
-                       "openssl speed rsa2048, verifies"), 0.25)
+    for token_type in ("service", "batch"):
+        keystore.must("POST", f"auth/kubernetes/role/{token_type}", {
+            "bound_service_account_names": "vault", "bound_service_account_namespaces": "default",
+            "audience": "vault", "policies": "webapp", "ttl": "1h", "token_type": token_type}, root)
+        body = os.path.join(folder, "login.json")
+        with open(body, "w", encoding="utf-8") as file:
+            json.dump({"role": token_type, "jwt": signer.token()}, file)
+        ours = lambda: wrk(keystore.address + "/v1/auth/kubernetes/login", options.seconds,
+                           "keystore_login.lua", arguments=["--", body])
+        report.ratio(f"logins, {token_type} tokens, {storage}",
+                     *swap(in_turns(options.rounds, ours, yardstick),
+                           "openssl speed rsa2048, verifies"), 0.25)
 
 
 def bench_login_in_memory(report, options, folder):
