@@ -9,6 +9,7 @@
 #include "common/duration.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "csi/flags_without_effect.h"
 
 namespace coffer::csi {
 namespace {
@@ -94,6 +95,34 @@ absl::Status SetRotationInterval(std::string_view text, Flags* flags) {
   return absl::OkStatus();
 }
 
+absl::Status SetLogLevel(std::string_view text, Flags* flags) {
+  return log::ParseLevel(text == "off" ? "error" : text, &flags->log_level);
+}
+
+absl::Status SetDebug(std::string_view text, Flags* flags) {
+  bool debug = false;
+  RETURN_IF_ERROR(ParseBool(text, &debug));
+  if (debug) flags->log_level = log::Level::kDebug;
+  return absl::OkStatus();
+}
+
+void AddWithoutEffect(std::string_view name, std::string_view why, Flags* flags) {
+  StrAppend(&flags->without_effect, flags->without_effect.empty() ? "" : "; ", name, " (", why, ")");
+}
+
+// Vault's Helm chart points its provider at an agent beside it.
+absl::Status SetVaultAddress(std::string_view text, Flags* flags) {
+  if (text.starts_with("unix:")) {
+    AddWithoutEffect(StrCat("the keystore's address ", text),
+                     "no agent is needed: tokens and leases are kept and renewed here; give the "
+                     "keystore's own URL",
+                     flags);
+    return absl::OkStatus();
+  }
+  flags->defaults.address = text;
+  return absl::OkStatus();
+}
+
 absl::Status SetMostBytes(std::string_view text, Flags* flags) {
   if (absl::SimpleAtoi(ToAbsl(text), &flags->most_answer_bytes) && flags->most_answer_bytes > 0) {
     return absl::OkStatus();
@@ -136,6 +165,9 @@ const std::vector<Flag>& Table() {
           "metrics-addr", "/metrics, /healthz and /readyz over HTTP here, e.g. :8095",
           [](Flags & f) -> auto& { return f.metrics_address; }),
       Text(
+          "health-addr", "/health/ready over HTTP here, too, as in vault-csi-provider: none",
+          [](Flags & f) -> auto& { return f.health_address; }),
+      Text(
           "admin-socket", "`coffer csi …` asks here, root alone: /csi/admin.sock",
           [](Flags & f) -> auto& { return f.admin_socket; }),
       {"provider-volume", false,
@@ -163,13 +195,12 @@ const std::vector<Flag>& Table() {
       {"seccomp", false,
        "system calls beyond the plugin's list: enforce (they are refused), log, or off: enforce",
        SetSeccomp},
-      {"log-level", false, "debug, info, warn or error",
-       [](std::string_view text, Flags* f) { return log::ParseLevel(text, &f->log_level); }},
+      {"log-level", false, "trace, debug, info, warn, error, or off, which is error", SetLogLevel},
+      {"debug", true, "the same as --log-level=debug, as in vault-csi-provider", SetDebug},
       {"log-format-json", true, "logs as JSON, one object a line", SetLogFormat},
       {"v", false, "log verbosity as in the upstream driver: 5 and more for details", SetVerbosity},
-      Text(
-          "vault-addr", "the keystore where a class names none; also VAULT_ADDR",
-          [](Flags & f) -> auto& { return f.defaults.address; }),
+      {"vault-addr", false, "the keystore where a class names none; also VAULT_ADDR",
+       SetVaultAddress},
       Text(
           "vault-namespace", "its namespace; also VAULT_NAMESPACE",
           [](Flags & f) -> auto& { return f.defaults.vault_namespace; }),
@@ -203,58 +234,6 @@ const std::vector<Flag>& Table() {
   return *table;
 }
 
-// Flags of the upstream driver, its provider and the registrar sidecar that have no meaning here,
-// so that their command lines can stay, and why.
-struct Accepted {
-  std::string_view name;
-  bool boolean;  // may stand without a value
-  std::string_view why;
-};
-
-constexpr std::string_view kLogsToStderr = "logs go to stderr: --log-level, --log-format-json";
-constexpr std::string_view kNoPprof = "this is no Go program";
-constexpr std::string_view kOwnHealth = "--metrics-addr serves /healthz and /readyz";
-constexpr std::string_view kNoProbing = "providers are asked when a class needs them";
-constexpr std::string_view kNoFilter = "only classes of this node's pods are followed";
-constexpr std::string_view kNoCache = "each pod has its own token, kept while its volumes live";
-constexpr std::string_view kOneMode = "the plugin registers itself";
-
-constexpr Accepted kAccepted[] = {
-    {"provider", false, "the class says which"},
-    {"min-provider-version", false, "providers of any version are asked"},
-    {"enable-pprof", true, kNoPprof},
-    {"pprof-port", false, kNoPprof},
-    {"provider-health-check", true, kNoProbing},
-    {"provider-health-check-interval", false, kNoProbing},
-    {"filtered-watch-secret", true, kNoFilter},
-    {"logtostderr", true, kLogsToStderr},
-    {"alsologtostderr", true, kLogsToStderr},
-    {"alsologtostderrthreshold", false, kLogsToStderr},
-    {"legacy_stderr_threshold_behavior", true, kLogsToStderr},
-    {"stderrthreshold", false, kLogsToStderr},
-    {"vmodule", false, kLogsToStderr},
-    {"one_output", true, kLogsToStderr},
-    {"skip_headers", true, kLogsToStderr},
-    {"add_dir_header", true, kLogsToStderr},
-    {"log_file", false, kLogsToStderr},
-    {"log_dir", false, kLogsToStderr},
-    {"log_file_max_size", false, kLogsToStderr},
-    {"skip_log_headers", true, kLogsToStderr},
-    {"log_backtrace_at", false, kLogsToStderr},
-    {"debug", true, "use --log-level=debug"},
-    {"health-addr", false, kOwnHealth},
-    {"hmac-secret-name", false, "versions are made under a key of the process"},
-    {"cache-size", false, kNoCache},
-    {"http-endpoint", false, kOwnHealth},
-    {"timeout", false, kOneMode},
-    {"mode", false, kOneMode}};
-
-const Accepted* FindAccepted(std::string_view name) {
-  const auto found = std::find_if(std::begin(kAccepted), std::end(kAccepted),
-                                  [name](const Accepted& flag) { return flag.name == name; });
-  return found == std::end(kAccepted) ? nullptr : found;
-}
-
 const Flag* Find(std::string_view name) {
   const auto found = std::find_if(Table().begin(), Table().end(),
                                   [name](const Flag& flag) { return flag.name == name; });
@@ -278,6 +257,10 @@ absl::Status ReadEnvironment(Flags* flags) {
     const absl::Status set = Find(flag)->set(value, flags);
     if (!set.ok()) return absl::InvalidArgumentError(StrCat(variable, " ", Message(set)));
   }
+  for (const auto& [variable, why] : UnreadVariables()) {
+    const char* value = std::getenv(variable);
+    if (value != nullptr && *value != '\0') AddWithoutEffect(variable, why, flags);
+  }
   return absl::OkStatus();
 }
 
@@ -297,6 +280,11 @@ absl::Status Check(const Flags& flags) {
   if (!valid) {
     return absl::InvalidArgumentError(
         StrCat("--driver-name \"", name, "\" must be a domain name of at most 63 characters"));
+  }
+  if (flags.endpoint.ends_with("/vault.sock")) {
+    return absl::InvalidArgumentError(
+        "--endpoint is the CSI socket: where vault-csi-provider has its socket, give the folder with "
+        "--provider-socket-dir");
   }
   if (!flags.kubelet_root.starts_with('/')) {
     return absl::InvalidArgumentError("--kubelet-root must be an absolute path");
@@ -326,7 +314,7 @@ absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments) {
     const std::size_t equals = argument.find('=');
     const std::string name(argument.substr(0, equals));
     const Flag* flag = Find(name);
-    const Accepted* accepted = FindAccepted(name);
+    const FlagWithoutEffect* accepted = FindFlagWithoutEffect(name);
     if (flag == nullptr && accepted == nullptr) {
       return absl::InvalidArgumentError(StrCat("unknown flag --", name, ": see --help"));
     }
@@ -341,8 +329,7 @@ absl::StatusOr<Flags> ParseFlags(std::span<const char* const> arguments) {
       value = arguments[i];
     }
     if (flag == nullptr) {
-      StrAppend(&flags.without_effect, flags.without_effect.empty() ? "--" : "; --", name, " (",
-                accepted->why, ")");
+      AddWithoutEffect(StrCat("--", name), accepted->why, &flags);
       continue;
     }
     const absl::Status set = flag->set(value, &flags);
@@ -368,7 +355,7 @@ std::string FlagsHelp() {
               std::string(28 - std::min<std::size_t>(27, flag.name.size()), ' '), flag.help, "\n");
   }
   StrAppend(&text, "\nOf the upstream driver and its sidecars, accepted without effect:\n");
-  for (const Accepted& flag : kAccepted) {
+  for (const FlagWithoutEffect& flag : FlagsWithoutEffect()) {
     StrAppend(&text, "  --", flag.name,
               std::string(36 - std::min<std::size_t>(35, flag.name.size()), ' '), flag.why, "\n");
   }

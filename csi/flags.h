@@ -31,6 +31,7 @@ struct Flags {
   int most_answer_bytes = 4 << 20;  // of such a provider
   std::string serve_dir;          // where we are a provider ourselves; "" = nowhere
   std::string metrics_address;    // "" = no metrics, no health pages
+  std::string health_address;     // vault-csi-provider's /health/ready; "" = none
   std::string admin_socket;       // "" = none
   std::string events_role;        // the node's own at the keystore; "" = no events
   std::string events_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -41,7 +42,8 @@ struct Flags {
   // Where a class is silent. Without either flag the kubelet's republishes fetch, each; asked for
   // without an interval it has the upstream driver's.
   RotationRule rotation() const;
-  // Flags of the upstream driver and its sidecars that were given and do nothing, and why.
+  // Flags and variables of the upstream driver, its provider and its sidecars that were given and do
+  // nothing, and why.
   std::string without_effect;
   log::Level log_level = log::Level::kInfo;
   log::Format log_format = log::Format::kText;

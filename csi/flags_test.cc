@@ -70,6 +70,39 @@ TEST_CASE("the environment of the Vault provider counts, a flag counts more") {
   unsetenv("VAULT_NAMESPACE");
 }
 
+TEST_CASE("vault-csi-provider's command line and environment count, or it is said why not") {
+  setenv("VAULT_ADDR", "unix:///var/run/vault/agent.sock", 1);
+  setenv("VAULT_PROXY_ADDR", "http://p", 1);
+  const auto flags = Parse({"--nodeid=n", "-debug=true", "-health-addr=:8080", "-cache-size=0",
+                            "-hmac-secret-name=h", "-vault-mount=jwt", "-vault-namespace=ns",
+                            "-vault-tls-ca-cert=/ca", "-vault-tls-ca-directory=/cas",
+                            "-vault-tls-server-name=s", "-vault-tls-client-cert=/c",
+                            "-vault-tls-client-key=/k", "-write-secrets=false"});
+  unsetenv("VAULT_ADDR");
+  unsetenv("VAULT_PROXY_ADDR");
+  INFO(flags.status());
+  REQUIRE(flags.ok());
+  CHECK(flags->log_level == log::Level::kDebug);
+  CHECK(flags->health_address == ":8080");
+  CHECK(flags->defaults.address == "https://127.0.0.1:8200");
+  CHECK(flags->defaults.auth_mount == "jwt");
+  CHECK(flags->defaults.vault_namespace == "ns");
+  CHECK(flags->defaults.tls.ca_file == "/ca");
+  CHECK(flags->defaults.tls.ca_directory == "/cas");
+  CHECK(flags->defaults.tls.server_name == "s");
+  CHECK(flags->defaults.tls.client_certificate_file == "/c");
+  CHECK(flags->defaults.tls.client_key_file == "/k");
+  for (const char* words : {"unix:///var/run/vault/agent.sock (no agent is needed",
+                            "VAULT_PROXY_ADDR (set HTTPS_PROXY", "--cache-size (each pod",
+                            "--hmac-secret-name (versions", "--write-secrets (files"}) {
+    CHECK_THAT(flags->without_effect, Catch::Contains(words));
+  }
+  CHECK(Parse({"--nodeid=n", "-log-level=trace"})->log_level == log::Level::kDebug);
+  CHECK(Parse({"--nodeid=n", "-log-level=off"})->log_level == log::Level::kError);
+  CHECK(Parse({"--nodeid=n", "-debug=false"})->log_level == log::Level::kInfo);
+  CHECK(Parse({"-version"})->version);
+}
+
 TEST_CASE("a wrong command line is one clear line") {
   const std::vector<std::pair<std::vector<const char*>, std::string>> cases = {
       {{}, "--nodeid is missing"},
@@ -82,6 +115,8 @@ TEST_CASE("a wrong command line is one clear line") {
       {{"--nodeid=n", "--rotation-poll-interval=-1s"}, "--rotation-poll-interval: must be"},
       {{"--nodeid=n", "--driver-name=a/b"}, "--driver-name \"a/b\" must be"},
       {{"--nodeid=n", "--seccomp=yes"}, "--seccomp: must be enforce, log or off"},
+      {{"--nodeid=n", "--endpoint=/provider/vault.sock"}, "--endpoint is the CSI socket"},
+      {{"--nodeid=n", "--debug=maybe"}, "--debug: must be true or false"},
       {{"--nodeid=n", "--kubelet-root=var"}, "--kubelet-root must be an absolute path"},
       {{"--nodeid=n", "--plugin-registration-dir=/r"}, "belong together"},
       {{"--nodeid=n", "--kubeconfig=/k", "--secret-provider-class-dir=/d"}, "exclude each other"},

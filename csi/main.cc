@@ -97,8 +97,10 @@ StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher) {
     if (status.ok()) return Answer{200, "ok\n"};
     return Answer{503, StrCat(Message(status), "\n")};
   };
+  const auto alive = [] { return Answer{200, "ok\n"}; };
   return {{"/metrics", [&metrics] { return Answer{200, metrics.Text()}; }},
-          {"/healthz", [] { return Answer{200, "ok\n"}; }},
+          {"/healthz", alive},
+          {"/health/ready", alive},  // vault-csi-provider's, of which its chart asks for no more
           {"/readyz", ready}};
 }
 
@@ -123,6 +125,7 @@ absl::Status AdoptVolumes(const Flags& flags, const sigset_t& stop,
         flags.metrics_address,
         {{"/metrics", [] { return StatusServer::Answer{200, "coffer_csi_serving 0\n"}; }},
          {"/healthz", standby},
+         {"/health/ready", standby},
          {"/readyz", standby}},
         StatusServer::IfTaken::kWait);
     if (!pages.ok()) log::Warning("no health pages while standing by", {{"cause", pages.status()}});
@@ -166,6 +169,13 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   if (!flags.keeper_socket.empty()) keeper.emplace(flags.keeper_socket);
   volume::VolumeServer volumes(clock, kVolumeThreads, flags.kubelet_root,
                                keeper ? &*keeper : nullptr);
+  std::unique_ptr<StatusServer> health;
+  if (!flags.health_address.empty() && flags.health_address != flags.metrics_address) {
+    const auto alive = [] { return StatusServer::Answer{200, "ok\n"}; };
+    ASSIGN_OR_RETURN(health, StatusServer::Start(flags.health_address, {{"/health/ready", alive}},
+                                                 keeper ? StatusServer::IfTaken::kWait
+                                                        : StatusServer::IfTaken::kFail));
+  }
   if (keeper) {
     const absl::Status adopted = AdoptVolumes(flags, stop, volumes);
     if (absl::IsCancelled(adopted)) return absl::OkStatus();
@@ -256,8 +266,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   });
   if (events) events->Start();
   if (!flags.without_effect.empty()) {
-    log::Info("flags of the upstream driver that have no effect here",
-              {{"flags", flags.without_effect}});
+    log::Info("flags and variables that have no effect here",
+              {{"these", flags.without_effect}});
   }
   log::Info("coffer-csi serves", {{"version", kVersion},
                                   {"driver", flags.driver_name},

@@ -71,6 +71,15 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
       {"audience", &login.audience},
       {"objects", &objects}};
 
+  // Whom a class trusts isn't added to whom the plugin trusts by default.
+  const auto given = [&secret_class](const char* name) {
+    const auto found = secret_class.parameters.find(name);
+    return found != secret_class.parameters.end() && !found->second.empty();
+  };
+  if (given("vaultCAPem") || given("vaultCACertPath") || given("vaultCADirectory")) {
+    login.tls.ca_pem = login.tls.ca_file = login.tls.ca_directory = "";
+  }
+
   for (const auto& [name, value] : secret_class.parameters) {
     const std::string field = StrCat("spec.parameters.", name);
     if (name == "vaultSkipTLSVerify") {
@@ -85,6 +94,9 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
       return Wrong(field, "is unknown: see docs/secret-provider-class.md for what there is");
     }
   }
+
+  // As in Vault's clients, a file goes before a folder.
+  if (!login.tls.ca_file.empty() || !login.tls.ca_pem.empty()) login.tls.ca_directory = "";
 
   if (!kubernetes_mount.empty() && !auth_mount.empty() && kubernetes_mount != auth_mount) {
     return Wrong("spec.parameters.vaultAuthMountPath",

@@ -81,10 +81,25 @@ TEST_CASE("every parameter of vault-csi-provider reaches its place, and defaults
   CHECK(login.tls.skip_verify);
   CHECK(login.tls.ca_pem == "pem");
   CHECK(login.tls.ca_file == "/ca");
-  CHECK(login.tls.ca_directory == "/cas");
+  CHECK(login.tls.ca_directory.empty());  // a file goes before a folder
   CHECK(login.tls.server_name == "name");
   CHECK(login.tls.client_certificate_file == "/cert");
   CHECK(login.tls.client_key_file == "/key");
+}
+
+TEST_CASE("a class that says whom to trust trusts nobody else") {
+  Defaults defaults;
+  defaults.tls.ca_file = "/default";
+  const auto tls = [&](std::map<std::string, std::string> parameters) {
+    parameters.insert({{"roleName", "r"}, {"objects", kObjects}});
+    return ParseParameters(ClassWith(std::move(parameters)), defaults)->login.tls;
+  };
+  CHECK(tls({}).ca_file == "/default");
+  CHECK(tls({{"vaultCACertPath", ""}}).ca_file == "/default");
+  CHECK(tls({{"vaultCACertPath", "/own"}}).ca_file == "/own");
+  CHECK(tls({{"vaultCADirectory", "/own"}}).ca_file.empty());
+  CHECK(tls({{"vaultCADirectory", "/own"}}).ca_directory == "/own");
+  CHECK(tls({{"vaultCAPem", "pem"}}).ca_file.empty());
 }
 
 TEST_CASE("a wrong parameter is named") {
