@@ -13,6 +13,7 @@ namespace {
 // Nothing changes but through the kernel, which keeps its caches right: let it cache for a year.
 constexpr std::uint64_t kCacheSeconds = 365 * 86400;
 constexpr std::uint32_t kOpcodes = 64;
+constexpr std::uint32_t kLongestName = 255;  // bytes
 
 // Newer than Debian 12's header.
 constexpr std::int32_t kNotifyResend = 7;  // 7.40
@@ -108,7 +109,9 @@ int AnswerEntry(Tree& tree, std::uint64_t folder, std::string_view name, SecretB
 }
 
 int Lookup(Tree& tree, const Request& request, SecretBytes& answer) {
-  return AnswerEntry(tree, request.header.nodeid, request.text(0), answer);
+  const std::string_view name = request.text(0);
+  if (name.size() > kLongestName) return ENAMETOOLONG;  // the kernel checks for 1,024
+  return AnswerEntry(tree, request.header.nodeid, name, answer);
 }
 
 int Getattr(Tree& tree, const Request& request, SecretBytes& answer) {
@@ -207,7 +210,7 @@ int Statfs(Tree& tree, const Request&, SecretBytes& answer) {
   out.st.bsize = out.st.frsize = 4096;
   out.st.blocks = (tree.content_size() + 4095) / 4096;
   out.st.files = tree.file_count();
-  out.st.namelen = 255;
+  out.st.namelen = kLongestName;
   answer.Append(BytesOf(out));
   return 0;
 }
