@@ -168,6 +168,12 @@ const std::vector<Flag>& Table() {
           "health-addr", "/health/ready over HTTP here, too, as in vault-csi-provider: none",
           [](Flags & f) -> auto& { return f.health_address; }),
       Text(
+          "audit-log", "each open of audited volumes becomes a line of this file",
+          [](Flags & f) -> auto& { return f.audit_log; }),
+      Text(
+          "state-dir", "a folder that outlives restarts: when secrets were last read; no secrets",
+          [](Flags & f) -> auto& { return f.state_dir; }),
+      Text(
           "admin-socket", "`coffer csi …` asks here, root alone: /csi/admin.sock",
           [](Flags & f) -> auto& { return f.admin_socket; }),
       {"provider-volume", false,

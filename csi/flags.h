@@ -30,6 +30,8 @@ struct Flags {
                                             "/etc/kubernetes/secrets-store-csi-providers"};
   int most_answer_bytes = 4 << 20;  // of such a provider
   std::string serve_dir;          // where we are a provider ourselves; "" = nowhere
+  std::string audit_log;          // "" = none
+  std::string state_dir;          // "" = nothing is kept over a restart
   std::string metrics_address;    // "" = no metrics, no health pages
   std::string health_address;     // vault-csi-provider's /health/ready; "" = none
   std::string admin_socket;       // "" = none

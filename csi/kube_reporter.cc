@@ -209,6 +209,24 @@ void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
               });
 }
 
+void KubeReporter::CanaryOpened(const volume::OpenEvent& event) {
+  const volume::VolumeInfo& info = *event.volume;
+  const volume::Opener& opener = event.opener;
+  std::string who;
+  if (!opener.command.empty()) StrAppend(&who, " by ", opener.command);
+  if (opener.uid != volume::Opener::kUnknownId) StrAppend(&who, " as uid ", opener.uid);
+  if (!opener.container.empty()) StrAppend(&who, " in container ", opener.container.substr(0, 12));
+  Tell({.kubernetes_namespace = info.pod.kubernetes_namespace,
+        .pod = info.pod.name,
+        .pod_uid = info.pod.uid,
+        .secret_class = info.pod.secret_class,
+        .target = info.target,
+        .versions = {}},
+       true, "SecretCanaryOpened",
+       StrCat("the canary file ", event.file, " of SecretProviderClass ", info.pod.secret_class,
+              " was opened", who));
+}
+
 void KubeReporter::CleanUp() {
   writer_.Put("statuses left behind", [this](absl::Time deadline) {
     return DeleteLeftPodStatuses(client_, node_, deadline);

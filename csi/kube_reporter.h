@@ -13,6 +13,7 @@
 #include "csi/kube_objects.h"
 #include "csi/kube_writer.h"
 #include "csi/metrics.h"
+#include "csi/volume/open_listener.h"
 #include "csi/volume_observer.h"
 
 namespace coffer::csi {
@@ -25,6 +26,9 @@ class KubeReporter : public VolumeObserver {
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
   void Unpublished(const std::string& target, const absl::Status& status) override;
+
+  // A Warning on the pod whose canary file was opened.
+  void CanaryOpened(const volume::OpenEvent& event);
 
   // Forgets the statuses that a plugin before this one left for volumes that are gone.
   void CleanUp();

@@ -233,6 +233,30 @@ TEST_CASE("an Event tells of a rotation that fails, once for many failures, and 
   CHECK(f.api.Events().size() == 3);
 }
 
+TEST_CASE("a canary that was opened is a Warning on its pod, also one that a plugin before published") {
+  Fixture f;
+  const volume::VolumeInfo info{
+      "csi-1", Fixture::Target(1), {"shop", "web-1", "pod-uid-1", "webapp"}, false};
+  f.reporter.CanaryOpened({.volume = std::make_shared<const volume::VolumeInfo>(info),
+                           .file = "bait",
+                           .version = "1",
+                           .opener = {.pid = 7,
+                                      .uid = 1000,
+                                      .command = "cat",
+                                      .container = std::string(64, 'c')},
+                           .time = f.clock.Now(),
+                           .canary = true});
+  REQUIRE(f.reporter.writer().Drain(absl::Now() + absl::Seconds(60)));
+  const auto events = f.api.Events();
+  REQUIRE(events.size() == 1);
+  CHECK(events[0]["reason"] == "SecretCanaryOpened");
+  CHECK(events[0]["type"] == "Warning");
+  CHECK(events[0]["involvedObject"]["uid"] == "pod-uid-1");
+  CHECK(events[0]["message"] ==
+        "the canary file bait of SecretProviderClass webapp was opened by cat as uid 1000 in "
+        "container cccccccccccc");
+}
+
 TEST_CASE("what can't be filled is told of, and made right by the next publish") {
   Fixture f;
   f.Publish(1, "one", false, false, absl::OkStatus(), "absent");

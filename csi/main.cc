@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -20,6 +21,7 @@
 #include "common/strings.h"
 #include "common/unique_fd.h"
 #include "csi/admin.h"
+#include "csi/audit_log.h"
 #include "csi/class_source.h"
 #include "csi/event_subscriber.h"
 #include "csi/flags.h"
@@ -29,9 +31,11 @@
 #include "csi/metrics.h"
 #include "csi/metrics_observer.h"
 #include "csi/node_service.h"
+#include "csi/open_reporter.h"
 #include "csi/pod_tokens.h"
 #include "csi/provider_service.h"
 #include "csi/publisher.h"
+#include "csi/read_times.h"
 #include "csi/registration_service.h"
 #include "csi/rotation.h"
 #include "csi/socket_server.h"
@@ -63,7 +67,8 @@ constexpr absl::Duration kLastWrites = absl::Seconds(2);
 // A keystore that hangs must not keep a plugin that was told to stop.
 constexpr unsigned kStopSeconds = 15;
 
-// SIGTERM and SIGINT are waited for, not handled: blocked here, before any thread is made.
+// SIGTERM, SIGINT and SIGHUP are waited for, not handled: blocked here, before any thread is made.
+// Those that stop.
 sigset_t BlockStopSignals() {
   signal(SIGPIPE, SIG_IGN);
   sigset_t stop;
@@ -71,6 +76,10 @@ sigset_t BlockStopSignals() {
   sigaddset(&stop, SIGTERM);
   sigaddset(&stop, SIGINT);
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+  sigset_t reopen;
+  sigemptyset(&reopen);
+  sigaddset(&reopen, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &reopen, nullptr);
   return stop;
 }
 
@@ -88,6 +97,14 @@ void GiveUpPrivileges(Seccomp seccomp) {
            log::Warning("the kernel refuses a part of the hardening",
                         {{"what", what}, {"cause", strerrordesc_np(error)}});
          });
+}
+
+// Which signal it was; calls `reopen` at each SIGHUP until then.
+int WaitForStop(sigset_t signals, const std::function<void()>& reopen) {
+  sigaddset(&signals, SIGHUP);
+  int number = 0;
+  while (sigwait(&signals, &number) == 0 && number == SIGHUP) reopen();
+  return number;
 }
 
 StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher) {
@@ -165,10 +182,24 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
     kube.emplace(std::move(config));
   }
 
+  Metrics metrics;
+  std::optional<KubeReporter> reporter;
+  if (kube) reporter.emplace(clock, *kube, metrics, flags.node_id);
+  std::unique_ptr<AuditLog> audit_log;
+  if (!flags.audit_log.empty()) {
+    ASSIGN_OR_RETURN(audit_log, AuditLog::Open(clock, flags.audit_log));
+    metrics.Gauge("coffer_csi_audit_lines_lost", "Lines that the audit log lacks, since the start",
+                  [&audit_log] { return static_cast<double>(audit_log->lost()); });
+  }
+  ReadTimes read_times(clock, flags.state_dir);
+  OpenReporter opens(audit_log.get(), metrics, read_times,
+                     [&reporter](const volume::OpenEvent& event) {
+                       if (reporter) reporter->CanaryOpened(event);
+                     });
   std::optional<volume::KeeperClient> keeper;
   if (!flags.keeper_socket.empty()) keeper.emplace(flags.keeper_socket);
   volume::VolumeServer volumes(clock, kVolumeThreads, flags.kubelet_root,
-                               keeper ? &*keeper : nullptr);
+                               keeper ? &*keeper : nullptr, &opens);
   std::unique_ptr<StatusServer> health;
   if (!flags.health_address.empty() && flags.health_address != flags.metrics_address) {
     const auto alive = [] { return StatusServer::Answer{200, "ok\n"}; };
@@ -182,23 +213,21 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   }
 
   // Nothing above asks the API server or a keystore: one that stands by costs nobody anything.
+  read_times.Load();
   if (kube) classes = MakeClusterClassSource(*kube);
   provider::Workers fetch_workers(kFetchThreads);
   provider::Provider provider(clock, fetch_workers, {.defaults = flags.defaults});
   TokenRevoker revoker(clock, provider);
-  Metrics metrics;
   MetricsObserver counts(metrics);
   VolumeRecords records(clock);
   VendorProviders vendors(flags.provider_dirs, flags.most_answer_bytes);
   provider::Workers rotation_workers(kRotationThreads);
   Rotation rotation(clock, rotation_workers);
-  Publisher::Options options{.observers = {&counts, &records, &rotation},
+  Publisher::Options options{.observers = {&counts, &records, &opens, &rotation},
                              .vendors = &vendors,
                              .rotation = flags.rotation()};
-  std::optional<KubeReporter> reporter;
   std::optional<PodTokens> tokens;
   if (kube) {
-    reporter.emplace(clock, *kube, metrics, flags.node_id);
     tokens.emplace(*kube, clock);
     options.observers.push_back(&*reporter);
     options.tokens = &*tokens;
@@ -275,8 +304,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                                   {"endpoint", endpoint},
                                   {"classes", kube ? kube->server() : flags.class_dir}});
 
-  int signal_number = 0;
-  sigwait(&stop, &signal_number);
+  const int signal_number = WaitForStop(stop, [&audit_log] {
+    if (audit_log != nullptr) audit_log->Reopen();
+  });
   log::Info("stopping; volumes stay mounted", {{"signal", signal_number}});
   alarm(kStopSeconds);
   // The next plugin goes on at once; what follows takes its time.

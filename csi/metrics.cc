@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_format.h"
 #include "common/strings.h"
 
 namespace coffer::csi {
@@ -24,6 +25,11 @@ constexpr FamilyFacts kCounters[] = {
     {"rotation_reconcile_total", "Total number of rotation reconciles"},
     {"rotation_reconcile_error_total", "Total number of rotation reconciles with error"},
     {"coffer_csi_kubernetes_writes_total", "Writes to the API server, by result"},
+    {"coffer_csi_opens_total", "Opens of files of audited volumes, and refused ones of all, by result"},
+    {"coffer_csi_canary_opens_total", "Canary files that were opened: the first open of each"},
+};
+constexpr FamilyFacts kMoments[] = {
+    {"coffer_csi_last_open_timestamp_seconds", "When a file of an audited volume was last opened"},
 };
 constexpr FamilyFacts kTimings[] = {
     {"sync_k8s_secret_duration_sec", "Distribution of how long it took to sync k8s secret"},
@@ -90,6 +96,12 @@ void Metrics::Observe(Timing timing, absl::Duration took, Labels labels) {
   histogram.sum += seconds;
 }
 
+void Metrics::Set(Moment moment, absl::Time time, Labels labels) {
+  std::lock_guard lock(mutex_);
+  Find(moments_[static_cast<std::size_t>(moment)], labels).seconds =
+      static_cast<double>(absl::ToUnixMillis(time)) / 1000;
+}
+
 void Metrics::Gauge(std::string name, std::string help, std::function<double()> value) {
   gauges_.push_back({std::move(name), std::move(help), std::move(value)});
 }
@@ -105,6 +117,14 @@ std::string Metrics::Text() const {
     Head(kCounters[i], "counter", &text);
     for (const auto& [labels, count] : counters_[i]) {
       StrAppend(&text, kCounters[i].name, "{", labels, "} ", count.value, "\n");
+    }
+  }
+  for (std::size_t i = 0; i < moments_.size(); ++i) {
+    Head(kMoments[i], "gauge", &text);
+    for (const auto& [labels, instant] : moments_[i]) {
+      // More digits than absl::StrCat prints.
+      StrAppend(&text, kMoments[i].name, "{", labels, "} ",
+                absl::StrFormat("%.3f", instant.seconds), "\n");
     }
   }
   for (std::size_t i = 0; i < timings_.size(); ++i) {

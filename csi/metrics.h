@@ -26,7 +26,10 @@ enum class Counter {
   kRotation,
   kRotationError,
   kKubernetesWrite,
+  kOpen,
+  kCanary,
 };
+enum class Moment { kLastOpen };
 enum class Timing { kSyncSecret, kRotation, kNodePublish };
 
 // Safe on any thread. A family holds 2,000 series; then the one that was longest without a change
@@ -37,6 +40,8 @@ class Metrics {
 
   void Add(Counter counter, Labels labels);
   void Observe(Timing timing, absl::Duration took, Labels labels);
+  // A gauge of seconds since 1970.
+  void Set(Moment moment, absl::Time time, Labels labels);
   // `value` is asked for at each Text(). Called before threads are made.
   void Gauge(std::string name, std::string help, std::function<double()> value);
 
@@ -48,6 +53,10 @@ class Metrics {
   struct Count {
     std::uint64_t value = 0;
     std::uint64_t touched = 0;  // by the change of that number
+  };
+  struct Instant {
+    double seconds = 0;  // since 1970
+    std::uint64_t touched = 0;
   };
   struct Histogram {
     std::array<std::uint64_t, kBuckets + 1> buckets = {};  // not cumulative; the last: +Inf
@@ -67,7 +76,8 @@ class Metrics {
 
   mutable std::mutex mutex_;
   std::uint64_t changes_ = 0;
-  std::array<Family<Count>, 8> counters_;
+  std::array<Family<Count>, 10> counters_;
+  std::array<Family<Instant>, 1> moments_;
   std::array<Family<Histogram>, 3> timings_;
   std::vector<GaugeFamily> gauges_;
 };

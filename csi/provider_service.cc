@@ -97,6 +97,13 @@ absl::Status ProviderService::MountFor(const v1alpha1::MountRequest& request, ab
       provider_.Fetch(secret_class, context->pod, *session, deadline);
   Keep(key, std::move(session));
   RETURN_IF_ERROR(fetched.status());
+  const bool ruled = std::any_of(fetched->files.begin(), fetched->files.end(),
+                                 [](const provider::File& file) { return file.access.any(); });
+  if (ruled || fetched->audit) {
+    return absl::FailedPreconditionError(
+        "the class asks for audit, allowUIDs, allowExecutables, readOnce, availableFor or canary, "
+        "which the upstream driver's volumes can't do: let Coffer's driver serve it");
+  }
   for (const provider::ObjectVersion& version : fetched->versions) {
     v1alpha1::ObjectVersion* object = response->add_object_version();
     object->set_id(version.id);

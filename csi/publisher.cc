@@ -64,6 +64,16 @@ bool IsDead(const std::string& target) {
   return stat(target.c_str(), &facts) != 0 && errno == ENOTCONN;
 }
 
+volume::FileRules RulesOf(provider::File& file) {
+  provider::AccessRules& access = file.access;
+  return {.version = std::move(file.version),
+          .allow_uids = std::move(access.allow_uids),
+          .allow_executables = std::move(access.allow_executables),
+          .read_once = access.read_once,
+          .available_for = access.available_for,
+          .canary = access.canary};
+}
+
 }  // namespace
 
 Publisher::Publisher(const Clock& clock, ClassSource& classes, provider::Provider& provider,
@@ -196,14 +206,23 @@ absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, 
   std::vector<volume::SnapshotFile> files;
   files.reserve(fetched.files.size());
   for (provider::File& file : fetched.files) {
+    if (fetched.audit) outcome->audited.push_back(file.path);
     files.push_back({.path = std::move(file.path),
                      .content = std::move(file.content),
                      .mode = file.mode,
                      .uid = file.owner.value_or(0),
-                     .gid = file.group.value_or(0)});
+                     .gid = file.group.value_or(0),
+                     .rules = RulesOf(file)});
   }
   outcome->error_type = "FailedToMount";
-  RETURN_IF_ERROR(Serve(entry.volume_id, target, std::move(files)));
+  RETURN_IF_ERROR(Serve({.volume_id = entry.volume_id,
+                         .target = target,
+                         .pod = {.kubernetes_namespace = context.pod.kubernetes_namespace,
+                                 .name = context.pod.name,
+                                 .uid = context.pod.uid,
+                                 .secret_class = context.secret_class},
+                         .audit = fetched.audit},
+                        std::move(files)));
   outcome->error_type.clear();
   const auto same = [](const provider::ObjectVersion& a, const provider::ObjectVersion& b) {
     return a.id == b.id && a.version == b.version;
@@ -241,11 +260,12 @@ absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target
   return provider_.Fetch(secret_class, context.pod, *entry.session, deadline);
 }
 
-absl::Status Publisher::Serve(const std::string& volume_id, const std::string& target,
+absl::Status Publisher::Serve(const volume::VolumeInfo& info,
                               std::vector<volume::SnapshotFile> files) {
+  const std::string& target = info.target;
   if (volumes_.Serves(target)) return volumes_.Swap(target, std::move(files));
   ASSIGN_OR_RETURN(const bool made, MakeTarget(root_, target));
-  const absl::Status mounted = volumes_.Mount({volume_id, target}, std::move(files));
+  const absl::Status mounted = volumes_.Mount(info, std::move(files));
   if (!mounted.ok() && made) {
     const absl::Status removed = RemoveTarget(root_, target);
     if (!removed.ok()) log::Warning("folder left behind", {{"error", removed}});

@@ -113,8 +113,7 @@ class Publisher {
                                               Entry& entry, absl::Time deadline,
                                               PublishOutcome* outcome);
   absl::Status UnpublishAs(const std::string& volume_id, const std::string& target);
-  absl::Status Serve(const std::string& volume_id, const std::string& target,
-                     std::vector<volume::SnapshotFile> files);
+  absl::Status Serve(const volume::VolumeInfo& info, std::vector<volume::SnapshotFile> files);
 
   const Clock& clock_;
   ClassSource& classes_;

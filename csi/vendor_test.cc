@@ -181,13 +181,14 @@ TEST_CASE("Coffer is a provider for the upstream driver: one login, files, versi
   REQUIRE(server.ok());
   VendorProviders driver({folder.path}, 4 << 20);
   std::string error_type;
-  const auto mount = [&](const std::string& name) {
-    return driver.Fetch(
-        Class(name, {{"vaultAddress", keystore.address()},
-                     {"roleName", "r"},
-                     {"objects", "- {objectName: p, secretPath: kv/data/a, secretKey: p, "
-                                 "filePermission: 0400}"}}),
-        Context(), "/t", {}, Soon(), &error_type);
+  const auto mount = [&](const std::string& name,
+                         std::map<std::string, std::string> parameters = {}) {
+    parameters.insert({{"vaultAddress", keystore.address()},
+                       {"roleName", "r"},
+                       {"objects", "- {objectName: p, secretPath: kv/data/a, secretKey: p, "
+                                   "filePermission: 0400}"}});
+    return driver.Fetch(Class(name, std::move(parameters)), Context(), "/t", {}, Soon(),
+                        &error_type);
   };
   for (const char* name : {"vault", "coffer"}) {
     const auto fetched = mount(name);
@@ -198,6 +199,12 @@ TEST_CASE("Coffer is a provider for the upstream driver: one login, files, versi
     CHECK_THAT(fetched->versions[0].version, Catch::StartsWith("7"));
   }
   CHECK(logins == 1);
+  // What that driver's volumes can't keep isn't left out in silence.
+  for (const auto& rule : {std::pair("audit", "opens"), std::pair("allowUIDs", "1000")}) {
+    const absl::Status refused = mount("vault", {{rule.first, rule.second}}).status();
+    CHECK(absl::IsFailedPrecondition(refused));
+    CHECK_THAT(std::string(Message(refused)), Catch::Contains("let Coffer's driver serve it"));
+  }
   status = 404;
   const absl::Status missing = mount("vault").status();
   CHECK(absl::IsNotFound(missing));

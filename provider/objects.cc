@@ -203,7 +203,22 @@ absl::Status SetObjectField(std::string_view key, std::string_view text, Object*
   if (fact) return absl::OkStatus();
   return absl::InvalidArgumentError(
       "is unknown: use objectName, secretPath, secretKey, secretArgs, method, encoding, keys, "
-      "format, bundle, template, path, filePermission, owner, group, optional or default");
+      "format, bundle, template, path, filePermission, owner, group, allowUIDs, allowExecutables, "
+      "readOnce, availableFor, canary, optional or default");
+}
+
+// A list of allowUIDs or allowExecutables, as the text that the class's own parameter would be.
+absl::Status SetAllowed(std::string_view key, const Json& list, Object* object) {
+  std::string text;
+  for (const Json& entry : list) {
+    if (!entry.is_string() ||
+        entry.get_ref<const SecretString&>().find(',') != SecretString::npos) {
+      return absl::InvalidArgumentError("must be a list of texts without commas");
+    }
+    StrAppend(&text, text.empty() ? "" : ",",
+              std::string_view(entry.get_ref<const SecretString&>()));
+  }
+  return SetObjectField(key, text, object);
 }
 
 bool HasNames(const BundleKeys& keys) {
@@ -266,6 +281,8 @@ absl::StatusOr<Object> ParseObject(const Json& entry, std::string_view field,
       set = SetKeys(value, &object);
     } else if (key == "bundle") {
       set = SetBundle(value, &object);
+    } else if (value.is_array() && key.starts_with("allow")) {
+      set = SetAllowed(key, value, &object);
     } else if (!value.is_string()) {
       set = absl::InvalidArgumentError("must be text");
     } else {
@@ -339,7 +356,7 @@ absl::StatusOr<bool> SetFileFact(std::string_view field, std::string_view text, 
   } else if (field == "group") {
     RETURN_IF_ERROR(SetId(text, &facts->group));
   } else {
-    return false;
+    return SetAccessRule(field, text, &facts->access);
   }
   return true;
 }

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "common/glob.h"
 #include "common/json.h"
+#include "provider/access_rules.h"
 
 namespace coffer::provider {
 
@@ -33,6 +34,7 @@ struct FileFacts {
   std::uint32_t mode = 0644;           // permission bits
   std::optional<std::uint32_t> owner;  // unset: who the volume belongs to
   std::optional<std::uint32_t> group;
+  AccessRules access;
 };
 
 struct Object {
@@ -66,7 +68,7 @@ absl::StatusOr<std::vector<Object>> ParseObjects(const std::string& text, const 
 
 // What SecretProviderClass parameters have in common; messages are what follows a field's name.
 absl::StatusOr<bool> ParseBool(std::string_view text);
-// Sets filePermission, owner or group. False: another field.
+// Sets filePermission, owner, group or an access rule. False: another field.
 absl::StatusOr<bool> SetFileFact(std::string_view field, std::string_view text, FileFacts* facts);
 bool HasControlCharacter(std::string_view text);
 // "/" parts, none empty, ".", or, for a file, longer than 255 bytes or starting with "..".

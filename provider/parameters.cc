@@ -86,6 +86,11 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
       const absl::StatusOr<bool> skip = ParseBool(value);
       if (!skip.ok()) return Wrong(field, Message(skip.status()));
       login.tls.skip_verify = *skip;
+    } else if (name == "audit") {
+      if (value != "opens" && value != "off" && !value.empty()) {
+        return Wrong(field, "must be opens or off");
+      }
+      parsed.audit = value == "opens";
     } else if (const auto found = texts.find(name); found != texts.end()) {
       if (!value.empty()) *found->second = value;
     } else if (const auto fact = SetFileFact(name, value, &facts); !fact.ok() || *fact) {

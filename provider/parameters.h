@@ -30,6 +30,7 @@ std::string TlsKey(const TlsClientOptions& tls);
 struct Parameters {
   Login login;
   std::vector<Object> objects;  // at least one, names all different
+  bool audit = false;           // each open of a file is told of
 };
 
 // InvalidArgument names the class and the field.

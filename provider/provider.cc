@@ -99,6 +99,7 @@ absl::StatusOr<FetchResult> Provider::Fetch(const SecretProviderClass& secret_cl
   const absl::StatusOr<Plan> plan = fetch.Read(parameters.objects);
   if (!plan.ok()) return Prefixed(name, plan.status());
   FetchResult result;
+  result.audit = parameters.audit;
   std::map<std::string, std::string> object_of;  // by the file's path
   for (const Reading& reading : plan->readings) {
     const Object& object = *reading.object;
@@ -109,7 +110,7 @@ absl::StatusOr<FetchResult> Provider::Fetch(const SecretProviderClass& secret_cl
         Collect(reading, plan->requests, session.login.address, &files, &version);
     if (!collected.ok()) return Prefixed(where, collected);
     if (version.empty()) version = ContentVersion(options_.version_key, object, files);
-    if (!files.empty()) result.versions.push_back({object.name, std::move(version)});
+    if (!files.empty()) result.versions.push_back({object.name, version});
     for (Extracted& file : files) {
       const auto [other, added] = object_of.emplace(file.path, object.name);
       if (!added) {
@@ -121,7 +122,9 @@ absl::StatusOr<FetchResult> Provider::Fetch(const SecretProviderClass& secret_cl
                               .content = std::move(file.content),
                               .mode = object.facts.mode,
                               .owner = object.facts.owner,
-                              .group = object.facts.group});
+                              .group = object.facts.group,
+                              .access = object.facts.access,
+                              .version = version});
     }
   }
   std::sort(result.files.begin(), result.files.end(),

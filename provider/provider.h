@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/http_client.h"
 #include "common/secret_bytes.h"
+#include "provider/access_rules.h"
 #include "provider/workers.h"
 
 namespace coffer::provider {
@@ -44,6 +45,8 @@ struct File {
   // Who owns it where the class says so; else it is as the volume.
   std::optional<std::uint32_t> owner = std::nullopt;
   std::optional<std::uint32_t> group = std::nullopt;
+  AccessRules access = {};
+  std::string version = {};  // of the object that it comes from
 };
 
 // One object's version, for rotation and SecretProviderClassPodStatus.
@@ -60,6 +63,7 @@ struct FetchResult {
   // replaced, with time to spare for another attempt. Unset where nothing read has an end; a token
   // that ends alone costs only a login at the next fetch.
   std::optional<absl::Time> refetch_by = std::nullopt;
+  bool audit = false;  // the class wants each open of a file told of
 };
 
 // What holds where a class is silent: the provider's flags and environment.

@@ -1,24 +1,19 @@
 // Opens that are delivered: told, refused, and files that go. Needs root and /dev/fuse.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
 #include <thread>
 
-#include "csi/volume/keeper_client.h"
+#include "csi/volume/keeper_testing.h"
 #include "csi/volume/open_listener.h"
 #include "csi/volume/volume_testing.h"
 
 namespace coffer::volume {
 namespace {
-
-using namespace std::chrono_literals;
-namespace fs = std::filesystem;
 
 // Whether it holds within a time that the slowest machine needs.
 bool Eventually(const std::function<bool()>& holds) {
@@ -380,31 +375,9 @@ TEST_CASE("a canary's first open is told, once, whatever comes after") {
   CHECK(volume.told.none());
 }
 
-// A coffer-keeper of this test.
-struct Keeper {
-  Keeper() {
-    pid = fork();
-    if (pid != 0) return;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const UniqueFd null(open("/dev/null", O_WRONLY));
-    dup2(null.get(), STDERR_FILENO);
-    execl(COFFER_KEEPER, COFFER_KEEPER, StrCat("-socket=", socket).c_str(), nullptr);
-    _exit(1);
-  }
-  ~Keeper() {
-    kill(pid, SIGKILL);
-    waitpid(pid, nullptr, 0);
-  }
-  Folder folder;
-  std::string socket = folder.path + "/keeper.sock";
-  pid_t pid = 0;
-};
-
 TEST_CASE("what was opened and read is known to the next plugin") {
-  Keeper keeper;
-  Folder folder;
-  const std::string target = folder.path + "/mount";
-  fs::create_directory(target);
+  Play play;
+  const std::string& target = play.target;
   ManualClock clock;
   Told told;
   const FileRules once{.read_once = true};
@@ -417,7 +390,7 @@ TEST_CASE("what was opened and read is known to the next plugin") {
   char buffer[64];
   UniqueFd whole, half;
   {
-    KeeperClient client(keeper.socket);
+    KeeperClient client(play.socket);
     VolumeServer server(clock, 2, "/", &client, &told);
     REQUIRE(server.Adopt(absl::Seconds(60)).value_or(9) == 0);
     REQUIRE(server
@@ -433,7 +406,7 @@ TEST_CASE("what was opened and read is known to the next plugin") {
     CHECK(Read(target + "/bait") == "b");
   }
   std::this_thread::sleep_for(350ms);  // nobody is there when its time ends
-  KeeperClient client(keeper.socket);
+  KeeperClient client(play.socket);
   VolumeServer server(clock, 2, "/", &client, &told);
   REQUIRE(server.Adopt(absl::Seconds(60)).value_or(9) == 1);
   CHECK(Read(target + "/gone") == "error: ENOENT");

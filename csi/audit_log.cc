@@ -1,0 +1,227 @@
+#include "csi/audit_log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+
+#include "common/json_writer.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace coffer::csi {
+namespace {
+
+// Lines are gathered for that long, so that a stream of opens doesn't wake the thread at each.
+constexpr std::chrono::milliseconds kGather{5};
+constexpr std::size_t kBatchBytes = 64 * 1024;
+
+absl::StatusOr<UniqueFd> OpenFile(const std::string& path) {
+  UniqueFd file(
+      open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600));
+  struct stat info {};
+  if (!file || fstat(file.get(), &info) != 0) {
+    return absl::ErrnoToStatus(errno, ToAbsl(StrCat("can't open the audit log ", path)));
+  }
+  if (!S_ISREG(info.st_mode)) {
+    return absl::FailedPreconditionError(StrCat("the audit log ", path, " must be a file"));
+  }
+  return file;
+}
+
+void AppendTime(absl::Time time, SecretBytes* out) {
+  out->Append(StrCat("{\"time\":\"",
+                     absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ", time, absl::UTCTimeZone()), "\""));
+}
+
+// Members of an object that has one already.
+void AppendText(std::string_view name, std::string_view text, SecretBytes* out) {
+  out->Append(StrCat(",\"", name, "\":"));
+  AppendJsonString(text, out);
+}
+
+void AppendNumber(std::string_view name, std::uint64_t number, SecretBytes* out) {
+  out->Append(StrCat(",\"", name, "\":", number));
+}
+
+}  // namespace
+
+void AppendAuditLine(const volume::OpenEvent& event, SecretBytes* out) {
+  const volume::VolumeInfo& info = *event.volume;
+  const volume::Opener& opener = event.opener;
+  AppendTime(event.time, out);
+  AppendText("event", "open", out);
+  AppendText("result", event.error == 0 ? "ok" : event.error == EACCES ? "refused" : "gone", out);
+  if (!event.refusal.empty()) AppendText("reason", event.refusal, out);
+  if (event.canary) out->Append(std::string_view(",\"canary\":true"));
+  AppendText("namespace", info.pod.kubernetes_namespace, out);
+  AppendText("pod", info.pod.name, out);
+  AppendText("pod_uid", info.pod.uid, out);
+  AppendText("class", info.pod.secret_class, out);
+  AppendText("volume", info.volume_id, out);
+  AppendText("file", event.file, out);
+  AppendText("version", event.version, out);
+  if (!opener.container.empty()) AppendText("container", opener.container, out);
+  if (opener.pid != 0) AppendNumber("pid", opener.pid, out);
+  if (opener.uid != volume::Opener::kUnknownId) AppendNumber("uid", opener.uid, out);
+  if (opener.gid != volume::Opener::kUnknownId) AppendNumber("gid", opener.gid, out);
+  if (!opener.command.empty()) AppendText("command", opener.command, out);
+  if (!opener.executable.empty()) AppendText("executable", opener.executable, out);
+  out->Append(std::string_view("}\n"));
+}
+
+absl::StatusOr<std::unique_ptr<AuditLog>> AuditLog::Open(const Clock& clock, std::string path) {
+  ASSIGN_OR_RETURN(UniqueFd file, OpenFile(path));
+  return std::unique_ptr<AuditLog>(new AuditLog(clock, std::move(path), std::move(file)));
+}
+
+AuditLog::AuditLog(const Clock& clock, std::string path, UniqueFd file)
+    : clock_(clock), path_(std::move(path)), file_(std::move(file)) {
+  thread_ = std::thread([this] { WriteLoop(); });
+}
+
+AuditLog::~AuditLog() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+void AuditLog::Write(volume::OpenEvent event) {
+  event.opener.process.reset();  // its descriptors don't wait for a disk
+  std::lock_guard lock(mutex_);
+  if (waiting_.size() >= kMostWaiting) {
+    ++lost_;
+    ++untold_;
+    reason_ = "more opens than can be written";
+    return;
+  }
+  waiting_.push_back(std::move(event));
+  if (waiting_.size() == 1) wake_.notify_one();
+}
+
+void AuditLog::Reopen() {
+  std::lock_guard lock(mutex_);
+  reopen_ = true;
+  wake_.notify_one();
+}
+
+std::uint64_t AuditLog::lost() const {
+  std::lock_guard lock(mutex_);
+  return lost_;
+}
+
+void AuditLog::WriteLoop() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [this] { return stopping_ || reopen_ || !waiting_.empty(); });
+    if (!stopping_) wake_.wait_for(lock, kGather, [this] { return stopping_; });
+    if (stopping_ && waiting_.empty()) break;
+    std::vector<volume::OpenEvent> events = std::exchange(waiting_, {});
+    const bool reopen = std::exchange(reopen_, false);
+    lock.unlock();
+    if (reopen) file_.reset();
+    FollowPath();
+    WriteLines(events);
+    lock.lock();
+  }
+  lock.unlock();
+  TellLost();
+}
+
+void AuditLog::FollowPath() {
+  struct stat there {}, ours {};
+  const bool same = file_ && fstat(file_.get(), &ours) == 0 &&
+                    lstat(path_.c_str(), &there) == 0 && there.st_dev == ours.st_dev &&
+                    there.st_ino == ours.st_ino;
+  if (same) return;
+  absl::StatusOr<UniqueFd> file = OpenFile(path_);
+  if (!file.ok()) {
+    if (!std::exchange(failing_, true)) log::Error("audit log", {{"error", file.status()}});
+    return;  // on to the old one, if there is one
+  }
+  file_ = *std::move(file);
+  torn_ = false;
+}
+
+void AuditLog::WriteLines(const std::vector<volume::OpenEvent>& events) {
+  TellLost();
+  SecretBytes lines;
+  std::uint64_t count = 0;
+  const auto flush = [&] {
+    const int error = count == 0 ? 0 : Append(lines);
+    if (error != 0) Lose(count, StrCat("can't write: ", strerror(error)));
+    lines.Clear();
+    count = 0;
+  };
+  for (const volume::OpenEvent& event : events) {
+    AppendAuditLine(event, &lines);
+    ++count;
+    if (lines.size() >= kBatchBytes) flush();
+  }
+  flush();
+}
+
+int AuditLog::Append(const SecretBytes& lines) {
+  if (!file_) return ENOENT;
+  if (torn_ && write(file_.get(), "\n", 1) != 1) return errno;
+  torn_ = false;
+  struct stat before {};
+  fstat(file_.get(), &before);
+  for (std::size_t done = 0; done < lines.size();) {
+    const ssize_t wrote = write(file_.get(), lines.data() + done, lines.size() - done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) {
+      const int error = wrote == 0 ? EIO : errno;
+      TakeBack(before.st_size, done);
+      if (!std::exchange(failing_, true)) {
+        log::Error("audit log not written", {{"file", path_}, {"cause", strerror(error)}});
+      }
+      return error;
+    }
+    done += static_cast<std::size_t>(wrote);
+  }
+  if (std::exchange(failing_, false)) log::Info("audit log is written again", {{"file", path_}});
+  return 0;
+}
+
+void AuditLog::TakeBack(off_t size, std::size_t done) {
+  if (done == 0) return;
+  struct stat now {};
+  const bool alone =
+      fstat(file_.get(), &now) == 0 && now.st_size == size + static_cast<off_t>(done);
+  torn_ = !alone || ftruncate(file_.get(), size) != 0;
+}
+
+void AuditLog::Lose(std::uint64_t lines, std::string reason) {
+  std::lock_guard lock(mutex_);
+  lost_ += lines;
+  untold_ += lines;
+  reason_ = std::move(reason);
+}
+
+void AuditLog::TellLost() {
+  SecretBytes line;
+  std::uint64_t count = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (untold_ == 0) return;
+    count = untold_;
+    AppendTime(clock_.Now(), &line);
+    AppendText("event", "lost", &line);
+    AppendNumber("lines", count, &line);
+    AppendText("reason", reason_, &line);
+    line.Append(std::string_view("}\n"));
+  }
+  if (Append(line) != 0) return;
+  std::lock_guard lock(mutex_);
+  untold_ -= count;
+}
+
+}  // namespace coffer::csi

@@ -1,0 +1,56 @@
+#include "csi/open_reporter.h"
+
+#include <errno.h>
+
+#include "common/log.h"
+
+namespace coffer::csi {
+
+void OpenReporter::Opened(const volume::OpenEvent& event) {
+  const volume::PodFacts& pod = event.volume->pod;
+  const std::string_view result =
+      event.error == 0 ? "ok" : event.error == EACCES ? "refused" : "gone";
+  metrics_.Add(Counter::kOpen, {{"pod_name", pod.name},
+                                {"pod_namespace", pod.kubernetes_namespace},
+                                {"result", result},
+                                {"secret_provider_class", pod.secret_class}});
+  if (event.error == 0) {
+    metrics_.Set(Moment::kLastOpen, event.time,
+                 {{"file", event.file},
+                  {"pod_name", pod.name},
+                  {"pod_namespace", pod.kubernetes_namespace},
+                  {"secret_provider_class", pod.secret_class}});
+    times_.Opened(pod.kubernetes_namespace, pod.secret_class, event.file, event.time);
+  }
+  if (event.canary) {
+    metrics_.Add(Counter::kCanary, {{"file", event.file},
+                                    {"pod_name", pod.name},
+                                    {"pod_namespace", pod.kubernetes_namespace},
+                                    {"secret_provider_class", pod.secret_class}});
+    log::Warning("a canary secret was opened", {{"namespace", pod.kubernetes_namespace},
+                                                {"pod", pod.name},
+                                                {"class", pod.secret_class},
+                                                {"file", event.file},
+                                                {"pid", event.opener.pid},
+                                                {"command", event.opener.command}});
+    if (on_canary_) on_canary_(event);
+  }
+  if (audit_log_ != nullptr) audit_log_->Write(event);
+}
+
+void OpenReporter::Published(const std::string&, const VolumeContext& context,
+                             PublishOutcome& outcome) {
+  if (!outcome.status.ok() || outcome.audited.empty()) return;
+  times_.Published(context.pod.kubernetes_namespace, context.secret_class, outcome.audited);
+  if (said_.exchange(true)) return;
+  if (audit_log_ == nullptr) {
+    log::Warning("a class asks for audit, but opens are only counted: give --audit-log",
+                 {{"class", context.secret_class}});
+  }
+  if (!volume::Openers::SeesPods()) {
+    log::Warning("opens are told without process and command: the plugin needs hostPID",
+                 {{"class", context.secret_class}});
+  }
+}
+
+}  // namespace coffer::csi

@@ -1,0 +1,41 @@
+// OpenReporter: tells of opens where it is wanted: in the audit log, as metrics, in the read times,
+// and of a canary to its pod. Does nothing that waits.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include "csi/audit_log.h"
+#include "csi/metrics.h"
+#include "csi/read_times.h"
+#include "csi/volume/open_listener.h"
+#include "csi/volume_observer.h"
+
+namespace coffer::csi {
+
+class OpenReporter : public volume::OpenListener, public VolumeObserver {
+ public:
+  // All are kept by the caller. `audit_log`: null, or where lines go. `on_canary`: called at a
+  // canary's first open.
+  OpenReporter(AuditLog* audit_log, Metrics& metrics, ReadTimes& times,
+               std::function<void(const volume::OpenEvent&)> on_canary)
+      : audit_log_(audit_log),
+        metrics_(metrics),
+        times_(times),
+        on_canary_(std::move(on_canary)) {}
+
+  void Opened(const volume::OpenEvent& event) override;
+  void Published(const std::string& target, const VolumeContext& context,
+                 PublishOutcome& outcome) override;
+  void Unpublished(const std::string&, const absl::Status&) override {}
+
+ private:
+  AuditLog* const audit_log_;
+  Metrics& metrics_;
+  ReadTimes& times_;
+  const std::function<void(const volume::OpenEvent&)> on_canary_;
+  std::atomic<bool> said_ = false;  // what an audited class can't have here
+};
+
+}  // namespace coffer::csi

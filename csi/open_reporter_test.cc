@@ -1,0 +1,62 @@
+#include "csi/open_reporter.h"
+
+#include <errno.h>
+
+#include "common/strings.h"
+
+namespace coffer::csi {
+namespace {
+
+TEST_CASE("opens are counted, the last one's time is shown and kept, a canary is told on") {
+  ManualClock clock;
+  Metrics metrics;
+  ReadTimes times(clock, "");
+  std::vector<std::string> canaries;
+  OpenReporter reporter(nullptr, metrics, times, [&](const volume::OpenEvent& event) {
+    canaries.push_back(event.file);
+  });
+  PublishOutcome outcome;
+  outcome.audited = {"password", "bait", "unread"};
+  reporter.Published("/t",
+                     {.secret_class = "webapp",
+                      .pod = {.name = "web-1", .kubernetes_namespace = "shop"}},
+                     outcome);
+  const auto info = std::make_shared<const volume::VolumeInfo>(
+      volume::VolumeInfo{"csi-1", "/t", {"shop", "web-1", "uid", "webapp"}, true});
+  const auto opened = [&](std::string file, int error, bool canary) {
+    clock.Advance(absl::Milliseconds(250));
+    reporter.Opened({.volume = info,
+                     .file = std::move(file),
+                     .version = "1",
+                     .opener = {},
+                     .time = clock.Now(),
+                     .error = error,
+                     .canary = canary});
+  };
+  opened("password", 0, false);
+  opened("password", 0, false);
+  opened("password", EACCES, false);
+  opened("password", ENOENT, false);
+  opened("bait", 0, true);
+  const std::string text = metrics.Text();
+  const std::string pod = "pod_name=\"web-1\",pod_namespace=\"shop\",";
+  const std::string name = "secret_provider_class=\"webapp\"";
+  for (const std::string& line : {
+           StrCat("coffer_csi_opens_total{", pod, "result=\"ok\",", name, "} 3"),
+           StrCat("coffer_csi_opens_total{", pod, "result=\"refused\",", name, "} 1"),
+           StrCat("coffer_csi_opens_total{", pod, "result=\"gone\",", name, "} 1"),
+           StrCat("coffer_csi_canary_opens_total{file=\"bait\",", pod, name, "} 1"),
+           StrCat("coffer_csi_last_open_timestamp_seconds{file=\"password\",", pod, name,
+                  "} 1748950851.500"),
+           std::string("# TYPE coffer_csi_last_open_timestamp_seconds gauge"),
+       }) {
+    CHECK_THAT(text, Catch::Contains(line + "\n"));
+  }
+  CHECK(canaries == std::vector<std::string>{"bait"});
+  for (const ReadTime& time : times.All()) {
+    CHECK((time.last_read == absl::InfinitePast()) == (time.file == "unread"));
+  }
+}
+
+}  // namespace
+}  // namespace coffer::csi
