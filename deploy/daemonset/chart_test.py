@@ -48,6 +48,9 @@ class Rendered:
     def node(self, name="vault-csi"):
         return self.get("DaemonSet", name)["spec"]["template"]["spec"]
 
+    def keeper(self):
+        return self.get("DaemonSet", "vault-keeper")["spec"]["template"]["spec"]
+
     def config(self):
         return self.get("ConfigMap", "vault-config")["data"]["keystore.hcl"]
 
@@ -78,7 +81,7 @@ class Chart(unittest.TestCase):
             if not top:
                 continue
             self.assertRegex(lines[number - 1] + lines[number + 1], "#", f"{top[1]} has no comment")
-            self.assertIn(f".Values.{top[1]}", text, f"{top[1]} is used nowhere")
+            self.assertTrue(re.search(rf"[Vv]alues\.{top[1]}\b", text), f"{top[1]} is used nowhere")
 
     def test_the_tutorials_values(self):
         with_values = Rendered({"server.dataStorage.enabled": False, "ui.enabled": True})
@@ -117,19 +120,66 @@ class Chart(unittest.TestCase):
         self.assertFalse([v for v in pod["volumes"] if "hostPath" in v])
 
     def test_the_node_plugin_has_what_mounting_takes(self):
-        rendered = Rendered()
-        pod = rendered.node()
-        container, = pod["containers"]
-        self.assertTrue(container["securityContext"]["privileged"])
-        self.assertTrue(container["securityContext"]["readOnlyRootFilesystem"])
+        pod = Rendered().node()
         for forbidden in ("hostNetwork", "hostPID", "hostIPC"):
             self.assertNotIn(forbidden, pod)
-        propagated = {m["mountPath"] for m in container["volumeMounts"] if "mountPropagation" in m}
-        self.assertEqual(propagated, {"/var/lib/kubelet/pods"})
         self.assertEqual(pod["priorityClassName"], "system-node-critical")
         self.assertEqual(pod["tolerations"], [{"operator": "Exists"}])
-        for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
-            self.assertEqual(container[probe]["httpGet"], {"path": path, "port": "metrics"})
+        self.assertEqual([c["name"] for c in pod["containers"]], ["coffer-csi", "standby"])
+        for container, port in zip(pod["containers"], ("metrics", "standby")):
+            self.assertTrue(container["securityContext"]["privileged"])
+            self.assertTrue(container["securityContext"]["readOnlyRootFilesystem"])
+            propagated = {m["mountPath"] for m in container["volumeMounts"] if "mountPropagation" in m}
+            self.assertEqual(propagated, {"/var/lib/kubelet/pods"})
+            for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+                self.assertEqual(container[probe]["httpGet"], {"path": path, "port": port})
+
+    def test_plugin_and_standby_differ_by_their_metrics_alone(self):
+        plugin, standby = Rendered().node()["containers"]
+        self.assertIn("--keeper-socket=/csi/keeper/keeper.sock", plugin["args"])
+        self.assertEqual(set(plugin["args"]) ^ set(standby["args"]), {"--metrics-addr=:8095", "--metrics-addr=:8096"})
+        for name in ("image", "command", "env", "securityContext", "volumeMounts", "resources"):
+            self.assertEqual(plugin[name], standby[name], name)
+
+    def test_no_host_port_keeps_the_next_pod_from_its_node(self):
+        rendered = Rendered()
+        for pod in (rendered.node(), rendered.keeper()):
+            for container in pod["containers"]:
+                self.assertFalse([p for p in container.get("ports", []) if "hostPort" in p])
+
+    def test_the_keeper(self):
+        rendered = Rendered()
+        self.assertEqual(rendered.get("DaemonSet", "vault-keeper")["spec"]["updateStrategy"], {"type": "OnDelete"})
+        pod = rendered.keeper()
+        container, = pod["containers"]
+        self.assertEqual(container["securityContext"], {
+            "runAsUser": 0, "runAsGroup": 0, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK"]}})
+        self.assertIs(pod["automountServiceAccountToken"], False)
+        self.assertEqual([v["hostPath"]["path"] for v in pod["volumes"]],
+                         ["/var/lib/kubelet/plugins/secrets-store.csi.k8s.io/keeper"])
+        self.assertEqual(pod["tolerations"], rendered.node()["tolerations"])
+        policy = rendered.get("NetworkPolicy", "vault-keeper")["spec"]
+        self.assertEqual((policy["policyTypes"], policy.get("ingress"), policy.get("egress")),
+                         (["Ingress", "Egress"], None, None))
+
+    def test_how_a_new_plugin_comes(self):
+        surge = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        own = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+        for values, strategy, containers in (
+                ({}, surge, ["coffer-csi", "standby"]),
+                ({"linux.standby.enabled": False}, surge, ["coffer-csi"]),
+                ({"linux.keeper.enabled": False}, {"type": "OnDelete"}, ["coffer-csi"]),
+                ({"linux.keeper.enabled": False, "linux.updateStrategy": own}, own, ["coffer-csi"])):
+            with self.subTest(values=values):
+                rendered = Rendered(values)
+                self.assertEqual(rendered.get("DaemonSet", "vault-csi")["spec"]["updateStrategy"], strategy)
+                self.assertEqual([c["name"] for c in rendered.node()["containers"]], containers)
+                ports = [p["name"] for p in rendered.get("Service", "vault-csi")["spec"]["ports"]]
+                self.assertEqual(len(ports), len(containers))
+        without = Rendered({"linux.keeper.enabled": False})
+        self.assertFalse([a for a in without.node()["containers"][0]["args"] if "keeper" in a])
+        self.assertRaises(KeyError, without.keeper)
 
     def test_rights_at_the_api_server(self):
         own = "secrets-store.csi.x-k8s.io"
@@ -150,24 +200,30 @@ class Chart(unittest.TestCase):
         self.assertLessEqual(monitor["selector"]["matchLabels"].items(), service["metadata"]["labels"].items())
         self.assertEqual(service["spec"]["ports"][0]["port"], 9000)
         policy = rendered.get("NetworkPolicy", "vault-csi")["spec"]["ingress"]
-        self.assertEqual(policy, [{"ports": [{"port": 9000, "protocol": "TCP"}]}])
+        self.assertEqual(policy, [{"ports": [{"port": port, "protocol": "TCP"} for port in (9000, 8096)]}])
+        self.assertEqual([endpoint["port"] for endpoint in monitor["endpoints"]],
+                         [port["name"] for port in service["spec"]["ports"]])
         dashboard = json.loads(rendered.get("ConfigMap", "vault-dashboard")["data"]["coffer.json"])
         self.assertGreater(len(dashboard["panels"]), 3)
 
     def test_dashboard_and_alerts_use_metrics_that_exist(self):
-        with open(os.path.join(HERE, "../../csi/metrics.cc"), encoding="utf-8") as file:
-            code = file.read()
-        with open(os.path.join(HERE, "../../csi/main.cc"), encoding="utf-8") as file:
-            code += file.read()
+        code = ""
+        for room in ("csi", "keystore/core", "keystore/system", "keystore/http", "keystore/main"):
+            for name in os.listdir(os.path.join(HERE, "../..", room)):
+                if name.endswith((".cc", ".h")):
+                    with open(os.path.join(HERE, "../..", room, name), encoding="utf-8") as file:
+                        code += file.read()
         with open(os.path.join(CHART, "dashboards/coffer.json"), encoding="utf-8") as file:
             text = file.read()
         with open(os.path.join(CHART, "templates/prometheusrule.yaml"), encoding="utf-8") as file:
             text += file.read()
-        used = set(re.findall(r"\b(\w+_(?:total|sec)|coffer_csi_\w+?)(?:_bucket)?\b", text))
+        used = set(re.findall(r"\b(\w+_(?:total|sec)|(?:coffer|vault)_\w+?)(?:_bucket)?\b", text))
         used -= {"kube_pod_container_status_restarts_total"}
         self.assertGreater(len(used), 5)
         for name in used:
-            self.assertIn(f'"{name}"', code)
+            # Vault's names are written as Vault writes them: core.unsealed.
+            written = name.removeprefix("vault_").replace("_", ".", 1) if name.startswith("vault_") else name
+            self.assertIn(f'"{written}"', code)
 
     def test_other_vendors_providers(self):
         container = Rendered().node()["containers"][0]
@@ -238,6 +294,14 @@ class Chart(unittest.TestCase):
         self.assertNotIn("ConfigMap", dev.kinds())
         self.assertNotIn("volumeClaimTemplates", dev.get("StatefulSet", "vault")["spec"])
 
+    def test_a_disk_for_audit_devices(self):
+        rendered = Rendered({"server.auditStorage.enabled": True, "server.auditStorage.size": "3Gi"})
+        data, audit = rendered.get("StatefulSet", "vault")["spec"]["volumeClaimTemplates"]
+        self.assertEqual([c["metadata"]["name"] for c in (data, audit)], ["data", "audit"])
+        self.assertEqual(audit["spec"]["resources"]["requests"]["storage"], "3Gi")
+        self.assertIn({"name": "audit", "mountPath": "/vault/audit"},
+                      rendered.keystore()["containers"][0]["volumeMounts"])
+
     def test_names_follow_the_release(self):
         rendered = Rendered(release="team-a")
         self.assertIn("--vault-addr=http://team-a.vault:8200", rendered.node("team-a-csi")["containers"][0]["args"])
@@ -261,12 +325,12 @@ class Chart(unittest.TestCase):
     def test_selectors_match_pods_and_nothing_else(self):
         rendered = Rendered({"ui.enabled": True})
         pods = {name: rendered.get(kind, name)["spec"]["template"]["metadata"]["labels"]
-                for kind, name in (("StatefulSet", "vault"), ("DaemonSet", "vault-csi"))}
+                for kind, name in (("StatefulSet", "vault"), ("DaemonSet", "vault-csi"), ("DaemonSet", "vault-keeper"))}
         def chosen(selector):
             return {n for n, labels in pods.items() if selector.items() <= labels.items()}
         for name in ("vault", "vault-internal", "vault-ui"):
             self.assertEqual(chosen(rendered.get("Service", name)["spec"]["selector"]), {"vault"})
-        for name in ("vault", "vault-csi"):
+        for name in ("vault", "vault-csi", "vault-keeper"):
             policy = rendered.get("NetworkPolicy", name)["spec"]["podSelector"]["matchLabels"]
             self.assertEqual(chosen(policy), {name})
         budget = rendered.get("PodDisruptionBudget", "vault")["spec"]
@@ -284,6 +348,9 @@ class Chart(unittest.TestCase):
             ({"enableSecretRotation": "yes"}, "enableSecretRotation"),
             ({"image.digest": "latest"}, "digest"),
             ({"linux.metricsAddr": "8095"}, "metricsAddr"),
+            ({"linux.standby.metricsAddr": ":8095"}, "linux.standby.metricsAddr"),
+            ({"linux.keeper.enabled": False, "linux.updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {
+                "maxSurge": 1}}}, "linux.keeper.enabled"),
             ({"injector.enabled": True}, "no sidecar injector"),
             ({"global.tlsDisable": False}, "server.tlsSecret"),
             ({"server.enabled": False}, "csi.vaultAddress"),
