@@ -1,4 +1,4 @@
-// csi status, csi publish, csi unpublish: a node's plugin, asked by its admin socket. The plugin does
+// csi status, csi unused, csi publish, csi unpublish: a node's plugin, asked by its admin socket. The plugin does
 // the publish itself, by the code that serves the kubelet: so nothing here speaks gRPC.
 #include "cli/csi.h"
 
@@ -12,6 +12,7 @@ namespace coffer::cli {
 namespace {
 
 constexpr std::string_view kStatusOrder[] = {"node", "driver", "version", "pid", "facts", "volumes"};
+constexpr std::string_view kUnusedOrder[] = {"days", "files"};
 constexpr std::string_view kCallOrder[] = {"target", "volume_id"};
 
 std::string PodOf(const Json& volume) {
@@ -36,7 +37,7 @@ std::string TimeOf(const Json& volume, std::string_view name) {
 
 std::string_view StateOf(const Json& volume) {
   if (!TextAt(volume, "error").empty()) return TrueAt(volume, "mounted") ? "stale" : "failed";
-  return TextAt(volume, "pod").empty() ? "taken over" : "ok";
+  return TextAt(volume, "fetched").empty() ? "taken over" : "ok";
 }
 
 SecretBytes NodeTable(const Json& status) {
@@ -50,7 +51,7 @@ SecretBytes NodeTable(const Json& status) {
     title[0] = static_cast<char>(std::toupper(title[0]));
     table.Add(title, TextAt(At(status, "facts"), name));
   }
-  table.Add("Volumes", StrCat(At(status, "volumes").size()));
+  table.Add("Published", StrCat(At(status, "volumes").size()));
   return table.Print();
 }
 
@@ -75,6 +76,7 @@ SecretBytes DetailTable(const Json& volume) {
   table.Add("Published", TimeOf(volume, "published"));
   table.Add("Last Fetch", TimeOf(volume, "fetched"));
   table.Add("Last Rotation", TimeOf(volume, "rotated"));
+  table.Add("Last Read", TimeOf(volume, "last_read"));
   if (!TextAt(volume, "error").empty()) {
     table.Add("Failed", TimeOf(volume, "failed"));
     table.Add("Error", TextAt(volume, "error"));
@@ -104,6 +106,28 @@ int Status(Session& session) {
     session.console.Line("");
     session.console.Line(StrCat(PodOf(volume), ": ", TimeOf(volume, "failed"), ": ", error));
   }
+  return kDone;
+}
+
+int Unused(Session& session) {
+  const std::int64_t days = session.flags.integer("days");
+  if (days < 1) return session.Refuse("-days must be a whole number above 0");
+  const absl::StatusOr<Json> unused =
+      CallPlugin(session, "GET", StrCat("/v1/unused?days=", days));
+  if (!unused.ok()) return session.Fail("Error asking the node plugin", unused.status());
+  if (!session.table()) return PrintDocument(session, *unused, kUnusedOrder);
+  const Json& files = At(*unused, "files");
+  if (files.empty()) {
+    session.console.Line(StrCat("No file of an audited volume was left unread for ", days, " days."));
+    return kDone;
+  }
+  Table table = Table::WithHeader("Class", "File", "Published", "Last Read");
+  for (const Json& file : files) {
+    const std::string read = TimeOf(file, "last_read");
+    table.Add(StrCat(TextAt(file, "namespace"), "/", TextAt(file, "class")), TextAt(file, "file"),
+              TimeOf(file, "published"), read.empty() ? "never" : read);
+  }
+  session.console.Line(table.Print().view());
   return kDone;
 }
 
@@ -189,6 +213,18 @@ std::vector<Command> CsiCommands() {
        .flags = {kAdminSocketFlag,
                  {"detailed", FlagType::kSwitch, "All that is known of each volume."}},
        .run = Status,
+       .local = true},
+      {.name = "csi unused",
+       .synopsis = "List secrets that nobody has read for days",
+       .usage = "[options]",
+       .help = "Lists the files of this node's volumes that were published days ago and not opened "
+               "since, the longest unread first. Opens are known of classes with the parameter "
+               "audit: \"opens\" alone, and over restarts of the plugin where it has a --state-dir.\n"
+               "    $ coffer csi unused -days=14",
+       .prints = Prints::kFormats,
+       .flags = {kAdminSocketFlag,
+                 {"days", FlagType::kInteger, "For how long: 30.", "30"}},
+       .run = Unused,
        .local = true},
       {.name = "csi publish",
        .synopsis = "Publish a volume as the kubelet would",

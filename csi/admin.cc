@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "absl/strings/numbers.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -51,15 +52,35 @@ void AddRecord(const VolumeRecord& record, Json* volume) {
   AddText(record.error, "error", volume);
 }
 
+// The last time that any file of a class was opened, by "namespace/class".
+std::map<std::string, absl::Time> LastReads(const ReadTimes& read_times) {
+  std::map<std::string, absl::Time> reads;
+  for (const ReadTime& file : read_times.All()) {
+    const auto at =
+        reads.emplace(StrCat(file.kubernetes_namespace, "/", file.secret_class), file.last_read)
+            .first;
+    at->second = std::max(at->second, file.last_read);
+  }
+  return reads;
+}
+
 Json Status(const AdminParts& parts) {
+  const std::map<std::string, absl::Time> reads = LastReads(parts.read_times);
   std::map<std::string, Json> volumes;
   for (const volume::VolumeInfo& info : parts.volumes.List()) {
-    volumes[info.target] = {{"volume_id", Text(info.volume_id)}, {"mounted", true}};
+    Json& volume = volumes[info.target];
+    volume = {{"volume_id", Text(info.volume_id)}, {"mounted", true}};
+    AddText(info.pod.name, "pod", &volume);
+    AddText(info.pod.kubernetes_namespace, "namespace", &volume);
+    AddText(info.pod.uid, "pod_uid", &volume);
+    AddText(info.pod.secret_class, "class", &volume);
   }
   for (const auto& [target, record] : parts.records.All()) {
     Json& volume = volumes[target];
     volume.emplace("mounted", false);
     AddRecord(record, &volume);
+    const auto read = reads.find(StrCat(record.kubernetes_namespace, "/", record.secret_class));
+    if (read != reads.end()) AddTime(read->second, "last_read", &volume);
   }
   Json status = {{"driver", Text(parts.driver)},   {"node", Text(parts.node)},
                  {"version", Text(kVersion)},      {"pid", getpid()},
@@ -70,6 +91,24 @@ Json Status(const AdminParts& parts) {
     status["volumes"].push_back(std::move(volume));
   }
   return status;
+}
+
+absl::StatusOr<Json> Unused(const AdminParts& parts, const AdminServer::Request& request) {
+  const auto given = request.query.find("days");
+  int days = 0;
+  if (given == request.query.end() || !absl::SimpleAtoi(ToAbsl(given->second), &days) || days < 1) {
+    return absl::InvalidArgumentError("days must be a whole number above 0");
+  }
+  Json files = Json::array();
+  for (const ReadTime& file : parts.read_times.Unused(absl::Hours(24) * days)) {
+    Json entry = {{"namespace", Text(file.kubernetes_namespace)},
+                  {"class", Text(file.secret_class)},
+                  {"file", Text(file.file)}};
+    AddTime(file.published, "published", &entry);
+    AddTime(file.last_read, "last_read", &entry);
+    files.push_back(std::move(entry));
+  }
+  return Json{{"days", days}, {"files", std::move(files)}};
 }
 
 // The kubelet names a volume by a hash, too.
@@ -168,6 +207,7 @@ AdminServer::Routes AdminRoutes(AdminParts parts) {
   using Request = AdminServer::Request;
   return {
       {"GET /v1/status", [shared](const Request&) { return Status(*shared); }},
+      {"GET /v1/unused", [shared](const Request& r) { return Unused(*shared, r); }},
       {"POST /v1/publish", [shared](const Request& r) { return Publish(*shared, r.body); }},
       {"POST /v1/unpublish", [shared](const Request& r) { return Unpublish(*shared, r.body); }},
   };

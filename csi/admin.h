@@ -3,6 +3,9 @@
 //
 //   GET  /v1/status     {"driver", "node", "version", "pid", "facts": {name: text},
 //                        "volumes": [volume]}, sorted by target
+//   GET  /v1/unused?days=N   {"days", "files": [{"namespace", "class", "file", "published",
+//                        "last_read"?}]}: files of audited volumes that were published N days ago or
+//                        longer, and not opened since; the longest unread first
 //   POST /v1/publish    {"target", "class", "namespace", "pod", "pod_uid", "service_account",
 //                        "volume_id"?, "tokens"?: {audience: token}}   →  {"volume_id", "target"}
 //   POST /v1/unpublish  {"target", "volume_id"?}                       →  {"volume_id", "target"}
@@ -10,9 +13,10 @@
 //   volume  := {"target", "volume_id", "mounted": whether it is served,
 //               "pod", "namespace", "pod_uid", "service_account", "class", "provider",
 //               "objects": [{"id", "version"}],
-//               "published", "fetched", "rotated", "failed": times of RFC 3339, "error"}
-//              where what isn't known, or never was, is left out: after a restart that is all from
-//              "pod" on, until the kubelet publishes again
+//               "published", "fetched", "rotated", "failed": times of RFC 3339, "error",
+//               "last_read": of a file of this class on this node, where opens are audited}
+//              where what isn't known, or never was, is left out: of a volume that was taken over from
+//              the plugin before this one, most of it until it is published again
 //   error   := {"code": canonical code, "error": text}, with an HTTP status other than 200
 #pragma once
 
@@ -24,6 +28,7 @@
 #include "common/clock.h"
 #include "csi/admin_server.h"
 #include "csi/publisher.h"
+#include "csi/read_times.h"
 #include "csi/volume_records.h"
 
 namespace coffer::csi {
@@ -34,6 +39,7 @@ struct AdminParts {
   Publisher& publisher;
   const volume::VolumeServer& volumes;
   const VolumeRecords& records;
+  const ReadTimes& read_times;
   std::string driver;
   std::string node;
   // What is in force on this node, asked anew each time: "memory" → "memfd_secret".

@@ -280,7 +280,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   }
   std::unique_ptr<AdminServer> admin;
   if (!flags.admin_socket.empty()) {
-    AdminParts parts{clock, publisher, volumes, records, flags.driver_name, flags.node_id, {}};
+    AdminParts parts{clock,      publisher,         volumes,       records,
+                     read_times, flags.driver_name, flags.node_id, {}};
     parts.facts = {
         {"memory", MemoryInForce},
         {"keeper", [&] { return !keeper ? "none" : keeper->connected() ? "connected" : "away"; }},

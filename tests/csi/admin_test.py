@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import unittest
 
 from node_plugin import Node, WEBAPP_OBJECTS
@@ -19,7 +20,17 @@ BIN_DIR = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/relea
 class AdminNode(Node):
     def flags(self):
         self.admin = os.path.join(self.folder, "admin.sock")
-        return [f"--admin-socket={self.admin}"]
+        state = os.path.join(self.folder, "state")
+        if not os.path.exists(state):
+            os.mkdir(state)
+            # As a plugin before this one has left it (csi/read_times.h).
+            days = lambda count: int(time.time()) - count * 86_400  # noqa: E731
+            with open(os.path.join(state, "read-times"), "w", encoding="utf-8") as file:
+                file.write("coffer read times 1\n"
+                           f"default\told\tpassword\t{days(20)}\t{days(1)}\t{days(15)}\n"
+                           f"default\told\tnever-read\t{days(20)}\t{days(1)}\t0\n"
+                           f"default\told\tread\t{days(20)}\t{days(1)}\t{days(2)}\n")
+        return [f"--admin-socket={self.admin}", f"--state-dir={state}"]
 
     def coffer(self, *words, stdin="", **more):
         """(exit code, standard output, standard error)"""
@@ -89,7 +100,7 @@ class AdminTest(unittest.TestCase):
         code, out, _ = node.coffer("csi", "status")
         self.assertEqual(code, 0)
         self.assertRegex(out, r"(?m)^Node +node-1$")
-        self.assertRegex(out, r"(?m)^Volumes +1$")
+        self.assertRegex(out, r"(?m)^Published +1$")
         self.assertRegex(out, r"(?m)^default/coffer-csi-publish +webapp +ok +\S+Z +\S+Z +username=")
         code, out, _ = node.coffer("csi", "status", "-detailed")
         self.assertRegex(out, f"(?m)^Target +{target}$")
@@ -122,6 +133,34 @@ class AdminTest(unittest.TestCase):
         self.assertIn("secret/data/webapp/nothing", volume["error"])
         self.assertIn("failed", volume)
         self.assertRegex(node.coffer("csi", "status")[1], r"(?m)^default/\S+ +webapp +stale ")
+
+    def test_unused(self):
+        """files of audited classes that nobody opens are listed; who opens one is seen by status"""
+        node, target = self.node, self.node.target("audited")
+        node.write_class("audited", WEBAPP_OBJECTS, extra='    audit: "opens"\n')
+        code, _, err = node.coffer("csi", "publish", "-class=audited", "-service-account=vault",
+                                   f"-token-file=vault={node.token_file}", f"-target={target}")
+        self.assertEqual(code, 0, err)
+        self.assertNotIn("last_read", node.status()["volumes"][0])
+        with open(os.path.join(target, "username"), encoding="utf-8") as file:
+            file.read()
+        deadline = time.monotonic() + 60
+        while "last_read" not in node.status()["volumes"][0]:
+            self.assertLess(time.monotonic(), deadline, "the reader isn't seen")
+            time.sleep(0.05)
+
+        def unused(days):
+            code, out, err = node.coffer("csi", "unused", f"-days={days}", "-format=json")
+            self.assertEqual(code, 0, err)
+            return [(item["file"], "last_read" in item) for item in json.loads(out)["files"]]
+
+        self.assertEqual(unused(10), [("never-read", False), ("password", True)])
+        self.assertEqual(unused(17), [("never-read", False)])
+        self.assertEqual(unused(25), [])
+        out = node.coffer("csi", "unused", "-days=10")[1]
+        self.assertRegex(out, r"(?m)^default/old +never-read +\S+Z +never$")
+        self.assertIn("was left unread for 30 days", node.coffer("csi", "unused")[1])
+        self.assertEqual(node.coffer("csi", "unused", "-days=0")[0], 1)
 
     def test_refusals(self):
         """what is wrong is said in one line, by exit code 1 before and 2 after the plugin was asked"""
