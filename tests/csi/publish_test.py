@@ -82,6 +82,38 @@ class PublishTest(unittest.TestCase):
         self.ok(node.unpublish())
         self.assertTrue(eventually(lambda: self.tokens() == before), "the token is not revoked")
 
+    def test_a_pod_logs_in_once(self):
+        """volumes of one pod share a token, which the last one gives back"""
+        node = self.node
+        first, second = node.target("1"), node.target("2")
+        before = self.tokens()
+        self.ok(node.publish(first, "csi-1"))
+        self.ok(node.publish(second, "csi-2"))
+        self.assertEqual(self.tokens(), before + 1)
+        self.ok(node.unpublish(first, "csi-1"))
+        node.put(2)
+        self.ok(node.publish(second, "csi-2"))
+        self.assertEqual(read(second, "password"), "password-2")
+        self.assertEqual(self.tokens(), before + 1)
+        self.ok(node.unpublish(second, "csi-2"))
+        self.assertTrue(eventually(lambda: self.tokens() == before, 60), "the token is not revoked")
+
+    def test_batch_tokens(self):
+        """a role may give batch tokens, which can't be revoked and needn't be"""
+        node = self.node
+        node.keystore.must("POST", "auth/kubernetes/role/webapp", {
+            "bound_service_account_names": "vault", "bound_service_account_namespaces": "default",
+            "token_policies": "webapp", "token_ttl": "1h", "token_type": "batch"}, node.root)
+        before = self.tokens()
+        self.ok(node.publish())
+        node.put(2)
+        self.ok(node.publish())
+        self.assertEqual(read(node.target(), "password"), "password-2")
+        self.assertEqual(self.tokens(), before)
+        self.ok(node.unpublish())
+        self.assertEqual(node.stop(), 0)
+        self.assertNotIn("revoked", node.log_text())
+
     def test_tokens_in_secrets(self):
         """the tokens may come in the request's secrets, as from Kubernetes 1.35 on"""
         self.ok(self.node.publish(None, "csi-1", "webapp", "--tokens-in-secrets"))
