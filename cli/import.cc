@@ -20,6 +20,15 @@ absl::Status Conflict(std::string_view what) {
       StrCat("the mount holds ", what, " there; -overwrite replaces it by a new version"));
 }
 
+// In one line: the server's words come in several.
+std::string OneLine(std::string_view text) {
+  std::string line;
+  for (const std::string_view part : Split(text, '\n')) {
+    if (!Trim(part).empty()) StrAppend(&line, line.empty() ? "" : " ", Trim(part));
+  }
+  return line;
+}
+
 // Whether `wanted`'s members are what the mount has, whose numbers may be written another way.
 bool MetadataSame(const Json& wanted, const Json& held) {
   for (const auto& [name, value] : wanted.items()) {
@@ -137,7 +146,8 @@ absl::StatusOr<Importer::Outcome> Importer::PutV2(const ImportSecret& secret) {
 }
 
 void Importer::Tell(Outcome outcome, std::string_view source, std::string_view path,
-                    std::string_view why) {
+                    std::string_view reason) {
+  const std::string why = OneLine(reason);
   const auto index = static_cast<std::size_t>(outcome);
   ++counts_[index];
   if (!session_->table()) {
