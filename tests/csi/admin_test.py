@@ -12,7 +12,9 @@ import sys
 import time
 import unittest
 
-from node_plugin import Node, WEBAPP_OBJECTS
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "volume"))
+from kept_node import KeptNode, eventually  # noqa: E402
+from node_plugin import Node, WEBAPP_OBJECTS  # noqa: E402
 
 BIN_DIR = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin")
 
@@ -226,6 +228,43 @@ class AdminTest(unittest.TestCase):
             finally:
                 os._exit(code)
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+
+
+class KeptAdminNode(KeptNode):
+    def flags(self):
+        return [f"--admin-socket={self.folder}/admin.sock"]
+
+    def coffer_status(self):
+        """None: no plugin answers."""
+        done = subprocess.run(
+            [os.path.join(BIN_DIR, "coffer"), "csi", "status", "-format=json",
+             f"-socket={self.folder}/admin.sock"], text=True, capture_output=True, timeout=120,
+            check=False, env={"PATH": "/usr/bin:/bin", "HOME": self.folder})
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+class StandbyTest(unittest.TestCase):
+    def test_the_one_that_serves_answers(self):
+        """a plugin that takes over takes the admin socket, too, and knows whose the volumes are"""
+        node = KeptAdminNode(BIN_DIR)
+        self.addCleanup(node.close)
+        self.assertEqual(node.publish(None, "csi-1", "webapp")[0], "OK")
+        first = node.serving()
+        eventually(lambda: (node.coffer_status() or {}).get("pid") == first.pid, "the first answers")
+        second = node.start_standby()
+        self.assertEqual(node.coffer_status()["pid"], first.pid)
+        first.kill()
+        node.wait(first)
+        eventually(lambda: (node.coffer_status() or {}).get("pid") == second.pid, "the second answers")
+        status = node.coffer_status()
+        self.assertEqual(status["facts"]["keeper"], "connected")
+        (volume,) = status["volumes"]
+        self.assertEqual([volume[name] for name in ("target", "volume_id", "class", "namespace")],
+                         [node.target(), "csi-1", "webapp", "default"])
+        self.assertTrue(volume["mounted"] and volume["pod"])
+        second.terminate()
+        self.assertEqual(node.wait(second), 0)
+        self.assertFalse(os.path.exists(f"{node.folder}/admin.sock"))
 
 
 if __name__ == "__main__":
