@@ -130,6 +130,14 @@ absl::Status SetMostBytes(std::string_view text, Flags* flags) {
   return absl::InvalidArgumentError("must be a positive number");
 }
 
+absl::Status SetVolumeBackend(std::string_view text, Flags* flags) {
+  if (text != "auto" && text != "fuse" && text != "tmpfs") {
+    return absl::InvalidArgumentError("must be auto, fuse or tmpfs");
+  }
+  flags->volume_backend = text;
+  return absl::OkStatus();
+}
+
 const std::vector<Flag>& Table() {
   static const auto* table = new std::vector<Flag>{
       Text(
@@ -161,6 +169,9 @@ const std::vector<Flag>& Table() {
       Text(
           "keeper-socket", "coffer-keeper's socket: it holds the volumes while this restarts",
           [](Flags & f) -> auto& { return f.keeper_socket; }),
+      {"volume-backend", false,
+       "fuse, tmpfs (no rules of files, no audit), or auto: tmpfs where there is no FUSE",
+       SetVolumeBackend},
       Text(
           "metrics-addr", "/metrics, /healthz and /readyz over HTTP here, e.g. :8095",
           [](Flags & f) -> auto& { return f.metrics_address; }),

@@ -34,6 +34,7 @@ struct Flags {
   std::string state_dir;          // "" = nothing is kept over a restart
   std::string metrics_address;    // "" = no metrics, no health pages
   std::string health_address;     // vault-csi-provider's /health/ready; "" = none
+  std::string volume_backend = "auto";  // or fuse, tmpfs
   std::string admin_socket;       // "" = none
   std::string events_role;        // the node's own at the keystore; "" = no events
   std::string events_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token";

@@ -140,5 +140,11 @@ TEST_CASE("endpoints are Unix sockets") {
   }
 }
 
+TEST_CASE("volumes are made of FUSE, tmpfs, or what there is") {
+  CHECK(Parse({"--nodeid=n"})->volume_backend == "auto");
+  CHECK(Parse({"--nodeid=n", "--volume-backend=tmpfs"})->volume_backend == "tmpfs");
+  CHECK(absl::IsInvalidArgument(Parse({"--nodeid=n", "--volume-backend=nfs"}).status()));
+}
+
 }  // namespace
 }  // namespace coffer::csi

@@ -44,7 +44,6 @@
 #include "csi/vendor_providers.h"
 #include "csi/version.h"
 #include "csi/volume/keeper_client.h"
-#include "csi/volume/secret_mapping.h"
 #include "csi/volume/volume.h"
 #include "csi/volume_records.h"
 #include "provider/provider.h"
@@ -121,11 +120,18 @@ StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher) {
           {"/readyz", ready}};
 }
 
-std::string MemoryInForce() {
-  const auto pages = volume::SecretMapping::Make(1);
-  if (!pages.ok()) return std::string(Message(pages.status()));
-  return pages->kind() == volume::MemoryKind::kMemfdSecret ? "memfd_secret"
-                                                           : "locked memfd (no memfd_secret)";
+volume::Abilities AbilitiesOf(const Flags& flags) {
+  volume::Abilities found = volume::FindAbilities();
+  if (flags.volume_backend == "tmpfs") {
+    found.fuse = false;
+    found.fuse_refusal = "--volume-backend=tmpfs";
+  } else if (flags.volume_backend == "fuse") {
+    found.fuse = true;  // or nothing
+  }
+  for (const std::string& line : found.Fallbacks(!flags.keeper_socket.empty())) {
+    log::Warning(line, {});
+  }
+  return found;
 }
 
 // Readers of the volumes wait for this: first of all that takes time. While another plugin serves,
@@ -199,7 +205,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   std::optional<volume::KeeperClient> keeper;
   if (!flags.keeper_socket.empty()) keeper.emplace(flags.keeper_socket);
   volume::VolumeServer volumes(clock, kVolumeThreads, flags.kubelet_root,
-                               keeper ? &*keeper : nullptr, &opens);
+                               keeper ? &*keeper : nullptr, &opens, AbilitiesOf(flags));
   std::unique_ptr<StatusServer> health;
   if (!flags.health_address.empty() && flags.health_address != flags.metrics_address) {
     const auto alive = [] { return StatusServer::Answer{200, "ok\n"}; };
@@ -210,6 +216,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   if (keeper) {
     const absl::Status adopted = AdoptVolumes(flags, stop, volumes);
     if (absl::IsCancelled(adopted)) return absl::OkStatus();
+  }
+  if (const auto found = volumes.Recover(); !found.ok()) {
+    log::Warning("looking for tmpfs volumes", {{"cause", found.status()}});
   }
 
   // Nothing above asks the API server or a keystore: one that stands by costs nobody anything.
@@ -283,7 +292,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
     AdminParts parts{clock,      publisher,         volumes,       records,
                      read_times, flags.driver_name, flags.node_id, {}};
     parts.facts = {
-        {"memory", MemoryInForce},
+        {"volumes", [&] { return volumes.abilities().Backend(); }},
+        {"memory", [&] { return volumes.abilities().Memory(); }},
+        {"hand-over", [&] { return volumes.abilities().HandOver(); }},
         {"keeper", [&] { return !keeper ? "none" : keeper->connected() ? "connected" : "away"; }},
         {"events", [&] { return !events ? "off" : events->subscribed() ? "subscribed" : "away"; }},
         {"classes", [&] { return kube ? kube->server() : flags.class_dir; }},

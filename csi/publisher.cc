@@ -1,6 +1,5 @@
 #include "csi/publisher.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,7 +7,6 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <functional>
 #include <set>
 #include <thread>
@@ -335,9 +333,7 @@ void Publisher::ForgetTokens() {
 
 absl::Status Publisher::Ready() const {
   RETURN_IF_ERROR(classes_.Ready());
-  const UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
-  if (!fuse) return absl::UnavailableError(StrCat("/dev/fuse can't be opened: ", strerror(errno)));
-  return absl::OkStatus();
+  return volumes_.Ready();
 }
 
 }  // namespace coffer::csi

@@ -19,6 +19,7 @@ namespace coffer::volume {
 namespace {
 
 constexpr std::string_view kType = "fuse.coffer";
+constexpr std::string_view kTmpfs = "tmpfs";
 constexpr std::string_view kSourcePrefix = "coffer:";
 
 absl::Status ErrnoStatus(int error, std::string_view what) {
@@ -66,6 +67,7 @@ std::string Unescape(std::string_view text) {
 
 struct MountLine {
   std::string id;
+  MountKind kind;
   VolumeInfo info;
 };
 
@@ -78,12 +80,15 @@ absl::StatusOr<std::vector<MountLine>> OurMounts() {
     // id parent major:minor root target options {optional} - type source options
     const std::vector<std::string_view> fields = Split(line, ' ');
     const auto dash = std::find(fields.begin(), fields.end(), "-");
-    if (fields.size() < 7 || fields.end() - dash < 3 || dash[1] != kType || fields[3] != "/")
-      continue;
+    if (fields.size() < 7 || fields.end() - dash < 3 || fields[3] != "/") continue;
+    const bool tmpfs = dash[1] == kTmpfs;
+    if (!tmpfs && dash[1] != kType) continue;
     const std::string source = Unescape(dash[2]);
     if (source.compare(0, kSourcePrefix.size(), kSourcePrefix) != 0) continue;
     found.push_back(
-        {std::string(fields[0]), {source.substr(kSourcePrefix.size()), Unescape(fields[4])}});
+        {std::string(fields[0]),
+         tmpfs ? MountKind::kTmpfs : MountKind::kFuse,
+         {source.substr(kSourcePrefix.size()), Unescape(fields[4])}});
   }
   return found;
 }
@@ -120,38 +125,71 @@ absl::StatusOr<UniqueFd> OpenTarget(std::string_view root, std::string_view targ
   }
 }
 
-absl::StatusOr<DetachedMount> MakeMount(int fuse, std::string_view volume_id) {
-  const UniqueFd context(fsopen("fuse", FSOPEN_CLOEXEC));
-  if (!context) return ErrnoStatus(errno, "can't make a FUSE file system");
-  const std::pair<const char*, std::string> options[] = {
-      {"source", StrCat(kSourcePrefix, volume_id)},
-      {"subtype", std::string(kType.substr(kType.find('.') + 1))},
-      {"fd", StrCat(fuse)},
-      {"rootmode", "40755"},
-      {"user_id", "0"},
-      {"group_id", "0"},
-      {"allow_other", ""},
-      {"default_permissions", ""}};
+namespace {
+
+using Options = std::vector<std::pair<const char*, std::string>>;  // "": a flag
+
+// What the kernel calls the type, what people do.
+absl::StatusOr<DetachedMount> Make(const char* type, std::string_view called,
+                                   const Options& options, unsigned attributes) {
+  const UniqueFd context(fsopen(type, FSOPEN_CLOEXEC));
+  if (!context) return ErrnoStatus(errno, StrCat("can't make a ", called, " file system"));
   for (const auto& [name, value] : options) {
     const int done = value.empty()
                          ? fsconfig(context.get(), FSCONFIG_SET_FLAG, name, nullptr, 0)
                          : fsconfig(context.get(), FSCONFIG_SET_STRING, name, value.c_str(), 0);
     if (done != 0) {
-      return ErrnoStatus(errno,
-                         StrCat("can't set the FUSE option ", name, KernelLog(context.get())));
+      return ErrnoStatus(errno, StrCat("can't set the ", called, " option ", name,
+                                       KernelLog(context.get())));
     }
   }
   if (fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
     const int error = errno;
-    return ErrnoStatus(error, StrCat("can't make a FUSE file system", KernelLog(context.get())));
+    return ErrnoStatus(
+        error, StrCat("can't make a ", called, " file system", KernelLog(context.get())));
   }
   DetachedMount made;
-  made.mount = UniqueFd(
-      fsmount(context.get(), FSMOUNT_CLOEXEC,
-              MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
-  if (!made.mount) return ErrnoStatus(errno, "can't mount a FUSE file system");
+  made.mount = UniqueFd(fsmount(context.get(), FSMOUNT_CLOEXEC, attributes));
+  if (!made.mount) return ErrnoStatus(errno, StrCat("can't mount a ", called, " file system"));
   ASSIGN_OR_RETURN(made.device, DeviceOf(made.mount.get()));
   return made;
+}
+
+constexpr unsigned kHarmless = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
+}  // namespace
+
+absl::StatusOr<DetachedMount> MakeMount(int fuse, std::string_view volume_id) {
+  return Make("fuse", "FUSE",
+              {{"source", StrCat(kSourcePrefix, volume_id)},
+               {"subtype", std::string(kType.substr(kType.find('.') + 1))},
+               {"fd", StrCat(fuse)},
+               {"rootmode", "40755"},
+               {"user_id", "0"},
+               {"group_id", "0"},
+               {"allow_other", ""},
+               {"default_permissions", ""}},
+              MOUNT_ATTR_RDONLY | kHarmless);
+}
+
+absl::StatusOr<DetachedMount> MakeTmpfs(std::string_view volume_id, bool noswap) {
+  Options options = {{"source", StrCat(kSourcePrefix, volume_id)}, {"mode", "0755"}};
+  if (noswap) options.emplace_back("noswap", "");
+  return Make("tmpfs", kTmpfs, options, kHarmless);
+}
+
+absl::StatusOr<DetachedMount> ReadOnlyCopy(const DetachedMount& mount) {
+  DetachedMount copy;
+  copy.device = mount.device;
+  copy.mount = UniqueFd(open_tree(mount.mount.get(), "",
+                                  AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  if (!copy.mount) return ErrnoStatus(errno, "can't make a second mount of a volume");
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  if (mount_setattr(copy.mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+    return ErrnoStatus(errno, "can't make a volume's mount read-only");
+  }
+  return copy;
 }
 
 absl::Status Attach(const DetachedMount& mount, int target) {
@@ -204,7 +242,7 @@ absl::StatusOr<bool> IsMount(int target) {
                      [&](const MountLine& mount) { return mount.id == StrCat(info.stx_mnt_id); });
 }
 
-absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root) {
+absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root, MountKind kind) {
   ASSIGN_OR_RETURN(std::vector<MountLine> mounts, OurMounts());
   // The kernel tells where the links on the way to the root lead.
   const std::unique_ptr<char, decltype(&free)> resolved(
@@ -216,6 +254,7 @@ absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root) {
   std::vector<VolumeInfo> found;
   for (MountLine& mount : mounts) {
     if (!Below(real_root, mount.info.target)) continue;
+    if (kind != MountKind::kAny && mount.kind != kind) continue;
     mount.info.target.replace(0, real_root == "/" ? 0 : real_root.size(), root);
     found.push_back(std::move(mount.info));
   }

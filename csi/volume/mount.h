@@ -24,6 +24,12 @@ struct DetachedMount {
 // PermissionDenied: no CAP_SYS_ADMIN; Unimplemented: the kernel is older than 5.12.
 absl::StatusOr<DetachedMount> MakeMount(int fuse, std::string_view volume_id);
 
+// A writable tmpfs for a volume. `noswap`: InvalidArgument where the kernel is older than 6.4.
+absl::StatusOr<DetachedMount> MakeTmpfs(std::string_view volume_id, bool noswap);
+
+// The same file system for a pod.
+absl::StatusOr<DetachedMount> ReadOnlyCopy(const DetachedMount& mount);
+
 // Puts the mount onto `target`, in this and all peer namespaces.
 absl::Status Attach(const DetachedMount& mount, int target);
 

@@ -26,13 +26,15 @@ absl::Status Step(int result, std::string_view step, std::string_view name) {
 
 Volume::Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse,
                std::uint64_t device, Tree tree, KeeperClient* keeper,
-               std::optional<OpenWatch> watch)
+               std::optional<OpenWatch> watch, const Abilities& abilities)
     : info_(std::make_shared<const VolumeInfo>(std::move(info))),
       root_(std::move(root)),
       key_(key),
       fuse_(std::move(fuse)),
       device_(device),
       keeper_(keeper),
+      resend_(abilities.resend),
+      memory_(abilities.memory),
       watch_(std::move(watch)),
       tree_(std::move(tree)) {
   if (keeper_ == nullptr) return;
@@ -60,9 +62,29 @@ void Volume::Spare() {
   tree_.Spare();
 }
 
+// Where the kernel can't ask again, the images say from before a request is read until it is
+// answered that one may be lost with this process.
+class Volume::Turn {
+ public:
+  explicit Turn(Volume& volume) : volume_(volume) { Count(+1); }
+  ~Turn() { Count(-1); }
+  Turn(const Turn&) = delete;
+
+ private:
+  void Count(int change) {
+    if (volume_.resend_) return;
+    std::lock_guard lock(volume_.mutex_);
+    volume_.turns_ += change;
+    volume_.tree_.MarkAnswering(volume_.turns_ > 0);
+  }
+
+  Volume& volume_;
+};
+
 Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
   for (int i = 0; i < limit; ++i) {
     std::shared_lock answering(answering_);
+    const Turn turn(*this);
     const ssize_t size = read(fuse_.get(), buffers.request, sizeof buffers.request);
     if (size < 0) {
       if (errno == EAGAIN) return Progress::kIdle;
@@ -129,7 +151,8 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
     if (tree_.current().Holds(files)) return false;
   }
   ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> next,
-                   Snapshot::Build(files, tree_.next_inode(), now, watch_.has_value()));
+                   Snapshot::Build(files, tree_.next_inode(), now, watch_.has_value(),
+                                   memory_));
   files.clear();
   ASSIGN_OR_RETURN(const UniqueFd root, Writable());
   if (keeper_ != nullptr) keeper_->Add(info_->target, next->first_inode(), next->fd());

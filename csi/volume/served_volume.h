@@ -43,7 +43,7 @@ class Volume {
   // `keeper`: null, or who is told of everything that the next plugin needs.
   // `watch`: none where opens aren't delivered.
   Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse, std::uint64_t device,
-         Tree tree, KeeperClient* keeper, std::optional<OpenWatch> watch);
+         Tree tree, KeeperClient* keeper, std::optional<OpenWatch> watch, const Abilities& abilities);
 
   const VolumeInfo& info() const { return *info_; }
   std::uint64_t key() const { return key_; }
@@ -79,6 +79,7 @@ class Volume {
   absl::Status Close();
 
  private:
+  class Turn;
   absl::StatusOr<UniqueFd> Writable() const;
   bool TooManyOld();
   absl::Status SwapBySteps(int root, const std::string& folder);
@@ -94,6 +95,8 @@ class Volume {
   const UniqueFd fuse_;
   const std::uint64_t device_;
   KeeperClient* const keeper_;
+  const bool resend_;
+  const MemoryKind memory_;
   const std::optional<OpenWatch> watch_;
   std::atomic<bool> vanished_ = false;
 
@@ -106,6 +109,7 @@ class Volume {
 
   std::mutex mutex_;  // never held while waiting for the kernel
   Tree tree_;
+  int turns_ = 0;  // threads between a request and its answer, where the kernel can't ask again
   Gate gate_;
 };
 

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "csi/volume/served_volume.h"
+#include "csi/volume/tmpfs_volumes.h"
 #include "csi/volume/volume.h"
 #include "csi/volume/volume_facts.h"
 
@@ -38,11 +39,13 @@ std::uint64_t FirstInode(absl::Time now) {
 }  // namespace
 
 VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root, KeeperClient* keeper,
-                           OpenListener* listener)
+                           OpenListener* listener, Abilities abilities)
     : clock_(clock),
       root_(std::move(root)),
       keeper_(keeper),
       listener_(listener),
+      abilities_(std::move(abilities)),
+      tmpfs_(std::make_unique<TmpfsVolumes>(root_, abilities_.noswap)),
       openers_(std::make_unique<Openers>()),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
@@ -99,7 +102,7 @@ void VolumeServer::AskAllAgain() {
     std::lock_guard lock(mutex_);
     for (const auto& [key, volume] : by_key_) volumes.push_back(volume);
   }
-  for (const std::shared_ptr<Volume>& volume : volumes) (void)volume->AskAgain();
+  for (const std::shared_ptr<Volume>& volume : volumes) (void)volume->AskAgain();  // or it can't
 }
 
 void VolumeServer::AnswerLoop() {
@@ -146,13 +149,10 @@ void VolumeServer::RemovalLoop() {
     } else if (const auto due = removals_.begin()->first; due > std::chrono::steady_clock::now()) {
       removal_wake_.wait_until(lock, due);
     } else {
-      const std::shared_ptr<Volume> volume = removals_.begin()->second.lock();
+      const std::function<void()> remove = std::move(removals_.begin()->second);
       removals_.erase(removals_.begin());
       lock.unlock();
-      if (volume != nullptr) {
-        volume->RemoveOld();
-        RemoveWhenOver(volume);
-      }
+      remove();
       lock.lock();
     }
   }
@@ -162,6 +162,10 @@ absl::Status VolumeServer::Mount(const VolumeInfo& info, std::vector<SnapshotFil
   std::shared_lock change(changes_);
   if (left_) return Left();
   const std::string target = WithoutSlash(info.target);
+  if (!abilities_.fuse) {
+    return tmpfs_->Mount({info.volume_id, target, info.pod, info.audit}, std::move(files),
+                         clock_.Now());
+  }
   {
     std::lock_guard lock(mutex_);
     if (!by_target_.try_emplace(target).second) {
@@ -181,7 +185,7 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
   const absl::Time now = clock_.Now();
   const bool opens = info.audit || NeedOpens(files);
   ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> first,
-                   Snapshot::Build(files, FirstInode(now), now, opens));
+                   Snapshot::Build(files, FirstInode(now), now, opens, abilities_.memory));
   files.clear();
   ASSIGN_OR_RETURN(UniqueFd target, OpenTarget(root_, info.target));
   ASSIGN_OR_RETURN(const bool dead, IsMount(target.get()));
@@ -221,7 +225,8 @@ std::shared_ptr<Volume> VolumeServer::Register(const VolumeInfo& info, UniqueFd 
   std::lock_guard lock(mutex_);
   const std::uint64_t key = next_key_++;
   return by_key_[key] = std::make_shared<Volume>(info, root_, key, std::move(fuse), device,
-                                                 std::move(tree), keeper_, std::move(watch));
+                                                 std::move(tree), keeper_, std::move(watch),
+                                                 abilities_);
 }
 
 absl::Status VolumeServer::Listen(const Volume& volume) const {
@@ -242,9 +247,11 @@ absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handove
   if (found != facts.device) return absl::NotFoundError("it isn't mounted any more");
 
   std::vector<std::unique_ptr<Snapshot>> snapshots;
-  bool served = false;
+  bool served = false, answering = false;
   for (auto& [number, image] : kept.images) {
     ASSIGN_OR_RETURN(snapshots.emplace_back(), Snapshot::Open(std::move(image)));
+    answering = answering || snapshots.back()->marks().answering != 0;
+    snapshots.back()->marks().answering = 0;
     served = served || snapshots.back()->marks().turn > 0;
   }
   if (!served) return absl::FailedPreconditionError("the keeper has no content for it");
@@ -252,7 +259,14 @@ absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handove
   const std::shared_ptr<Volume> volume =
       Register(facts.info, std::move(kept.fuse), facts.device,
                Tree(std::move(snapshots), std::chrono::steady_clock::now()), facts.opens);
-  absl::Status serving = volume->AskAgain();
+  absl::Status serving;
+  if (abilities_.resend) {
+    serving = volume->AskAgain();
+  } else if (answering) {
+    serving = absl::UnimplementedError(
+        "the plugin before this one was killed in the middle of an answer, and this kernel can't ask "
+        "again (Linux 6.9)");
+  }
   if (serving.ok()) serving = Listen(*volume);
   if (!serving.ok()) {
     Drop(volume);
@@ -301,12 +315,42 @@ absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience,
   return adopted.size();
 }
 
-void VolumeServer::RemoveAt(std::chrono::steady_clock::time_point due,
-                            const std::shared_ptr<Volume>& volume) {
+void VolumeServer::At(std::chrono::steady_clock::time_point due, std::function<void()> remove) {
   std::lock_guard lock(removal_mutex_);
-  removals_.emplace(due, volume);
+  removals_.emplace(due, std::move(remove));
   removal_wake_.notify_one();
 }
+
+void VolumeServer::RemoveAt(std::chrono::steady_clock::time_point due,
+                            const std::shared_ptr<Volume>& volume) {
+  At(due, [this, weak = std::weak_ptr(volume)] {
+    const std::shared_ptr<Volume> there = weak.lock();
+    if (there == nullptr) return;
+    there->RemoveOld();
+    RemoveWhenOver(there);
+  });
+}
+
+// A grace after the swap, and a little more: that is when the folder is old enough.
+absl::Status VolumeServer::SwapTmpfs(const std::string& target, std::vector<SnapshotFile> files) {
+  const absl::StatusOr<bool> changed = tmpfs_->Swap(target, std::move(files), clock_.Now());
+  if (changed.value_or(false)) {
+    At(std::chrono::steady_clock::now() + Volume::kGrace, [this, target] {
+      tmpfs_->RemoveOld(target, std::chrono::steady_clock::now() - Volume::kGrace);
+    });
+  }
+  return changed.status();
+}
+
+absl::Status VolumeServer::Ready() const {
+  if (!abilities_.fuse) return absl::OkStatus();
+  const UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (fuse) return absl::OkStatus();
+  return absl::UnavailableError(
+      StrCat("/dev/fuse can't be opened: ", std::string_view(strerrordesc_np(errno))));
+}
+
+absl::StatusOr<std::size_t> VolumeServer::Recover() { return tmpfs_->Recover(); }
 
 void VolumeServer::RemoveOldSoon(const std::shared_ptr<Volume>& volume) {
   RemoveAt(std::chrono::steady_clock::now() + Volume::kGrace, volume);
@@ -319,6 +363,8 @@ void VolumeServer::RemoveWhenOver(const std::shared_ptr<Volume>& volume) {
 absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFile> files) {
   std::shared_lock change(changes_);
   if (left_) return Left();
+  const std::string plain = WithoutSlash(target);
+  if (tmpfs_->Serves(plain)) return SwapTmpfs(plain, std::move(files));
   const std::shared_ptr<Volume> volume = Find(target);
   if (volume == nullptr) {
     return absl::NotFoundError(StrCat("no volume is mounted at \"", target, "\""));
@@ -336,7 +382,7 @@ absl::Status VolumeServer::Unmount(std::string_view target) {
   std::shared_lock change(changes_);
   if (left_) return Left();
   const std::shared_ptr<Volume> volume = Find(target);
-  if (volume == nullptr) return absl::OkStatus();
+  if (volume == nullptr) return tmpfs_->Unmount(WithoutSlash(target));
   RETURN_IF_ERROR(volume->Close());
   Drop(volume);
   return absl::OkStatus();
@@ -358,7 +404,9 @@ std::shared_ptr<Volume> VolumeServer::Find(std::string_view target) const {
   return at == by_target_.end() ? nullptr : at->second;
 }
 
-bool VolumeServer::Serves(std::string_view target) const { return Find(target) != nullptr; }
+bool VolumeServer::Serves(std::string_view target) const {
+  return Find(target) != nullptr || tmpfs_->Serves(WithoutSlash(target));
+}
 
 std::vector<VolumeInfo> VolumeServer::List() const {
   std::lock_guard lock(mutex_);
@@ -366,6 +414,7 @@ std::vector<VolumeInfo> VolumeServer::List() const {
   for (const auto& [target, volume] : by_target_) {
     if (volume != nullptr) volumes.push_back(volume->info());
   }
+  tmpfs_->List(&volumes);
   return volumes;
 }
 

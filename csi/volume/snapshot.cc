@@ -139,7 +139,8 @@ struct Plan {
 
 absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFile>& files,
                                                           std::uint64_t first_inode,
-                                                          absl::Time time, bool guarded) {
+                                                          absl::Time time, bool guarded,
+                                                          MemoryKind memory) {
   std::sort(files.begin(), files.end(), PathLess);
   for (const SnapshotFile& file : files) RETURN_IF_ERROR(CheckPath(file.path));
 
@@ -172,7 +173,7 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFi
     header.content_size += node.size;
   }
 
-  ASSIGN_OR_RETURN(SecretMapping image, SecretMapping::Make(end));
+  ASSIGN_OR_RETURN(SecretMapping image, SecretMapping::Make(end, memory));
   std::uint8_t* bytes = image.span().data();
   std::memcpy(bytes, &header, sizeof header);
   std::memcpy(bytes + sizeof header, plan.nodes.data(), plan.nodes.size() * sizeof(Node));

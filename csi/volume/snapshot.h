@@ -74,7 +74,8 @@ struct Marks {
   std::uint32_t removed = 0;     // kept for the kernel's references alone
   std::uint32_t given_up = 0;    // a swap to it failed
   std::uint32_t unfinished = 0;  // the swap to it still has steps to do
-  std::uint64_t new_data = 0;    // "..data_tmp" leads to it
+  std::uint32_t new_data = 0;    // "..data_tmp" leads to it
+  std::uint32_t answering = 0;   // see Tree::MarkAnswering
 };
 
 class Snapshot {
@@ -87,7 +88,8 @@ class Snapshot {
   // file and folder.
   static absl::StatusOr<std::unique_ptr<Snapshot>> Build(std::vector<SnapshotFile>& files,
                                                          std::uint64_t first_inode, absl::Time time,
-                                                         bool guarded = false);
+                                                         bool guarded = false,
+                                                         MemoryKind memory = MemoryKind::kMemfdSecret);
 
   // Takes over what another process has built. FailedPrecondition: in another format; the rest is
   // believed.

@@ -51,6 +51,10 @@ void Tree::OnDrop(std::function<void(std::uint64_t)> on_drop) {
   DropForgotten();
 }
 
+void Tree::MarkAnswering(bool answering) {
+  for (Held& held : held_) held.marks().answering = answering;
+}
+
 void Tree::Spare() {
   for (Held& held : held_) held.snapshot->Spare();
 }

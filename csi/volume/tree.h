@@ -51,6 +51,8 @@ class Tree {
 
   // Called before a snapshot goes for good, with its first_inode().
   void OnDrop(std::function<void(std::uint64_t)> on_drop);
+  // Whether a request is being answered, for who takes over on a kernel that can't ask again.
+  void MarkAnswering(bool answering);
   // The images go to the next process, as they are.
   void Spare();
 

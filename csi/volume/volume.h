@@ -22,6 +22,7 @@
 #include "common/clock.h"
 #include "common/secret_bytes.h"
 #include "common/unique_fd.h"
+#include "csi/volume/abilities.h"
 #include "csi/volume/file_rules.h"
 
 namespace coffer::volume {
@@ -60,6 +61,7 @@ struct StandBy {
 class KeeperClient;
 class OpenListener;
 class Openers;
+class TmpfsVolumes;
 class Tree;
 class Volume;
 
@@ -74,9 +76,19 @@ class VolumeServer {
   // may lead through symbolic links, the way from it to a target may not.
   // `keeper`: null, or who holds the volumes while no plugin runs; kept by the caller.
   // `listener`: null, or who is told of opens; kept by the caller.
+  // `abilities`: what to do without; FindAbilities() where volumes must be had in any case.
   explicit VolumeServer(const Clock& clock, int threads = 2, std::string root = "/",
-                        KeeperClient* keeper = nullptr, OpenListener* listener = nullptr);
+                        KeeperClient* keeper = nullptr, OpenListener* listener = nullptr,
+                        Abilities abilities = {});
   ~VolumeServer();  // unmounts nothing: a plugin that stops leaves its mounts to the next one
+
+  const Abilities& abilities() const { return abilities_; }
+  // Unavailable: no volume can be mounted, and why.
+  absl::Status Ready() const;
+
+  // Takes up the tmpfs volumes below the root that a plugin before this one has left, whatever new
+  // ones are made of. Called before anything is served; how many.
+  absl::StatusOr<std::size_t> Recover();
 
   // Takes over the volumes that the keeper holds for the plugin before this one, and ends the swaps
   // that it left off; readers have waited in the meantime. Those that can't be served any more are
@@ -116,11 +128,14 @@ class VolumeServer {
   void AnswerLoop();
   void RemovalLoop();
   std::shared_ptr<Volume> Find(std::string_view target) const;
+  absl::Status SwapTmpfs(const std::string& target, std::vector<SnapshotFile> files);
   absl::Status MountAt(const VolumeInfo& info, std::vector<SnapshotFile> files);
   void Drop(const std::shared_ptr<Volume>& volume);
   std::shared_ptr<Volume> Register(const VolumeInfo& info, UniqueFd fuse, std::uint64_t device,
                                    Tree tree, bool opens);
   absl::Status Listen(const Volume& volume) const;
+  // Has the thread that removes call `remove` at `due`.
+  void At(std::chrono::steady_clock::time_point due, std::function<void()> remove);
   // Has old snapshots, and files whose time is over, removed at `due`.
   void RemoveAt(std::chrono::steady_clock::time_point due, const std::shared_ptr<Volume>& volume);
   void RemoveOldSoon(const std::shared_ptr<Volume>& volume);
@@ -132,6 +147,8 @@ class VolumeServer {
   const std::string root_;
   KeeperClient* const keeper_;
   OpenListener* const listener_;
+  const Abilities abilities_;
+  const std::unique_ptr<TmpfsVolumes> tmpfs_;
   const std::unique_ptr<Openers> openers_;
   UniqueFd epoll_;
   UniqueFd stop_;  // eventfd
@@ -146,16 +163,18 @@ class VolumeServer {
 
   std::mutex removal_mutex_;
   std::condition_variable removal_wake_;
-  std::multimap<std::chrono::steady_clock::time_point, std::weak_ptr<Volume>> removals_;  // by due
+  std::multimap<std::chrono::steady_clock::time_point, std::function<void()>> removals_;  // by due
   bool stopping_ = false;
 
   std::vector<std::thread> threads_;  // the last one removes
 };
 
 // Coffer's mounts below `root` (the kubelet's folder) in this mount namespace, dead or alive, from
-// /proc/self/mountinfo: FUSE file systems of subtype "coffer" whose source is "coffer:<volume id>".
-// Touches none of them, so that a dead one can't block.
-absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root);
+// /proc/self/mountinfo: FUSE file systems of subtype "coffer", or tmpfs, whose source is
+// "coffer:<volume id>". Touches none of them, so that a dead one can't block.
+enum class MountKind { kAny, kFuse, kTmpfs };
+absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root,
+                                                   MountKind kind = MountKind::kAny);
 // Detaches a mount that nobody serves, without waiting for it (MNT_DETACH). OK where there is none.
 absl::Status DetachMount(std::string_view target);
 

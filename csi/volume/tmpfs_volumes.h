@@ -1,0 +1,61 @@
+// TmpfsVolumes: volumes where there is no FUSE: a tmpfs each, read-only to the pod, with the same
+// layout and the same order of events. The kernel serves them, so they live on without a plugin,
+// and the next one takes them up from the list of mounts. What only a server of opens can do isn't
+// there: rules of files, audit.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/unique_fd.h"
+#include "csi/volume/snapshot.h"
+#include "csi/volume/volume.h"
+
+namespace coffer::volume {
+
+class TmpfsVolumes {
+ public:
+  // `root` as of VolumeServer. `noswap`: the kernel can keep a tmpfs in memory.
+  TmpfsVolumes(std::string root, bool noswap) : root_(std::move(root)), noswap_(noswap) {}
+
+  // Takes up what a plugin before this one has mounted below the root: how many.
+  absl::StatusOr<std::size_t> Recover();
+
+  // As of VolumeServer. FailedPrecondition: audit or rules, which can't be kept here.
+  absl::Status Mount(const VolumeInfo& info, std::vector<SnapshotFile> files, absl::Time now);
+  // True if there was a change: RemoveOld is then due a grace later.
+  absl::StatusOr<bool> Swap(std::string_view target, std::vector<SnapshotFile> files,
+                            absl::Time now);
+  // Removes the folders that "..data" left at `before` or earlier.
+  void RemoveOld(const std::string& target, std::chrono::steady_clock::time_point before);
+  // Detaches, overwrites and removes.
+  absl::Status Unmount(std::string_view target);
+  bool Serves(std::string_view target) const;
+  void List(std::vector<VolumeInfo>* volumes) const;
+
+ private:
+  struct Mounted {
+    VolumeInfo info;
+    UniqueFd folder;           // the root of a writable mount that is in no namespace
+    std::uint64_t device = 0;  // of the file system
+    std::mutex mutex;          // for changes
+    std::map<std::string, std::chrono::steady_clock::time_point> retired;  // old snapshots' folders
+  };
+
+  std::shared_ptr<Mounted> Find(std::string_view target) const;
+  bool IsThere(const Mounted& mounted) const;
+
+  const std::string root_;
+  const bool noswap_;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Mounted>, std::less<>> by_target_;
+};
+
+}  // namespace coffer::volume
