@@ -52,6 +52,7 @@ class Shared:
         self.reads = value(ctypes.c_long, 0)
         self.newest = value(ctypes.c_long, 0)
         self.longest = value(ctypes.c_double, 0)
+        self.slowest = multiprocessing.RawArray(ctypes.c_char, 200)  # what that was
         self.error = multiprocessing.RawArray(ctypes.c_char, 4000)
 
 
@@ -66,8 +67,8 @@ def read_at(path, folder=None, drop_pages=False):
 
 
 class Reader:
-    def __init__(self, target, shared, seed):
-        self.target, self.shared, self.random = target, shared, random.Random(seed)
+    def __init__(self, target, shared, seed, event):
+        self.target, self.shared, self.random, self.event = target, shared, random.Random(seed), event
         self.kept = None  # an open file, and the version it had
 
     def by_name(self):
@@ -134,7 +135,10 @@ class Reader:
                 way = self.random.choice(ways)
                 start = time.monotonic()
                 version = way()
-                shared.longest.value = max(shared.longest.value, time.monotonic() - start)
+                took = time.monotonic() - start
+                if took > shared.longest.value:
+                    shared.longest.value = took
+                    shared.slowest.value = f"{way.__name__} during {self.event.value.decode()}".encode()
                 if version is not None and version < shared.newest.value:
                     raise AssertionError(f"{way.__name__}: version {version} after {shared.newest.value}")
                 shared.newest.value = max(shared.newest.value, version or 0)
@@ -153,6 +157,7 @@ class Director:
         self.counts = collections.Counter()
         self.version = 0
         self.readers = []
+        self.event = multiprocessing.RawArray(ctypes.c_char, 100)  # what happens at the moment
         self.node.write_class("webapp", OBJECTS)
         self.put()
         self.programs = [os.path.join(bin_dir, "coffer-csi")] + [
@@ -162,7 +167,7 @@ class Director:
         self.targets = [self.node.target(str(i)) for i in range(volumes)]
         for i, shared in enumerate(self.volumes):
             process = multiprocessing.Process(
-                target=Reader(self.targets[i], shared, seed * 1000 + i).run, daemon=True)
+                target=Reader(self.targets[i], shared, seed * 1000 + i, self.event).run, daemon=True)
             process.start()
             self.readers.append(process)
             self.publish(i)
@@ -280,6 +285,7 @@ class Director:
             if not queue:  # each event as often as any other
                 queue = self.random.sample(events, len(events))
             event = queue.pop()
+            self.event.value = event.__name__.encode()
             event()
             self.counts[event.__name__] += 1
             self.whole()
@@ -311,9 +317,10 @@ def main():
         director.run(flags.seconds)
         errors = director.errors()
         reads = sum(shared.reads.value for shared in director.volumes)
-        longest = max(shared.longest.value for shared in director.volumes)
+        longest, slowest = max((shared.longest.value, shared.slowest.value.decode())
+                               for shared in director.volumes)
         print(f"seed {flags.seed}: {dict(director.counts)}, {reads} reads, {len(errors)} errors, "
-              f"longest stall {longest * 1000:.1f} ms (wanted: under 50)")
+              f"longest stall {longest * 1000:.1f} ms ({slowest}; wanted: under 50)")
         if longest > LONGEST_STALL:
             errors.append(f"a reader was stalled for {longest:.1f} s")
         if reads == 0:
