@@ -135,7 +135,7 @@ absl::StatusOr<std::vector<std::string>> Fetch::List(const TokenPtr& token,
 std::optional<Lease> Fetch::ReadOne(const TokenPtr& token, Request& request) const {
   const auto kept = session_.leases.find(request.key);
   if (kept != session_.leases.end() && !kept->second.response.is_null()) {
-    if (clock_.Now() < kept->second.act_at) {
+    if (!kept->second.due(clock_.Now())) {
       request.response = kept->second.response;
       return std::nullopt;
     }

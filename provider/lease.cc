@@ -23,6 +23,7 @@ Lease Made(const Json& response, absl::Duration lasts, absl::Time now) {
   Lease lease;
   lease.response = response;
   lease.lasts = lasts;
+  lease.taken_at = now;
   lease.act_at = TwoThirds(now, lasts);
   lease.expires_at = now + lasts;
   return lease;
@@ -70,6 +71,7 @@ bool TakeRenewal(const Json& answer, absl::Time now, Lease* lease) {
   // Less than half of what it first had: its longest time is near, and the next is a new one.
   lease->renewable = granted >= lease->lasts / 2 && renewable != nullptr &&
                      renewable->is_boolean() && renewable->get<bool>();
+  lease->taken_at = now;
   lease->act_at = TwoThirds(now, granted);
   lease->expires_at = now + granted;
   return true;

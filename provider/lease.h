@@ -16,8 +16,12 @@ struct Lease {
   std::string id;          // "" = none at the keystore: nothing to renew, and no token's end ends it
   bool renewable = false;  // by sys/leases/renew
   absl::Duration lasts;    // as it was first granted
+  absl::Time taken_at;     // when it was read or last renewed
   absl::Time act_at;       // from here on it is renewed or, where it can't be, read anew
   absl::Time expires_at;
+
+  // Also where the clock was set back since it was taken: nobody knows how much of it is left.
+  bool due(absl::Time now) const { return now >= act_at || now < taken_at; }
 };
 
 // The lease that an answer at `now` came with:

@@ -28,6 +28,7 @@ class Vault {
   int lease_ttl = 60;
   int renewed_ttl = 60;  // 0: refused
   bool away = false;
+  bool renews_nothing = false;     // tokens: HTTP 500
   std::int64_t now = 0;  // of certificates
   TestHttpServer server{[this](const TestHttpRequest& request) { return Answer(request); }};
 
@@ -58,6 +59,7 @@ class Vault {
       return TestHttpAnswer(204, "");
     }
     if (call == "POST /v1/auth/token/renew-self") {
+      if (renews_nothing) return Say(500, {{"errors", {"internal error"}}});
       return Say(200, {{"auth", {{"lease_duration", token_ttl}, {"renewable", true}}}});
     }
     if (call == "PUT /v1/sys/leases/renew") {
@@ -194,6 +196,34 @@ TEST_CASE("credentials end with their token: a new one has new ones, and all go 
   CHECK(f.vault.count("POST /v1/auth/kubernetes/login") == 2);
   CHECK(f.Revoke(f.volume).ok());
   CHECK(f.vault.live.empty());
+}
+
+TEST_CASE("a token whose renewal fails serves while it lasts, and is tried again later") {
+  Fixture f;
+  f.vault.lease_ttl = 7200;
+  f.vault.token_ttl = 60;
+  f.vault.renews_nothing = true;
+  const std::string first = f.Fetch(f.volume, kDatabase);
+  f.clock.Advance(absl::Seconds(40));
+  CHECK(f.Fetch(f.volume, kDatabase) == first);
+  CHECK(f.due(f.volume) == absl::Seconds(5));  // a quarter of what is left
+  f.vault.renews_nothing = false;
+  f.clock.Advance(absl::Seconds(5));
+  CHECK(f.Fetch(f.volume, kDatabase) == first);
+  CHECK(f.due(f.volume) == absl::Seconds(40));
+  CHECK(f.vault.count("POST /v1/auth/kubernetes/login") == 1);
+}
+
+TEST_CASE("after the clock was set back all is renewed: nobody knows how much time is left") {
+  Fixture f;
+  const std::string first = f.Fetch(f.volume, kDatabase);
+  f.clock.Advance(-absl::Hours(1));
+  CHECK(f.Fetch(f.volume, kDatabase) == first);
+  CHECK(f.vault.count("POST /v1/auth/token/renew-self") == 1);
+  CHECK(f.vault.count("PUT /v1/sys/leases/renew") == 1);
+  CHECK(f.due(f.volume) == absl::Seconds(40));
+  CHECK(f.Fetch(f.volume, kDatabase) == first);
+  CHECK(f.vault.count("PUT /v1/sys/leases/renew") == 1);
 }
 
 TEST_CASE("certificates are made once for two thirds of their time, without a lease too") {

@@ -19,6 +19,7 @@ void SetLifetime(const Json& auth, absl::Time now, Token* token) {
   const absl::Duration ttl = SecondsOf(auth, "lease_duration");
   const auto renewable = auth.find("renewable");
   token->renewable = renewable != auth.end() && renewable->is_boolean() && renewable->get<bool>();
+  token->taken_at = now;
   token->expires_at = ttl == absl::ZeroDuration() ? absl::InfiniteFuture() : now + ttl;
   token->renew_at = ttl == absl::ZeroDuration() ? absl::InfiniteFuture() : now + ttl * 2 / 3;
 }
@@ -46,7 +47,7 @@ TokenPtr TokenOf(const Json& auth, absl::Time now) {
 
 bool PodLogin::Serves(absl::Time now, bool renewed) const {
   return current_ != nullptr && now + kMargin < current_->expires_at &&
-         (renewed || now < current_->renew_at);
+         (renewed || (now < current_->renew_at && now >= current_->taken_at));
 }
 
 absl::StatusOr<TokenPtr> PodLogin::Get(const KeystoreClient& client, const Clock& clock,
@@ -87,7 +88,10 @@ bool PodLogin::Renew(const KeystoreClient& client, const Clock& clock, absl::Tim
   const absl::Time now = clock.Now();
   std::lock_guard lock(mutex_);
   // It serves as long as it lasts: what is read with it will tell what ails the keystore.
-  if (MayPass(answer.status())) return now + kMargin < token->expires_at;
+  if (MayPass(answer.status())) {
+    token->renew_at = now + (token->expires_at - now) / 4;
+    return now + kMargin < token->expires_at;
+  }
   if (!answer.ok() || !answer->is_object() || !answer->contains("auth") ||
       !(*answer)["auth"].is_object()) {
     return false;

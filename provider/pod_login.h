@@ -22,6 +22,7 @@ struct Token {
   std::string accessor;    // "" = none: a batch token
   bool renewable = false;
   bool batch = false;      // can't be revoked, ends by itself
+  absl::Time taken_at = absl::InfinitePast();  // before that the clock was set back: to be renewed
   absl::Time renew_at = absl::InfiniteFuture();
   absl::Time expires_at = absl::InfiniteFuture();
 };

@@ -9,9 +9,9 @@
 //              "leased_with": n | null,                which token, from 0
 //              "leases": [lease ...]}
 //   token   = {"secret", "accessor": text, "current", "renewable", "batch": bool,
-//              "renew_at", "expires_at": time}         at most one is current
+//              "taken_at", "renew_at", "expires_at": time}   at most one is current
 //   lease   = {"request", "id": text, "response": any, "renewable": bool, "lasts": microseconds,
-//              "act_at", "expires_at": time}
+//              "taken_at", "act_at", "expires_at": time}
 //   time    = microseconds since 1970 | null           null = never
 #include "provider/session_document.h"
 
@@ -152,6 +152,7 @@ absl::StatusOr<Token> ReadToken(const Json& object, std::string path, bool* curr
   *current = members.Bool("current");
   token.renewable = members.Bool("renewable");
   token.batch = members.Bool("batch");
+  token.taken_at = members.Time("taken_at");
   token.renew_at = members.Time("renew_at");
   token.expires_at = members.Time("expires_at");
   if (token.secret.empty()) members.Fail("secret", "is empty");
@@ -167,6 +168,7 @@ absl::Status ReadLease(const Json& object, std::string path, std::map<std::strin
   lease.response = members.Take("response");
   lease.renewable = members.Bool("renewable");
   lease.lasts = absl::Microseconds(members.Integer("lasts"));
+  lease.taken_at = members.Time("taken_at");
   lease.act_at = members.Time("act_at");
   lease.expires_at = members.Time("expires_at");
   if (leases->contains(request)) members.Fail("request", "comes twice");
@@ -207,6 +209,7 @@ SecretBytes WriteSession(const Session& session) {
                         {"current", current},
                         {"renewable", token->renewable},
                         {"batch", token->batch},
+                        {"taken_at", TimeJson(token->taken_at)},
                         {"renew_at", TimeJson(token->renew_at)},
                         {"expires_at", TimeJson(token->expires_at)}});
     });
@@ -218,6 +221,7 @@ SecretBytes WriteSession(const Session& session) {
                       {"response", lease.response},
                       {"renewable", lease.renewable},
                       {"lasts", absl::ToInt64Microseconds(lease.lasts)},
+                      {"taken_at", TimeJson(lease.taken_at)},
                       {"act_at", TimeJson(lease.act_at)},
                       {"expires_at", TimeJson(lease.expires_at)}});
   }
