@@ -20,10 +20,19 @@ std::string PodOf(const Json& volume) {
   return pod.empty() ? "" : StrCat(TextAt(volume, "namespace"), "/", pod);
 }
 
-std::string ObjectsOf(const Json& volume) {
+// A secret's number, without the time that it was made at; the beginning of a hash.
+std::string_view ShortVersion(std::string_view version) {
+  const std::size_t digits = std::min(version.find_first_not_of("0123456789"), version.size());
+  const bool number = digits > 0 && (digits == version.size() || version[digits] == '-');
+  return version.substr(0, number ? digits : 8);
+}
+
+std::string ObjectsOf(const Json& volume, bool whole) {
   std::string text;
   for (const Json& object : At(volume, "objects")) {
-    StrAppend(&text, text.empty() ? "" : ", ", TextAt(object, "id"), "=", TextAt(object, "version"));
+    const std::string_view version = TextAt(object, "version");
+    StrAppend(&text, text.empty() ? "" : ", ", TextAt(object, "id"), "=",
+              whole ? version : ShortVersion(version));
   }
   return text;
 }
@@ -59,7 +68,7 @@ SecretBytes VolumeTable(const Json& volumes) {
   Table table = Table::WithHeader("Pod", "Class", "State", "Last Fetch", "Last Rotation", "Objects");
   for (const Json& volume : volumes) {
     table.Add(PodOf(volume), TextAt(volume, "class"), StateOf(volume), TimeOf(volume, "fetched"),
-              TimeOf(volume, "rotated"), ObjectsOf(volume));
+              TimeOf(volume, "rotated"), ObjectsOf(volume, /*whole=*/false));
   }
   return table.Print();
 }
@@ -72,7 +81,7 @@ SecretBytes DetailTable(const Json& volume) {
   table.Add("Service Account", TextAt(volume, "service_account"));
   table.Add("Class", TextAt(volume, "class"));
   table.Add("State", StateOf(volume));
-  table.Add("Objects", ObjectsOf(volume));
+  table.Add("Objects", ObjectsOf(volume, /*whole=*/true));
   table.Add("Published", TimeOf(volume, "published"));
   table.Add("Last Fetch", TimeOf(volume, "fetched"));
   table.Add("Last Rotation", TimeOf(volume, "rotated"));

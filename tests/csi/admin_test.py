@@ -103,7 +103,7 @@ class AdminTest(unittest.TestCase):
         self.assertEqual(code, 0)
         self.assertRegex(out, r"(?m)^Node +node-1$")
         self.assertRegex(out, r"(?m)^Published +1$")
-        self.assertRegex(out, r"(?m)^default/coffer-csi-publish +webapp +ok +\S+Z +\S+Z +username=")
+        self.assertRegex(out, r"(?m)^default/coffer-csi-publish +webapp +ok +\S+Z +\S+Z +username=2, password=2$")
         code, out, _ = node.coffer("csi", "status", "-detailed")
         self.assertRegex(out, f"(?m)^Target +{target}$")
         code, out, _ = node.coffer("csi", "status", "-format=yaml")
