@@ -75,7 +75,7 @@ absl::StatusOr<Plan> Fetch::Read(const std::vector<Object>& objects) {
     session_.leases = std::move(leases);
     session_.leased_with = token;
   } else {
-    login.Replace(newer);
+    login.Replace(newer, clock_.Now());
     Renounce(token);
   }
   return second;

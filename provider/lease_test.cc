@@ -9,6 +9,7 @@
 
 #include "common/http_client_test_server.h"
 #include "provider/provider.h"
+#include "provider/session_document.h"
 
 namespace coffer::provider {
 namespace {
@@ -212,6 +213,19 @@ TEST_CASE("a token whose renewal fails serves while it lasts, and is tried again
   CHECK(f.Fetch(f.volume, kDatabase) == first);
   CHECK(f.due(f.volume) == absl::Seconds(40));
   CHECK(f.vault.count("POST /v1/auth/kubernetes/login") == 1);
+}
+
+TEST_CASE("tokens that have ended are forgotten, however long a pod runs") {
+  Fixture f;
+  f.vault.token_ttl = 60;
+  for (int i = 0; i < 20; ++i) {
+    f.Fetch(f.volume, kPlain);
+    f.clock.Advance(absl::Seconds(58));  // too late to be renewed
+  }
+  CHECK(f.vault.count("POST /v1/auth/kubernetes/login") == 20);
+  CHECK((*ParseJson(WriteSession(*f.volume.session).view()))["tokens"].size() <= 2);
+  CHECK(f.Revoke(f.volume).ok());
+  CHECK(f.vault.count("POST /v1/auth/token/revoke-self") == 1);  // only one still lives
 }
 
 TEST_CASE("after the clock was set back all is renewed: nobody knows how much time is left") {

@@ -76,7 +76,7 @@ absl::StatusOr<TokenPtr> PodLogin::Ask(const KeystoreClient& client, const Clock
                                        const TokenPtr& token) {
   if (token != nullptr && Renew(client, clock, deadline, token)) return token;
   ASSIGN_OR_RETURN(TokenPtr made, log_in());
-  Replace(made);
+  Replace(made, clock.Now());
   return made;
 }
 
@@ -102,9 +102,10 @@ bool PodLogin::Renew(const KeystoreClient& client, const Clock& clock, absl::Tim
   return token->expires_at - now > before || before > absl::Minutes(1);
 }
 
-void PodLogin::Replace(TokenPtr token) {
+void PodLogin::Replace(TokenPtr token, absl::Time now) {
   std::lock_guard lock(mutex_);
   if (current_ != nullptr) retired_.push_back(std::move(current_));
+  std::erase_if(retired_, [now](const TokenPtr& old) { return old->expires_at <= now; });
   current_ = std::move(token);
 }
 

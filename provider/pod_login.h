@@ -42,8 +42,8 @@ class PodLogin {
                                absl::Time deadline, const LogIn& log_in, bool* kept);
 
   // Another token in place of the current one, which ends by itself or at Revoke: what was leased
-  // with it is in use until the volumes have read anew.
-  void Replace(TokenPtr token);
+  // with it is in use until the volumes have read anew. Forgets those that have ended.
+  void Replace(TokenPtr token, absl::Time now);
 
   // A token from before: that which is known already, where it is. The current one is then that
   // which ends last of those that were current.
