@@ -147,6 +147,18 @@ void KubeReporter::Release(const VolumePtr& volume, const std::string& secret) {
               });
 }
 
+void KubeReporter::TakenOver(const std::string& target, const VolumeContext& context,
+                             const std::vector<provider::ObjectVersion>& versions, absl::Time) {
+  const auto volume = std::make_shared<Volume>();
+  volume->facts = FactsOf(target, context);
+  volume->facts.versions = versions;
+  {
+    std::lock_guard lock(mutex_);
+    volumes_[target] = volume;
+  }
+  PutStatus(volume);
+}
+
 void KubeReporter::Unpublished(const std::string& target, const absl::Status& status) {
   if (!status.ok()) return;
   VolumePtr volume;

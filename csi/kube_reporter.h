@@ -26,6 +26,9 @@ class KubeReporter : public VolumeObserver {
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
   void Unpublished(const std::string& target, const absl::Status& status) override;
+  void TakenOver(const std::string& target, const VolumeContext& context,
+                 const std::vector<provider::ObjectVersion>& versions,
+                 absl::Time fetched) override;
 
   // A Warning on the pod whose canary file was opened.
   void CanaryOpened(const volume::OpenEvent& event);

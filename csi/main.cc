@@ -25,6 +25,7 @@
 #include "csi/class_source.h"
 #include "csi/event_subscriber.h"
 #include "csi/flags.h"
+#include "csi/handover.h"
 #include "csi/identity_service.h"
 #include "csi/kube_client.h"
 #include "csi/kube_reporter.h"
@@ -226,7 +227,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   if (kube) classes = MakeClusterClassSource(*kube);
   provider::Workers fetch_workers(kFetchThreads);
   provider::Provider provider(clock, fetch_workers, {.defaults = flags.defaults});
-  TokenRevoker revoker(clock, provider);
+  Handover handover(keeper ? &*keeper : nullptr);
+  TokenRevoker revoker(clock, provider, &handover);
   MetricsObserver counts(metrics);
   VolumeRecords records(clock);
   VendorProviders vendors(flags.provider_dirs, flags.most_answer_bytes);
@@ -234,7 +236,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   Rotation rotation(clock, rotation_workers);
   Publisher::Options options{.observers = {&counts, &records, &opens, &rotation},
                              .vendors = &vendors,
-                             .rotation = flags.rotation()};
+                             .rotation = flags.rotation(),
+                             .handover = &handover};
   std::optional<PodTokens> tokens;
   if (kube) {
     tokens.emplace(*kube, clock);
@@ -253,6 +256,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   Publisher publisher(clock, *classes, provider, volumes, revoker, flags.kubelet_root,
                       std::move(options));
   publisher.DetachDeadMounts();
+  publisher.TakeOver();
 
   provider::Workers publish_workers(kPublishThreads);
   provider::Workers unpublish_workers(kUnpublishThreads);
@@ -321,6 +325,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   });
   log::Info("stopping; volumes stay mounted", {{"signal", signal_number}});
   alarm(kStopSeconds);
+  const bool tokens_are_kept = handover.Holds();
   // The next plugin goes on at once; what follows takes its time.
   admin.reset();
   server->StopListening();
@@ -331,7 +336,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   if (events) events->Stop();
   rotation.Stop();
   if (reporter) reporter->writer().Drain(clock.Now() + kLastWrites);
-  publisher.ForgetTokens();
+  if (!tokens_are_kept) publisher.ForgetTokens();
   if (!revoker.Drain(clock.Now() + kLastRevocations)) {
     log::Warning("some tokens are not revoked and live until their TTL ends");
   }

@@ -45,6 +45,17 @@ VolumeContext WorthKeeping(const VolumeContext& context, bool ours) {
   return kept;
 }
 
+bool SameTokens(const VolumeContext& a, const VolumeContext& b) {
+  return std::equal(a.pod.tokens.begin(), a.pod.tokens.end(), b.pod.tokens.begin(),
+                    b.pod.tokens.end(), [](const auto& x, const auto& y) {
+                      return x.first == y.first && x.second.Equals(y.second.view());
+                    });
+}
+
+bool SameVersion(const provider::ObjectVersion& a, const provider::ObjectVersion& b) {
+  return a.id == b.id && a.version == b.version;
+}
+
 // So that another is asked for in their place.
 void DropExpiredTokens(absl::Time now, VolumeContext* context) {
   for (const auto& [audience, expiration] : context->expirations) {
@@ -94,7 +105,7 @@ absl::StatusOr<Publisher::Entry*> Publisher::Enter(const std::string& volume_id,
         StrCat("volume ", volume_id, ": another call for ", target, " is under way; try again"));
   }
   entry.busy = true;
-  if (entry.volume_id.empty()) entry.volume_id = volume_id;
+  if (entry.state.volume_id.empty()) entry.state.volume_id = volume_id;
   return &entry;
 }
 
@@ -102,7 +113,7 @@ Publisher::Hold::~Hold() {
   std::lock_guard lock(publisher_.mutex_);
   entry_->busy = false;
   if (!drop_) return;
-  publisher_.revoker_.Revoke(std::move(entry_->session));
+  publisher_.revoker_.Revoke(std::move(entry_->state.session), entry_->document);
   publisher_.entries_.erase(target_);
 }
 
@@ -149,9 +160,11 @@ absl::Status Publisher::PublishAs(const std::string& volume_id, const std::strin
                    classes_.Get(context.pod.kubernetes_namespace, context.secret_class, deadline));
   outcome->error_type = "InvalidClass";
   ASSIGN_OR_RETURN(outcome->rotation, RotationOf(outcome->secret_class, options_.rotation));
+  const bool same_tokens = SameTokens(hold->context, context);
   hold->context = WorthKeeping(context, IsOurs(outcome->secret_class));
-  if (served && caller == Caller::kKubelet && !IsDue(*entry, *outcome)) {
+  if (served && caller == Caller::kKubelet && !IsDue(entry->state, *outcome)) {
     outcome->early = true;
+    if (!same_tokens) Keep(target, *entry);
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(Fill(target, context, *entry, deadline, outcome));
@@ -159,10 +172,10 @@ absl::Status Publisher::PublishAs(const std::string& volume_id, const std::strin
   return absl::OkStatus();
 }
 
-bool Publisher::IsDue(const Entry& entry, const PublishOutcome& outcome) const {
+bool Publisher::IsDue(const VolumeState& state, const PublishOutcome& outcome) const {
   if (!outcome.rotation.on) return false;
-  if (FingerprintOf(outcome.secret_class) != entry.fingerprint) return true;
-  const absl::Duration age = clock_.Now() - entry.fetched;
+  if (FingerprintOf(outcome.secret_class) != state.fingerprint) return true;
+  const absl::Duration age = clock_.Now() - state.fetched;
   return age >= outcome.rotation.interval || age < absl::ZeroDuration();  // the clock was set back
 }
 
@@ -196,15 +209,19 @@ absl::Status Publisher::Refetch(const std::string& target, absl::Time deadline) 
 
 absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, Entry& entry,
                              absl::Time deadline, PublishOutcome* outcome) {
+  VolumeState& state = entry.state;
   outcome->error_type = outcome->again ? "FailedToRotate" : "ProviderError";
-  ASSIGN_OR_RETURN(provider::FetchResult fetched,
-                   Fetch(target, context, entry, deadline, outcome));
-  outcome->secrets = FillSecretObjects(outcome->secret_class.secret_objects, fetched.files);
-  outcome->refetch_by = fetched.refetch_by;
+  absl::StatusOr<provider::FetchResult> fetched = Fetch(target, context, entry, deadline, outcome);
+  if (!fetched.ok()) {
+    if (outcome->again) Keep(target, entry);  // the token may be another
+    return fetched.status();
+  }
+  outcome->secrets = FillSecretObjects(outcome->secret_class.secret_objects, fetched->files);
+  outcome->refetch_by = fetched->refetch_by;
   std::vector<volume::SnapshotFile> files;
-  files.reserve(fetched.files.size());
-  for (provider::File& file : fetched.files) {
-    if (fetched.audit) outcome->audited.push_back(file.path);
+  files.reserve(fetched->files.size());
+  for (provider::File& file : fetched->files) {
+    if (fetched->audit) outcome->audited.push_back(file.path);
     files.push_back({.path = std::move(file.path),
                      .content = std::move(file.content),
                      .mode = file.mode,
@@ -212,27 +229,37 @@ absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, 
                      .gid = file.group.value_or(0),
                      .rules = RulesOf(file)});
   }
+  outcome->versions = std::move(fetched->versions);
+  const std::vector<provider::ObjectVersion> before =
+      std::exchange(state.versions, outcome->versions);
+  state.fetched = clock_.Now();
+  state.fingerprint = FingerprintOf(outcome->secret_class);
+  // Before there is a volume: a token is worth giving back also where this ends here.
+  Keep(target, entry);
   outcome->error_type = "FailedToMount";
-  RETURN_IF_ERROR(Serve({.volume_id = entry.volume_id,
-                         .target = target,
-                         .pod = {.kubernetes_namespace = context.pod.kubernetes_namespace,
-                                 .name = context.pod.name,
-                                 .uid = context.pod.uid,
-                                 .secret_class = context.secret_class},
-                         .audit = fetched.audit},
-                        std::move(files)));
+  absl::Status served = Serve({.volume_id = state.volume_id,
+                               .target = target,
+                               .pod = {.kubernetes_namespace = context.pod.kubernetes_namespace,
+                                       .name = context.pod.name,
+                                       .uid = context.pod.uid,
+                                       .secret_class = context.secret_class},
+                               .audit = fetched->audit},
+                              std::move(files));
+  if (!served.ok()) {
+    state.versions = before;
+    state.fetched = absl::InfinitePast();
+    return served;
+  }
   outcome->error_type.clear();
-  const auto same = [](const provider::ObjectVersion& a, const provider::ObjectVersion& b) {
-    return a.id == b.id && a.version == b.version;
-  };
   outcome->rotated =
-      outcome->again && !std::equal(fetched.versions.begin(), fetched.versions.end(),
-                                    entry.versions.begin(), entry.versions.end(), same);
-  entry.versions = fetched.versions;
-  entry.fetched = clock_.Now();
-  entry.fingerprint = FingerprintOf(outcome->secret_class);
-  outcome->versions = std::move(fetched.versions);
+      outcome->again && !std::equal(before.begin(), before.end(), state.versions.begin(),
+                                    state.versions.end(), SameVersion);
   return absl::OkStatus();
+}
+
+void Publisher::Keep(const std::string& target, Entry& entry) {
+  if (options_.handover == nullptr) return;
+  entry.document = options_.handover->Put(entry.document, target, entry.state);
 }
 
 absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target,
@@ -242,7 +269,7 @@ absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target
   const ClassObject& secret_class = outcome->secret_class;
   const bool ours = IsOurs(secret_class);
   if (!ours && options_.vendors != nullptr) {
-    return options_.vendors->Fetch(secret_class, context, target, entry.versions, deadline,
+    return options_.vendors->Fetch(secret_class, context, target, entry.state.versions, deadline,
                                    &outcome->error_type);
   }
   if (!ours) {
@@ -255,7 +282,7 @@ absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target
     RETURN_IF_ERROR(options_.tokens->Complete(
         audience == secret_class.parameters.end() ? "" : audience->second, &context.pod, deadline));
   }
-  return provider_.Fetch(secret_class, context.pod, *entry.session, deadline);
+  return provider_.Fetch(secret_class, context.pod, *entry.state.session, deadline);
 }
 
 absl::Status Publisher::Serve(const volume::VolumeInfo& info,
@@ -324,10 +351,45 @@ void Publisher::DetachDeadMounts() {
   }
 }
 
+void Publisher::TakeOver() {
+  if (options_.handover == nullptr) return;
+  std::map<std::string, std::string> served;  // volume ids by target
+  for (const volume::VolumeInfo& info : volumes_.List()) served[info.target] = info.volume_id;
+  std::size_t count = 0, gone = 0;
+  // All sessions are there before the first is revoked: those of one pod share their token.
+  std::vector<Handover::Taken> taken = options_.handover->Take(provider_);
+  for (auto& [id, document] : taken) {
+    const auto volume = served.find(document.target);
+    const bool lives = volume != served.end() && volume->second == document.state.volume_id;
+    std::unique_lock lock(mutex_);
+    if (!lives || entries_.contains(document.target)) {
+      lock.unlock();
+      ++gone;
+      revoker_.Revoke(std::move(document.state.session), id);
+      continue;
+    }
+    ++count;
+    Entry& entry = entries_[document.target];
+    entry.state = std::move(document.state);
+    entry.document = id;
+    lock.unlock();
+    for (VolumeObserver* observer : options_.observers) {
+      observer->TakenOver(document.target, entry.state.context, entry.state.versions,
+                          entry.state.fetched);
+    }
+  }
+  if (!taken.empty()) {
+    log::Info("tokens taken over from the keeper",
+              {{"of volumes", count}, {"to be given back", gone}});
+  }
+}
+
 void Publisher::ForgetTokens() {
   std::lock_guard lock(mutex_);
   for (auto& [target, entry] : entries_) {
-    if (!entry.busy) revoker_.Revoke(std::exchange(entry.session, provider::NewSession()));
+    if (entry.busy) continue;
+    revoker_.Revoke(std::exchange(entry.state.session, provider::NewSession()),
+                    std::exchange(entry.document, 0));
   }
 }
 

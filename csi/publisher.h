@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "common/clock.h"
 #include "csi/class_source.h"
+#include "csi/handover.h"
 #include "csi/pod_tokens.h"
 #include "csi/token_revoker.h"
 #include "csi/vendor_providers.h"
@@ -29,6 +30,7 @@ class Publisher {
     PodTokens* tokens = nullptr;        // asked where the kubelet sent no token
     VendorProviders* vendors = nullptr;  // asked for the classes of other providers
     RotationRule rotation = {};          // where a class is silent
+    Handover* handover = nullptr;        // told all that the next plugin must know
   };
   // Who asks for a publish. The kubelet asks again and again, and is answered OK without a fetch
   // where the volume's rotation says that it is too early; a person means it.
@@ -60,6 +62,10 @@ class Publisher {
   // that the next publish makes them anew. Called once at start.
   void DetachDeadMounts();
 
+  // Goes on with what the plugin before this one knew of its volumes, and has the tokens of those
+  // that are gone revoked. Called once at start, after the volumes themselves were taken over.
+  void TakeOver();
+
   // Has the tokens of all volumes revoked: a plugin that stops can't use them again.
   void ForgetTokens();
 
@@ -68,13 +74,9 @@ class Publisher {
 
  private:
   struct Entry {
-    std::string volume_id;
     bool busy = false;  // under mutex_; the rest is the busy call's
-    provider::SessionPtr session = provider::NewSession();
-    std::vector<provider::ObjectVersion> versions;  // of the content
-    VolumeContext context;                           // as the kubelet last said
-    std::size_t fingerprint = 0;                     // of the class that the content is of
-    absl::Time fetched = absl::InfinitePast();       // the last time without an error
+    VolumeState state;
+    Handover::Id document = 0;  // that keeps the state
   };
 
   // A volume's entry, held for one call.
@@ -84,7 +86,7 @@ class Publisher {
         : publisher_(publisher), target_(target), entry_(entry) {}
     ~Hold();
     Hold(const Hold&) = delete;
-    Entry* operator->() const { return entry_; }
+    VolumeState* operator->() const { return &entry_->state; }
     // Whether the entry goes, and its token is revoked, when this ends.
     void Drop() { drop_ = true; }
     void Keep() { drop_ = false; }
@@ -108,7 +110,9 @@ class Publisher {
   absl::Status Fill(const std::string& target, VolumeContext& context, Entry& entry,
                     absl::Time deadline, PublishOutcome* outcome);
   // Whether the volume, which is served, is to be read anew.
-  bool IsDue(const Entry& entry, const PublishOutcome& outcome) const;
+  bool IsDue(const VolumeState& state, const PublishOutcome& outcome) const;
+  // For the next plugin.
+  void Keep(const std::string& target, Entry& entry);
   absl::StatusOr<provider::FetchResult> Fetch(const std::string& target, VolumeContext& context,
                                               Entry& entry, absl::Time deadline,
                                               PublishOutcome* outcome);

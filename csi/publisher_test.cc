@@ -31,6 +31,13 @@ class FixedClasses : public ClassSource {
   ClassObject secret_class;
 };
 
+// The machine's, set wrong by that much.
+class SteppedClock : public Clock {
+ public:
+  absl::Time Now() const override { return absl::Now() + absl::Seconds(seconds.load()); }
+  std::atomic<int> seconds{0};
+};
+
 struct Fixture {
   explicit Fixture(RotationRule rule = {}) : rotation(rule) {
     fs::create_directories(root + "/pods/1");
@@ -57,7 +64,7 @@ struct Fixture {
         .pod = {.name = "web", .kubernetes_namespace = "default", .service_account = "vault"}};
     context.pod.tokens.emplace("", SecretBytes::CopyOf("jwt"));
     return publisher.Publish(volume_id, at.empty() ? target : at, context,
-                             absl::Now() + absl::Seconds(20));
+                             clock.Now() + absl::Seconds(20));
   }
 
   bool drained() { return revoker.Drain(absl::Now() + absl::Seconds(5)); }
@@ -89,7 +96,7 @@ struct Fixture {
   char name[27] = "/tmp/coffer-publish.XXXXXX";
   const std::string root = mkdtemp(name);
   const std::string target = root + "/pods/1/mount";
-  SystemClock clock;
+  SteppedClock clock;
   FixedClasses classes;
   provider::Workers workers{4};
   provider::Provider provider{clock, workers, provider::Provider::Options()};
@@ -184,6 +191,21 @@ TEST_CASE("the kubelet's republish fetches only when the volume's interval is ov
                Catch::Contains("default/webapp: spec.parameters.rotation: must be"));
     CHECK(ReadFile(f.target + "/p") == "one");
   }
+}
+
+TEST_CASE("a clock that is set is no reason to wait longer") {
+  Fixture f({.on = true, .interval = absl::Hours(1)});
+  f.clock.seconds = 7200;
+  REQUIRE(f.Publish().ok());
+  f.Hold("two");
+  f.clock.seconds = 0;
+  REQUIRE(f.Publish().ok());
+  CHECK(ReadFile(f.target + "/p") == "two");
+  f.Hold("three");
+  f.clock.seconds = 7200;
+  REQUIRE(f.Publish().ok());
+  CHECK(ReadFile(f.target + "/p") == "three");
+  REQUIRE(f.publisher.Unpublish("v", f.target).ok());
 }
 
 TEST_CASE("what isn't rotated keeps what it was published with") {

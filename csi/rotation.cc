@@ -18,6 +18,7 @@ constexpr absl::Duration kBusyPause = absl::Milliseconds(25);
 constexpr double kIntervalSpread = 0.1;
 // Of the time until a lease must be acted on: sooner by up to that part.
 constexpr double kLeaseSpread = 0.1;
+constexpr absl::Duration kTakeOverSpread = absl::Seconds(5);
 constexpr absl::Duration kLongestWait = absl::Hours(24 * 365);
 
 double Random() {
@@ -143,6 +144,13 @@ void Rotation::Published(const std::string& target, const VolumeContext&,
   const absl::Duration next =
       NextFetch(outcome.rotation, outcome.refetch_by, clock_.Now(), Random());
   volume.due = next == absl::InfiniteDuration() ? kNever : After(next);
+  changed_.notify_all();
+}
+
+void Rotation::TakenOver(const std::string& target, const VolumeContext&,
+                         const std::vector<provider::ObjectVersion>&, absl::Time) {
+  std::lock_guard lock(mutex_);
+  volumes_[target].asked = After(kTakeOverSpread * Random());
   changed_.notify_all();
 }
 

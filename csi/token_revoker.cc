@@ -13,8 +13,8 @@ constexpr absl::Duration kLongestPause = absl::Minutes(1);
 
 }  // namespace
 
-TokenRevoker::TokenRevoker(const Clock& clock, provider::Provider& provider)
-    : clock_(clock), provider_(provider), thread_([this] { Run(); }) {}
+TokenRevoker::TokenRevoker(const Clock& clock, provider::Provider& provider, Handover* handover)
+    : clock_(clock), provider_(provider), handover_(handover), thread_([this] { Run(); }) {}
 
 TokenRevoker::~TokenRevoker() {
   {
@@ -25,10 +25,13 @@ TokenRevoker::~TokenRevoker() {
   thread_.join();
 }
 
-void TokenRevoker::Revoke(provider::SessionPtr session) {
-  if (session == nullptr || !provider::HoldsToken(*session)) return;
+void TokenRevoker::Revoke(provider::SessionPtr session, Handover::Id document) {
+  if (session == nullptr || !provider::HoldsToken(*session)) {
+    if (handover_ != nullptr) handover_->Drop(document);
+    return;
+  }
   std::lock_guard lock(mutex_);
-  pending_.push_back({std::move(session), clock_.Now(), kFirstPause});
+  pending_.push_back({std::move(session), document, clock_.Now(), kFirstPause});
   changed_.notify_all();
 }
 
@@ -38,6 +41,14 @@ bool TokenRevoker::Drain(absl::Time deadline) {
   changed_.notify_all();
   return changed_.wait_for(lock, absl::ToChronoNanoseconds(deadline - clock_.Now()),
                            [this] { return pending_.empty(); });
+}
+
+void TokenRevoker::Keep(Pending& pending) {
+  if (handover_ == nullptr) return;
+  VolumeState state;
+  state.session = std::move(pending.session);
+  pending.document = handover_->Put(0, "", state);
+  pending.session = std::move(state.session);
 }
 
 void TokenRevoker::Run() {
@@ -56,7 +67,12 @@ void TokenRevoker::Run() {
     }
     lock.unlock();  // a list's entries stay where they are, and only this thread removes any
     const absl::Status revoked = provider_.Revoke(*next->session, clock_.Now() + kAttempt);
-    if (!revoked.ok()) log::Debug("token not revoked yet", {{"error", revoked}});
+    if (revoked.ok()) {
+      if (handover_ != nullptr) handover_->Drop(next->document);
+    } else {
+      log::Debug("token not revoked yet", {{"error", revoked}});
+      if (next->document == 0) Keep(*next);
+    }
     lock.lock();
     if (revoked.ok()) {
       pending_.erase(next);

@@ -8,17 +8,20 @@
 #include <thread>
 
 #include "common/clock.h"
+#include "csi/handover.h"
 #include "provider/provider.h"
 
 namespace coffer::csi {
 
 class TokenRevoker {
  public:
-  TokenRevoker(const Clock& clock, provider::Provider& provider);
+  // `handover`: null, or who keeps what waits, for the next plugin to go on with.
+  TokenRevoker(const Clock& clock, provider::Provider& provider, Handover* handover = nullptr);
   ~TokenRevoker();  // gives up on what is left
 
-  // Takes a session over; nothing happens if it holds no token.
-  void Revoke(provider::SessionPtr session);
+  // Takes a session over, and the document that keeps it, which is dropped in the end. Nothing is
+  // revoked if it holds no token.
+  void Revoke(provider::SessionPtr session, Handover::Id document = 0);
 
   // Until nothing is left, or `deadline`. True: nothing is left.
   bool Drain(absl::Time deadline);
@@ -26,14 +29,17 @@ class TokenRevoker {
  private:
   struct Pending {
     provider::SessionPtr session;
+    Handover::Id document;
     absl::Time due;
     absl::Duration pause;  // before the next attempt
   };
 
   void Run();
+  void Keep(Pending& pending);
 
   const Clock& clock_;
   provider::Provider& provider_;
+  Handover* const handover_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::list<Pending> pending_;

@@ -39,6 +39,10 @@ class VolumeObserver {
   virtual void Published(const std::string& target, const VolumeContext& context,
                          PublishOutcome& outcome) = 0;
   virtual void Unpublished(const std::string& target, const absl::Status& status) = 0;
+  // Of the plugin before this one, before any other call for the volume. `fetched`: when it last was.
+  virtual void TakenOver(const std::string& /*target*/, const VolumeContext& /*context*/,
+                         const std::vector<provider::ObjectVersion>& /*versions*/,
+                         absl::Time /*fetched*/) {}
 };
 
 }  // namespace coffer::csi

@@ -11,6 +11,14 @@ bool NeverPublished(const VolumeRecord& record) {
   return record.published == absl::InfinitePast();
 }
 
+void SetPod(const VolumeContext& context, VolumeRecord* record) {
+  record->pod = context.pod.name;
+  record->kubernetes_namespace = context.pod.kubernetes_namespace;
+  record->pod_uid = context.pod.uid;
+  record->service_account = context.pod.service_account;
+  record->secret_class = context.secret_class;
+}
+
 }  // namespace
 
 void VolumeRecords::Published(const std::string& target, const VolumeContext& context,
@@ -19,11 +27,7 @@ void VolumeRecords::Published(const std::string& target, const VolumeContext& co
   const absl::Time now = clock_.Now();
   std::lock_guard lock(mutex_);
   VolumeRecord& record = records_[target];
-  record.pod = context.pod.name;
-  record.kubernetes_namespace = context.pod.kubernetes_namespace;
-  record.pod_uid = context.pod.uid;
-  record.service_account = context.pod.service_account;
-  record.secret_class = context.secret_class;
+  SetPod(context, &record);
   if (!outcome.secret_class.provider.empty()) record.provider = outcome.secret_class.provider;
   if (!outcome.status.ok()) {
     record.failed = now;
@@ -37,6 +41,16 @@ void VolumeRecords::Published(const std::string& target, const VolumeContext& co
   record.failed = absl::InfinitePast();
   record.error.clear();
   record.versions = outcome.versions;
+}
+
+void VolumeRecords::TakenOver(const std::string& target, const VolumeContext& context,
+                              const std::vector<provider::ObjectVersion>& versions,
+                              absl::Time fetched) {
+  std::lock_guard lock(mutex_);
+  VolumeRecord& record = records_[target];
+  SetPod(context, &record);
+  record.versions = versions;
+  record.published = record.fetched = fetched;
 }
 
 void VolumeRecords::Unpublished(const std::string& target, const absl::Status& status) {

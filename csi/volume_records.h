@@ -38,6 +38,9 @@ class VolumeRecords : public VolumeObserver {
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
   void Unpublished(const std::string& target, const absl::Status& status) override;
+  void TakenOver(const std::string& target, const VolumeContext& context,
+                 const std::vector<provider::ObjectVersion>& versions,
+                 absl::Time fetched) override;
 
   std::map<std::string, VolumeRecord> All() const;  // by target
 

@@ -349,7 +349,8 @@ int Status(const char* path) {
         printf("; %s stand(s) by\n", packet.facts[0] == 0 ? "0" : packet.facts);
         return 0;
       }
-      ++volumes;
+      // What goes with volumes has a name that is no path.
+      if (packet.target[0] == '/') ++volumes;
       printf("%s\t%llu content(s)\t%s\n", packet.target,
              static_cast<unsigned long long>(packet.head.number), packet.facts);
     }

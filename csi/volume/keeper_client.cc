@@ -8,7 +8,9 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #include "absl/time/clock.h"
 #include "common/log.h"
@@ -175,9 +177,20 @@ absl::StatusOr<std::vector<KeeperClient::Kept>> KeeperClient::Take(absl::Duratio
       connection_.reset();
     }
   }
+  if (kept.ok()) {
+    const auto volumes_end = std::stable_partition(
+        kept->begin(), kept->end(), [](const Kept& k) { return k.target.starts_with('/'); });
+    std::move(volumes_end, kept->end(), std::back_inserter(others_));
+    kept->erase(volumes_end, kept->end());
+  }
   taken_ = true;
   wake_.notify_all();
   return kept;
+}
+
+std::vector<KeeperClient::Kept> KeeperClient::TakeOthers() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(others_, {});
 }
 
 bool KeeperClient::TellAll() {

@@ -49,7 +49,11 @@ class KeeperClient {
   // after Take() has returned: requests that it took in its last moment are to be asked for again.
   void OnGone(std::function<void()> on_gone);
 
-  // Descriptors stay the caller's, and open until they are removed, dropped, or Leave().
+  // What the keeper holds that is no volume: what was Put under names that are no paths. After Take,
+  // once.
+  std::vector<Kept> TakeOthers();
+
+  // `target`: a volume's, or another name. Descriptors stay the caller's, and open until they are removed, dropped, or Leave().
   void Put(const std::string& target, const std::string& facts, int fuse, std::uint64_t number,
            int image);
   void Add(const std::string& target, std::uint64_t number, int image);
@@ -92,6 +96,7 @@ class KeeperClient {
   const UniqueFd stop_;  // eventfd
   std::function<void()> on_gone_ = [] {};
   std::map<std::string, Volume> volumes_;
+  std::vector<Kept> others_;  // until TakeOthers
   bool taken_ = false, left_ = false;
   int thread_id_ = 0;  // thread_'s; 0: not yet
   std::thread thread_;
