@@ -34,6 +34,7 @@
 #include "csi/node_service.h"
 #include "csi/open_reporter.h"
 #include "csi/pod_tokens.h"
+#include "csi/program_pages.h"
 #include "csi/provider_service.h"
 #include "csi/publisher.h"
 #include "csi/read_times.h"
@@ -314,6 +315,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
     log::Info("flags and variables that have no effect here",
               {{"these", flags.without_effect}});
   }
+  LetGoOfProgramPages();
   log::Info("coffer-csi serves", {{"version", kVersion},
                                   {"driver", flags.driver_name},
                                   {"node", flags.node_id},
