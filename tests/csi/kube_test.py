@@ -41,7 +41,7 @@ class KubeTest(unittest.TestCase):
     def pod(self, name):
         """A pod on the node; its uid."""
         uid = make_pod(self.cluster, name)
-        self.addCleanup(self.cluster.kubectl, "delete", "pod", name, "--now", "--wait=false")
+        self.addCleanup(self.cluster.kubectl, "delete", "pod", name, "--now", "--wait=false", "--ignore-not-found")
         return uid
 
     def publish(self, pod, uid, code="OK"):
@@ -128,6 +128,22 @@ class KubeTest(unittest.TestCase):
                                     for m in self.cluster.events("web-3")))
         self.assertIn('rotation_reconcile_error_total{error_type="FailedToRotate"', self.node.page("metrics")[1])
         self.unpublish("web-3", uid)
+
+    def test_a_pod_that_is_gone(self):
+        """deleted before its publish: no token, nothing left; deleted meanwhile: unpublish and status as ever"""
+        uid = self.pod("web-8")
+        self.cluster.kubectl("delete", "pod", "web-8", "--now", "--wait=false", "--force")
+        self.eventually(lambda: not self.cluster.get("pod", "web-8"), 60)
+        self.assertIn("TokenRequest API gave none", self.publish("web-8", uid, code="FAILED_PRECONDITION"))
+        self.assertFalse(os.path.exists(self.node.target(uid)))
+        uid = self.pod("web-9")
+        self.publish("web-9", uid)
+        self.eventually(lambda: self.status("web-9"), 60)
+        self.cluster.kubectl("delete", "pod", "web-9", "--now", "--wait=false", "--force")
+        self.unpublish("web-9", uid)
+        self.eventually(lambda: not self.status("web-9"), 60)
+        self.assertFalse(os.path.exists(self.node.target(uid)))
+        self.cluster.kubectl("delete", "secret", "copy", "--ignore-not-found")
 
     def test_changes_of_a_class_are_seen_by_watch(self):
         """a class that is changed or deleted counts at once, without a GET at each publish"""

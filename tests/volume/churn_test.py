@@ -1,5 +1,5 @@
-"""Volumes that are published, rotated and unpublished at random, for seconds or for hours: a real plugin, a real
-keystore, real mounts. Every content is checked; at the end nothing is left over and nothing has grown. Needs root.
+"""Volumes that are published, rotated and unpublished at random, for seconds or for hours: a real plugin,
+keystore and keeper, real mounts. Every content is checked; at the end nothing is left over and nothing has grown. Needs root.
 
     churn_test.py BIN_DIR [--seconds=8] [--seed=1] [--slots=24] [--threads=4]
 """
@@ -11,9 +11,7 @@ import sys
 import threading
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "../csi"))
-from node_plugin import Node  # noqa: E402
+from kept_node import KeptNode
 
 # What a plugin has at most, whatever it does: its pools of threads, and what gRPC has beside them.
 MOST_THREADS = 96
@@ -75,17 +73,19 @@ class Facts:
     """What could grow."""
 
     def __init__(self, node):
-        with open(f"/proc/{node.plugin.pid}/status", encoding="utf-8") as file:
+        pid = node.plugins[0].pid
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
             status = dict(line.split(":", 1) for line in file)
         # Not the pages of the program itself, which come and go.
         self.kib = int(status["RssAnon"].split()[0])
         self.threads = int(status["Threads"])
-        self.descriptors = len(os.listdir(f"/proc/{node.plugin.pid}/fd"))
+        self.descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+        self.kept = len(os.listdir(f"/proc/{node.keeper.pid}/fd"))
         self.mounts = len(node.mounts())
 
     def __str__(self):
         return (f"{self.kib / 1024:.1f} MiB of its own, {self.threads} threads, {self.descriptors} descriptors, "
-                f"{self.mounts} mounts")
+                f"{self.kept} of the keeper, {self.mounts} mounts")
 
 
 def tokens(node):
@@ -129,6 +129,7 @@ def clear(node, slots, before):
         if slot.published:
             slot.unpublish()
     settled(lambda: f"{tokens(node)} tokens are left of {before}", lambda: tokens(node) <= before)
+    settled(lambda: f"the keeper holds {Facts(node).kept} descriptors", lambda: Facts(node).kept < 12)
     return Facts(node)
 
 
@@ -140,7 +141,7 @@ def main():
     parser.add_argument("--slots", type=int, default=24)
     parser.add_argument("--threads", type=int, default=4)
     options = parser.parse_args()
-    node = Node(options.bin_dir)
+    node = KeptNode(options.bin_dir)
     try:
         before = tokens(node)
         slots = [Slot(node, number) for number in range(options.slots)]
@@ -158,7 +159,7 @@ def main():
         # Connections to the keystore and threads that wait for work come and go by a few.
         assert last.descriptors <= first.descriptors + 24, f"{first.descriptors} → {last.descriptors} descriptors"
         assert last.kib <= first.kib + 8 * 1024, f"{first.kib} → {last.kib} KiB"
-        assert node.plugin.poll() is None, "the plugin has ended"
+        assert node.plugins[0].poll() is None, "the plugin has ended"
         log = node.log_text()
         assert "static-user" not in log and "slot-0:1" not in log, "a secret is in the log"
     except BaseException:
