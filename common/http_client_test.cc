@@ -133,6 +133,35 @@ TEST_CASE("a connection that the server closed while idle is replaced") {
   CHECK(transport->Send(Get(server.address()))->status == 200);
 }
 
+TEST_CASE("an answer may come in pieces, cut anywhere") {
+  const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
+  const std::string p(1, kTestHttpPause);
+  const std::string length = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n";
+  const std::string chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+  const std::string to_end = "HTTP/1.1 200 OK\r\nConnection: close\r\n";
+  const std::string cases[] = {
+      length + "\r\n" + p + "abcdef",
+      length + p + "\r\n" + p + "abc" + p + "def",
+      length + "\r" + p + "\n" + "abc" + p + "def",
+      "HTT" + p + "P/1.1 200 OK\r\nContent-Le" + p + "ngth: 6\r\n\r\nabcdef",
+      "HTTP/1.1 103 Early\r\n\r\n" + p + length + "\r\n" + p + "abcdef",
+      chunked + "\r\n" + p + "6\r\nabcdef\r\n0\r\n\r\n",
+      chunked + "\r\n3\r\nabc\r\n" + p + "3\r" + p + "\nd" + p + "ef\r\n0\r\n" + p + "\r\n",
+      to_end + "\r\n" + p + "abc" + p + "def",
+  };
+  for (const std::string& answer : cases) {
+    TestHttpServer server([&](const TestHttpRequest&) { return answer; });
+    const auto transport = Make({});
+    for (int i = 0; i < 2; ++i) {
+      const auto response = transport->Send(Get(server.address()));
+      INFO(answer << response.status());
+      REQUIRE(response.ok());
+      CHECK(response->status == 200);
+      CHECK(response->body.view() == "abcdef");
+    }
+  }
+}
+
 TEST_CASE("failures say what was tried and why, without the query") {
   const Factory Make = GENERATE(MakeCurlTransport, MakeStreamTransport);
   TestHttpServer server([](const TestHttpRequest& request) -> std::string {

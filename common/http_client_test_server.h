@@ -118,6 +118,9 @@ inline std::string TestHttpAnswer(int status, std::string_view body, std::string
                 "\r\n\r\n", body);
 }
 
+// Stands in an answer where its server pauses, so that what follows comes in a packet of its own.
+inline constexpr char kTestHttpPause = '\x1f';
+
 class TestHttpServer {
  public:
   // Answers with raw bytes; an empty string, or what says Connection: close, closes the connection.
@@ -224,7 +227,7 @@ class TestHttpServer {
       if (!ReadRequest(fd, ssl, &pending, &request)) break;
       ++requests_;
       const std::string answer = handler_(request);
-      if (answer.empty() || !WriteAll(fd, ssl, answer) ||
+      if (answer.empty() || !WritePieces(fd, ssl, answer) ||
           answer.find("Connection: close\r\n") != std::string::npos) {
         break;
       }
@@ -235,6 +238,15 @@ class TestHttpServer {
 
   static long Read(int fd, SSL* ssl, char* buffer, std::size_t size) {
     return ssl ? SSL_read(ssl, buffer, static_cast<int>(size)) : recv(fd, buffer, size, 0);
+  }
+
+  static bool WritePieces(int fd, SSL* ssl, std::string_view text) {
+    for (std::size_t pause; (pause = text.find(kTestHttpPause)) != std::string_view::npos;) {
+      if (!WriteAll(fd, ssl, text.substr(0, pause))) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(30));
+      text.remove_prefix(pause + 1);
+    }
+    return WriteAll(fd, ssl, text);
   }
 
   static bool WriteAll(int fd, SSL* ssl, std::string_view text) {

@@ -8,6 +8,7 @@
 #include <boost/beast/http/message.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -36,7 +37,8 @@ constexpr absl::Duration kConnectTimeout = absl::Seconds(10);
 constexpr absl::Duration kContextAge = absl::Minutes(1);
 
 // A body read straight into secret memory. It keeps the limit itself: an eager parser of Boost 1.74
-// forgets body_limit's error where Content-Length announces too much.
+// forgets body_limit's error where Content-Length announces too much. Without a limit, on the other
+// hand, that parser takes every length for too much where a header comes alone.
 struct SecretBody {
   using value_type = SecretBytes;
 
@@ -148,7 +150,7 @@ absl::StatusOr<HttpResponse> ReadAnswer(Stream& stream, const HttpRequest& reque
   do {  // again after an interim answer, 100 to 199
     parser.emplace();
     parser->eager(true);
-    parser->body_limit(boost::none);
+    parser->body_limit(std::numeric_limits<std::uint64_t>::max());
     parser->header_limit(kMaxHeaders);
     if (request.method == "HEAD" || request.method == "CONNECT") parser->skip(true);
     boost::system::error_code error;
