@@ -68,7 +68,8 @@ inline int VersionAt(int folder, const std::string& path) {
 
 class Play {
  public:
-  Play() {
+  // `audit`: of the volume.
+  explicit Play(bool audit = false) : audit_(audit) {
     prctl(PR_SET_CHILD_SUBREAPER, 0);
     fs::create_directory(target);
     shared = new (mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -137,7 +138,7 @@ class Play {
       const absl::StatusOr<std::size_t> adopted = server.Adopt(absl::Seconds(10));
       if (!adopted.ok()) shared->Complain(StrCat("adopt: ", Message(adopted.status())));
       if (generation == 1) {
-        const absl::Status mounted = server.Mount({"a volume", target}, Files(ContentsOf(0)));
+        const absl::Status mounted = server.Mount({"a volume", target, {}, audit_}, Files(ContentsOf(0)));
         if (!mounted.ok()) shared->Complain(StrCat("mount: ", Message(mounted)));
       } else if (!server.Serves(target)) {
         shared->Complain("the volume wasn't taken over");
@@ -243,6 +244,7 @@ class Play {
   pid_t keeper = 0, plugin = 0;
 
  private:
+  const bool audit_;
   int generation_ = 0;
   std::vector<pid_t> readers_;
 };

