@@ -1,7 +1,8 @@
 // log    = record* rest    the rest may hold older records, whose ids are smaller
-// record = size:u32 id:u64 checksum:8 batch*    ids of following records count up by one
+// record = size:u32 id:u64 durable:u32 checksum:8 batch*    ids of following records count up by one
 //   size     = bytes of the batches (write_batch.cc)
-//   checksum = the first 8 bytes of the SHA-256 of size, id and batches
+//   durable  = how much of the log was known to be durable when the record was written
+//   checksum = the first 8 bytes of the SHA-256 of size, id, durable and batches
 // Numbers are little-endian.
 #include "keystore/storage/commit_log.h"
 
@@ -25,7 +26,8 @@ namespace coffer::keystore {
 namespace {
 
 constexpr std::size_t kChecksumSize = 8;
-constexpr std::size_t kHeaderSize = 4 + 8 + kChecksumSize;
+constexpr std::size_t kHeadSize = 4 + 8 + 4;
+constexpr std::size_t kHeaderSize = kHeadSize + kChecksumSize;
 
 template <class T>
 void Append(T number, std::string* out) {
@@ -44,10 +46,12 @@ T Take(std::string_view* from) {
 
 }  // namespace
 
-CommitLog::CommitLog(std::string path, std::size_t capacity, UniqueFd fd)
+CommitLog::CommitLog(std::string path, std::size_t capacity, UniqueFd fd,
+                     std::vector<UniqueFd> flushers)
     : path_(std::move(path)),
       capacity_(capacity),
       fd_(std::move(fd)),
+      flushers_(std::move(flushers)),
       sha256_(EVP_MD_fetch(nullptr, "SHA256", nullptr)),
       digest_(EVP_MD_CTX_new()) {
   if (sha256_ == nullptr || digest_ == nullptr) std::abort();
@@ -58,7 +62,8 @@ CommitLog::~CommitLog() {
   EVP_MD_free(sha256_);
 }
 
-absl::StatusOr<std::unique_ptr<CommitLog>> CommitLog::Open(std::string path, std::size_t capacity) {
+absl::StatusOr<std::unique_ptr<CommitLog>> CommitLog::Open(std::string path, std::size_t capacity,
+                                                           std::size_t flushers) {
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   struct stat facts;
   if (!fd || fstat(fd.get(), &facts) != 0) {
@@ -74,14 +79,23 @@ absl::StatusOr<std::unique_ptr<CommitLog>> CommitLog::Open(std::string path, std
     return absl::UnavailableError(
         StrCat("storage: can't flush ", path, ": ", std::strerror(errno)));
   }
-  return std::unique_ptr<CommitLog>(new CommitLog(std::move(path), capacity, std::move(fd)));
+  std::vector<UniqueFd> descriptors;
+  for (std::size_t i = 0; i < flushers; ++i) {
+    descriptors.emplace_back(open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!descriptors.back()) {
+      return absl::UnavailableError(
+          StrCat("storage: can't open ", path, ": ", std::strerror(errno)));
+    }
+  }
+  return std::unique_ptr<CommitLog>(
+      new CommitLog(std::move(path), capacity, std::move(fd), std::move(descriptors)));
 }
 
 bool CommitLog::Fits(std::size_t size) const {
   return position_ == 0 || position_ + kHeaderSize + size <= capacity_;
 }
 
-// The checksum of `head` (size and id) and what follows.
+// The checksum of `head` (size, id and durable) and what follows.
 std::string CommitLog::Checksum(std::string_view head,
                                 const std::vector<std::string_view>& batches) const {
   std::uint8_t full[EVP_MAX_MD_SIZE];
@@ -94,16 +108,16 @@ std::string CommitLog::Checksum(std::string_view head,
   return std::string(reinterpret_cast<const char*>(full), kChecksumSize);
 }
 
-absl::Status CommitLog::Append(std::uint64_t id, const std::vector<std::string_view>& batches) {
-  if (!broken_.ok()) return broken_;
+absl::Status CommitLog::Write(std::uint64_t id, const std::vector<std::string_view>& batches) {
   std::size_t size = 0;
   for (const std::string_view part : batches) size += part.size();
   if (size > UINT32_MAX) {
     return absl::ResourceExhaustedError("storage: too much for one transaction");
   }
   std::string header;
-  keystore::Append(static_cast<std::uint32_t>(size), &header);
-  keystore::Append(id, &header);
+  Append(static_cast<std::uint32_t>(size), &header);
+  Append(id, &header);
+  Append(static_cast<std::uint32_t>(durable_.load()), &header);
   header += Checksum(header, batches);
 
   std::vector<iovec> parts;
@@ -124,8 +138,7 @@ absl::Status CommitLog::Append(std::uint64_t id, const std::vector<std::string_v
       if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
         return absl::ResourceExhaustedError(message);
       }
-      broken_ = absl::UnavailableError(StrCat(message, "; start the keystore again"));
-      return broken_;
+      return absl::UnavailableError(StrCat(message, "; start the keystore again"));
     }
     at += static_cast<std::size_t>(written);
     std::size_t left = static_cast<std::size_t>(written);
@@ -135,23 +148,35 @@ absl::Status CommitLog::Append(std::uint64_t id, const std::vector<std::string_v
       parts[i].iov_len -= left;
     }
   }
-  if (fdatasync(fd_.get()) != 0) {
-    // What the kernel couldn't write it may have thrown away: only a restart knows what is there.
-    broken_ = absl::UnavailableError(StrCat("storage: can't flush ", path_, ": ",
-                                            std::strerror(errno), "; start the keystore again"));
-    return broken_;
-  }
   position_ = at;
   return absl::OkStatus();
 }
 
+absl::Status CommitLog::Flush(std::size_t flusher, std::size_t position) {
+  if (fdatasync(flushers_[flusher].get()) != 0) {
+    // What the kernel couldn't write it may have thrown away: only a restart knows what is there.
+    return absl::UnavailableError(StrCat("storage: can't flush ", path_, ": ",
+                                         std::strerror(errno), "; start the keystore again"));
+  }
+  std::size_t durable = durable_.load();
+  while (durable < position && !durable_.compare_exchange_weak(durable, position)) {
+  }
+  return absl::OkStatus();
+}
+
+void CommitLog::Restart() {
+  position_ = 0;
+  durable_ = 0;
+}
+
 bool CommitLog::ReadRecord(std::string_view rest, Record* record, std::size_t* size) const {
   if (rest.size() < kHeaderSize) return false;
-  const std::string_view head = rest.substr(0, 12);
-  const std::string_view checksum = rest.substr(12, kChecksumSize);
+  const std::string_view head = rest.substr(0, kHeadSize);
+  const std::string_view checksum = rest.substr(kHeadSize, kChecksumSize);
   std::string_view fields = head;
   const auto bytes = Take<std::uint32_t>(&fields);
   record->id = Take<std::uint64_t>(&fields);
+  record->durable = Take<std::uint32_t>(&fields);
   rest.remove_prefix(kHeaderSize);
   if (bytes == 0 || rest.size() < bytes) return false;
   const std::string_view batches = rest.substr(0, bytes);
@@ -171,8 +196,13 @@ absl::StatusOr<std::vector<CommitLog::Record>> CommitLog::Replay(std::uint64_t a
   const auto size = static_cast<std::size_t>(facts.st_size);
   void* const map = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd_.get(), 0);
   if (map == MAP_FAILED) return Unreadable();
-  auto records = ReplayBytes({static_cast<const char*>(map), size}, applied);
+  std::size_t stale_end = 0;
+  auto records = ReplayBytes({static_cast<const char*>(map), size}, applied, &stale_end);
   munmap(map, size);
+  if (!records.ok()) return records;
+  if (stale_end > 0) RETURN_IF_ERROR(Wipe(stale_end));
+  if (records->empty()) position_ = 0;
+  durable_ = position_;
   return records;
 }
 
@@ -180,8 +210,21 @@ absl::Status CommitLog::Unreadable() const {
   return absl::UnavailableError(StrCat("storage: can't read ", path_, ": ", std::strerror(errno)));
 }
 
+// Records that don't count must not be met again, behind those that are written in their place.
+absl::Status CommitLog::Wipe(std::size_t end) {
+  const std::string zeros(end - position_, '\0');
+  const ssize_t written =
+      pwrite(fd_.get(), zeros.data(), zeros.size(), static_cast<off_t>(position_));
+  if (written == static_cast<ssize_t>(zeros.size()) && fdatasync(fd_.get()) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(
+      StrCat("storage: can't write ", path_, ": ", std::strerror(errno)));
+}
+
 absl::StatusOr<std::vector<CommitLog::Record>> CommitLog::ReplayBytes(std::string_view bytes,
-                                                                      std::uint64_t applied) {
+                                                                      std::uint64_t applied,
+                                                                      std::size_t* stale_end) {
   std::vector<Record> records;
   Record record;
   std::size_t size = 0;
@@ -192,20 +235,23 @@ absl::StatusOr<std::vector<CommitLog::Record>> CommitLog::ReplayBytes(std::strin
     position_ += size;
     if (record.id > applied) records.push_back(std::move(record));
   }
-  // There is one record under way at a time. A later one behind a bad one means that the bad one
-  // was good once.
+  // Records that were on their way together may have come to the disk in any order. A later one that
+  // knew the bad one to be durable tells that it was good once.
   const std::uint64_t newest = std::max(last, applied);
   const std::string zeros(4096, '\0');  // laid out and never written
   while (bytes.size() > position_ && bytes.ends_with(zeros)) bytes.remove_suffix(zeros.size());
   for (std::size_t at = position_; at + kHeaderSize < bytes.size(); ++at) {
     std::uint64_t id;
     std::memcpy(&id, &bytes[at + 4], sizeof(id));
-    if (id > newest && id <= newest + capacity_ && ReadRecord(bytes.substr(at), &record, &size)) {
+    if (id <= newest || id > newest + capacity_ || !ReadRecord(bytes.substr(at), &record, &size)) {
+      continue;
+    }
+    if (record.durable > position_) {
       return absl::DataLossError(StrCat("storage: ", path_, " is damaged at byte ", position_,
                                         "; restore a backup of the folder"));
     }
+    *stale_end = at + size;
   }
-  if (records.empty()) position_ = 0;
   return records;
 }
 

@@ -1,6 +1,4 @@
-// CommitQueue: commits that wait for the committing thread, which takes all of them at once. A flush
-// costs many commits no more than one, so who is about to come is waited for, as long as that costs
-// less than it saves.
+// CommitQueue: commits that wait to be written, which are taken all at once.
 #pragma once
 
 #include <chrono>
@@ -19,7 +17,8 @@ struct PendingCommit {
   Changes changes;  // what was read
   WriteBatch writes;
   Store::Done done;
-  absl::Status status;
+  absl::Status status;   // why it isn't stored
+  std::uint64_t id = 0;  // of the commit that it was written as
 };
 
 class CommitQueue {
@@ -31,23 +30,15 @@ class CommitQueue {
   // No more will be added; what is queued can still be taken.
   void End();
 
-  // What follows is for the committing thread.
-
   // Waits for commits and takes all that there are into `taken`, which is empty: none, where none
-  // came until `deadline`. False once the queue has ended and nothing is left.
+  // came until `deadline`. False once the queue has ended and nothing is left. By one thread at a
+  // time.
   bool Take(Clock::time_point deadline, std::vector<PendingCommit>* taken);
-  // `count` commits were answered after a flush that took `flush`. Whoever was answered may come
-  // back soon, as clients do that send one request after the other.
-  void Answered(std::size_t count, Clock::duration flush);
 
  private:
-  std::size_t answered_ = 0;
-  Clock::time_point patient_until_;
-
   std::mutex mutex_;  // of what follows
   std::condition_variable wanted_;
   std::vector<PendingCommit> queue_;
-  std::size_t wake_at_ = 1;  // how many the committing thread waits for
   bool ended_ = false;
 };
 

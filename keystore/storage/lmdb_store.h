@@ -1,13 +1,14 @@
-// LmdbStore ("lmdb"): an LMDB environment and two commit logs in one folder. One thread takes what
-// all of them have queued, writes it to a log, flushes once and answers everyone (group commit);
-// another carries it over to LMDB in the background, hundreds of commits at a time. Readers see
-// LMDB's map under what isn't carried over yet.
+// LmdbStore ("lmdb"): an LMDB environment and two commit logs in one folder. A thread takes what all
+// have queued, writes it to a log, flushes once and answers everyone (group commit), while others do
+// the same with what came meanwhile; another carries the log over to LMDB in the background,
+// hundreds of commits at a time. Readers see LMDB's map under what isn't carried over yet.
 #pragma once
 
 #include <array>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -41,7 +42,8 @@ class LmdbStore : public Store {
   ~LmdbStore() override;
 
   absl::StatusOr<std::unique_ptr<StoreTxn>> Begin() override;
-  // Calls `done` on the committing thread, which serves everyone: be quick.
+  // Calls `done`, in the order of the commits, on a committing thread, which serves everyone: be
+  // quick.
   void Commit(std::unique_ptr<StoreTxn> txn, Done done) override;
   std::string_view type() const override { return "lmdb"; }
 
@@ -49,34 +51,70 @@ class LmdbStore : public Store {
   class Snapshot;
   using Pending = PendingCommit;
   using Group = std::vector<Pending*>;
+  // Commits that go to the disk together.
+  struct Flight {
+    std::vector<Pending> members;
+    bool written = false;  // some of them are in the log
+    std::uint64_t id = 0;  // the last commit that was written for it, or before it
+  };
+  using Flights = std::vector<std::unique_ptr<Flight>>;
+  // What a thread flushes for: the flight itself may have landed with a later one before.
+  struct Departure {
+    CommitLog* log = nullptr;  // null: nothing was written
+    std::size_t position = 0;
+    std::uint64_t id = 0;
+  };
+  static constexpr std::size_t kCommitters = 4;
 
   LmdbStore(LmdbOptions options, std::unique_ptr<LmdbEnvironment> lmdb);
 
   absl::Status Recover();
-  void CommitForever();
-  void CommitGroup(Group group);
+  void ApplyForever();
+
+  // lmdb_store_commit.cc
+  void CommitForever(std::size_t committer);
+  bool Depart(std::unique_ptr<Flight> flight);
+  void AwaitTurnToFlush();
+  void CarryOverIfDue();
+  std::chrono::steady_clock::time_point CarryOverDue();
+  void Prepare(Flight& flight);
+  void Refuse(const Group& group, const absl::Status& why);
+  absl::Status MakeRoom(Group* group);
   absl::Status WriteGroup(const Group& group);
+  void WriteEach(const Group& group);
+  void Land(std::size_t committer, const Departure& departure);
+  Flights TakeLanded();
+  void Publish(Flight& flight);
   absl::Status CheckRoom(const Group& group);
   absl::Status Fits(std::int64_t growth, bool exactly);
   std::uint64_t DiskFree(bool exactly);
   // Makes the other log the current one, once it is carried over; an error if that fails.
   absl::Status SwitchLogs();
   absl::Status AwaitApplied();
-  void ApplyForever();
 
   const LmdbOptions options_;
   const std::unique_ptr<LmdbEnvironment> lmdb_;
   std::array<std::unique_ptr<CommitLog>, 2> logs_;
 
-  // Of the committing thread.
+  // Held by the committing thread whose turn it is to take and write commits. Of what follows:
+  std::mutex turn_;
   std::size_t current_ = 0;  // the log that is written to
+  std::uint64_t written_ = 0;  // the last commit that was
   ConflictLog conflicts_;
   ConflictLog earlier_{SIZE_MAX};  // what earlier members of the group under way wrote
-  absl::Status failed_;  // why nothing can be committed any more
-  std::chrono::steady_clock::time_point active_since_;
-  std::chrono::steady_clock::duration flush_{};  // how long the last one took
-  std::uint64_t disk_free_ = 0;                  // bytes, when it was asked for
+  std::uint64_t disk_free_ = 0;    // bytes, when it was asked for
   std::chrono::steady_clock::time_point disk_asked_;
+
+  std::mutex flights_mutex_;  // of what follows
+  std::deque<std::unique_ptr<Flight>> flights_;  // what was written and not answered, in its order
+  std::size_t flushing_ = 0;                     // flights
+  std::chrono::steady_clock::time_point departed_;  // the newest
+  bool slow_disk_ = false;  // by the latest flush
+  std::uint64_t durable_ = 0;                       // commits up to this one are
+  absl::Status failed_;                             // why nothing can be committed any more
+  std::condition_variable landed_;
+  std::chrono::steady_clock::time_point active_since_;
+  std::mutex answers_;  // held while answers are given; taken under flights_mutex_, so in order
 
   std::mutex mutex_;  // of what follows
   std::uint64_t last_commit_ = 0;
@@ -92,7 +130,7 @@ class LmdbStore : public Store {
   CommitQueue queue_;
 
   std::thread applier_;
-  std::thread committer_;
+  std::vector<std::thread> committers_;
 };
 
 }  // namespace coffer::keystore
