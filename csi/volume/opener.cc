@@ -207,8 +207,11 @@ std::shared_ptr<const KnownProcess> Openers::Find(std::uint32_t thread) {
     process->root = UniqueFd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   } else if (const UniqueFd first = FirstOf(process->container, OpenProcess(process->pid))) {
     process->root = OpenRoot(first.get());
-    process->uids = ParseIdMap(ReadFile(first.get(), "uid_map"));
-    process->gids = ParseIdMap(ReadFile(first.get(), "gid_map"));
+    // In this process's own namespace the maps tell of the parent's ids, and there is nothing to map.
+    if (IdentityOf(first.get(), "ns/user", 0) != IdentityOf(AT_FDCWD, "/proc/self/ns/user", 0)) {
+      process->uids = ParseIdMap(ReadFile(first.get(), "uid_map"));
+      process->gids = ParseIdMap(ReadFile(first.get(), "gid_map"));
+    }
   }
 
   std::lock_guard lock(mutex_);

@@ -141,6 +141,15 @@ class Chart(unittest.TestCase):
         for name in ("image", "command", "env", "securityContext", "volumeMounts", "resources"):
             self.assertEqual(plugin[name], standby[name], name)
 
+    def test_an_audit_of_opens_takes_the_sight_of_processes_and_a_folder(self):
+        pod = Rendered({"linux.audit.enabled": True, "linux.audit.directory": "/srv/audit"}).node()
+        self.assertIs(pod["hostPID"], True)
+        self.assertIn({"name": "audit", "hostPath": {"path": "/srv/audit", "type": "DirectoryOrCreate"}}, pod["volumes"])
+        for container in pod["containers"]:
+            self.assertIn("--audit-log=/var/log/coffer/audit.log", container["args"])
+            self.assertIn("--state-dir=/var/log/coffer", container["args"])
+            self.assertIn({"name": "audit", "mountPath": "/var/log/coffer"}, container["volumeMounts"])
+
     def test_no_host_port_keeps_the_next_pod_from_its_node(self):
         rendered = Rendered()
         for pod in (rendered.node(), rendered.keeper()):

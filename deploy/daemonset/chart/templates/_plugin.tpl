@@ -26,6 +26,10 @@ The plugin and its standby are the same but for these. */}}
     {{- end }}
     - --metrics-addr={{ .address }}
     - --admin-socket=/csi/admin.sock
+    {{- if $values.linux.audit.enabled }}
+    - --audit-log=/var/log/coffer/audit.log
+    - --state-dir=/var/log/coffer
+    {{- end }}
     - --provider-volume=/providers/0
     {{- if $more }}
     - --additional-provider-volume-paths={{ range $i, $_ := $more }}{{ if $i }},{{ end }}/providers/{{ add1 $i }}{{ end }}
@@ -96,6 +100,10 @@ The plugin and its standby are the same but for these. */}}
     {{- range $i, $_ := prepend $more $values.linux.providersDir }}
     - name: providers-{{ $i }}
       mountPath: /providers/{{ $i }}
+    {{- end }}
+    {{- if $values.linux.audit.enabled }}
+    - name: audit
+      mountPath: /var/log/coffer
     {{- end }}
     {{- if $ca }}
     - name: ca
