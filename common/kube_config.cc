@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -121,7 +123,11 @@ absl::StatusOr<KubeConfig> Read(const std::string& path, const Json& file) {
 
 absl::StatusOr<KubeConfig> LoadKubeConfig(const std::string& path) {
   std::ifstream file(path);
-  if (!file) return absl::NotFoundError(StrCat("kubeconfig ", path, ": can't be opened"));
+  if (!file) {
+    return absl::NotFoundError(
+        StrCat("kubeconfig ", path, ": can't be opened: ", std::strerror(errno),
+               "; name one that is there, or none within a pod, whose ServiceAccount is used then"));
+  }
   std::ostringstream text;
   text << file.rdbuf();
   absl::StatusOr<std::vector<Json>> documents = ParseYaml(text.str());

@@ -22,7 +22,8 @@ grpc::ServerUnaryReactor* RegistrationService::NotifyRegistrationStatus(
   if (request->plugin_registered()) {
     log::Info("registered with the kubelet", {{"driver", driver_name_}});
   } else {
-    log::Error("the kubelet refused the registration",
+    log::Error("the kubelet refused the registration; if another driver has this name on the node, "
+               "uninstall it or give this one another (--driver-name, csi.driverName in the chart)",
                {{"driver", driver_name_}, {"error", request->error()}});
   }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();

@@ -163,8 +163,9 @@ bool SendAll(int socket, bool with_descriptors) {
   for (const Peer& peer : peers) count += peer.fd >= 0 && peer.role == Role::kStandsBy;
   snprintf(stand_by, sizeof stand_by, "%d", count);
   const Peer* plugin = Plugin();
-  return Send(socket, kEnd, plugin == nullptr ? 0 : static_cast<uint64_t>(plugin->pid), "",
-              stand_by);
+  uint64_t serves = 0;
+  if (plugin != nullptr) serves = plugin->pid > 0 ? static_cast<uint64_t>(plugin->pid) : kElsewhere;
+  return Send(socket, kEnd, serves, "", stand_by);
 }
 
 bool Handle(Peer& peer, Packet& packet) {
@@ -343,6 +344,8 @@ int Status(const char* path) {
         printf("%llu volumes; ", static_cast<unsigned long long>(volumes));
         if (packet.head.number == 0) {
           printf("no plugin");
+        } else if (packet.head.number == kElsewhere) {
+          printf("plugin: in another container");
         } else {
           printf("plugin: process %llu", static_cast<unsigned long long>(packet.head.number));
         }

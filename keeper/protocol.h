@@ -23,7 +23,7 @@
 //     look                                                   volume* end
 //
 //   volume := target facts number=its images  [fuse]         end := number=process id of the plugin
-//   image  := target number=image's  image                            facts=how many stand by
+//   image  := target number=image's  image                            (0: none) facts=how many stand by
 //
 // killed: 1 where the keeper has seen the plugin before this one die. It may have threads that are
 // on their way out of the kernel still; "gone" says that they are, too: what they took in their last
@@ -48,6 +48,8 @@ inline constexpr uint32_t kOldestVersion = 1;
 inline constexpr uint32_t kNewestVersion = 2;
 inline constexpr uint32_t kMostTarget = 4095;
 inline constexpr uint32_t kMostFacts = 1024;
+// Of a plugin whose process has no number here: it is in another PID namespace.
+inline constexpr uint64_t kElsewhere = ~uint64_t{0};
 inline constexpr char kDefaultSocket[] = "/run/coffer-keeper/keeper.sock";
 
 enum Kind : uint32_t {
