@@ -102,11 +102,12 @@ def alone(bin_dir, volumes, report):
 
 def make_pods(cluster, path):
     """As many pods as a node has, with the tokens that the kubelet would send; the file for --pods."""
+    from kube_node import NODE  # pylint: disable=import-outside-toplevel
     names = [f"bench-{number}" for number in range(PODS)]
-    cluster.apply(*(cluster.placed({
+    cluster.apply(*({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
-        "spec": {"serviceAccountName": "vault", "automountServiceAccountToken": False,
-                 "containers": [{"name": "app", "image": "none"}]}}) for name in names))
+        "spec": {"nodeName": NODE, "serviceAccountName": "vault", "automountServiceAccountToken": False,
+                 "containers": [{"name": "app", "image": "none"}]}} for name in names))
     pods = json.loads(cluster.kubectl("get", "pods", "-o", "json"))["items"]
     uids = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
     with open(cluster.path("admin.kubeconfig"), encoding="utf-8") as file:

@@ -12,7 +12,7 @@ import urllib.request
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.abspath(os.path.join(HERE, "../.."))
 sys.path.insert(0, os.path.join(ROOT, "tests/e2e"))
-from cluster import Cluster, NODE, NODE_ADDRESS  # noqa: E402
+from cluster import Cluster, NODE  # noqa: E402
 from node_plugin import Node, class_yaml  # noqa: E402
 
 # What the plugin's ClusterRole must grant, and no more.
@@ -38,14 +38,16 @@ class ApiServer(Cluster):
     """No kubelet, no containers: etcd and kube-apiserver."""
 
     def _start(self):
-        for command in (["netns", "add", self.netns], ["-n", self.netns, "link", "set", "lo", "up"],
-                        ["-n", self.netns, "addr", "add", f"{NODE_ADDRESS}/32", "dev", "lo"],
-                        ["-n", self.netns, "addr", "add", "10.96.0.1/32", "dev", "lo"]):
-            subprocess.run(["ip", *command], check=True, capture_output=True)
+        self.network.start()
         self._start_api_server()
-        with open(f"/var/run/netns/{self.netns}", encoding="utf-8") as space:
+        with open(f"/var/run/netns/{self.network.name}", encoding="utf-8") as space:
             if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), 0) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
+
+    def accounts(self, *names):
+        """ServiceAccounts of the namespace default, with the one that a controller would make."""
+        self.apply(*({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}}
+                     for name in ("default", *names)))
 
     def restart(self):
         command = self.processes["kube-apiserver"].args[3:]
@@ -100,7 +102,7 @@ class ClusterNode(Node):
 def prepare(cluster):
     """CRDs, ServiceAccounts, and the plugin's kubeconfig with its own rights alone."""
     cluster.kubectl("apply", "-f", os.path.join(ROOT, "deploy/daemonset/crds.yaml"))
-    cluster.namespace("default", "vault", "plugin")
+    cluster.accounts("vault", "plugin")
     cluster.apply(
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
          "metadata": {"name": "plugin"}, "rules": RULES},
@@ -117,8 +119,8 @@ def prepare(cluster):
 
 def make_pod(cluster, name):
     """A pod on the node, which nobody runs; its uid."""
-    cluster.apply(cluster.placed({
+    cluster.apply({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
-        "spec": {"serviceAccountName": "vault", "automountServiceAccountToken": False,
-                 "containers": [{"name": "app", "image": "none"}]}}))
+        "spec": {"nodeName": NODE, "serviceAccountName": "vault", "automountServiceAccountToken": False,
+                 "containers": [{"name": "app", "image": "none"}]}})
     return cluster.get("pod", name)["metadata"]["uid"]

@@ -1,38 +1,47 @@
-"""A real one-node Kubernetes: etcd, kube-apiserver, containerd and kubelet, in a network namespace of
-its own. No scheduler, no controllers, no CNI: pods name their node and use the host's network, and
-what controllers do is done here where a test needs it (namespace, controlled_pod).
+"""A real one-node Kubernetes: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd,
+kubelet, kube-proxy and CNI's bridge, in a network namespace of its own (network.py).
 
     cluster = Cluster(folder, kube_bin)   # starts all of it and waits until the node is ready
     cluster.kubectl("get", "pods")        # with the admin's rights
     cluster.stop()                        # ends all of it, pods too
 """
 
+import contextlib
+import glob
 import json
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
+
+from network import API_SERVICE, DOMAIN, NODE_ADDRESS, SERVICES, Network
 
 NODE = "node-1"
-NODE_ADDRESS = "10.201.0.2"
-SERVICE_ADDRESS = "10.96.0.1"  # the service "kubernetes": pods find the API server here
-ADMIN_TOKEN = "e2e-admin"
-KUBELET_TOKEN = "e2e-kubelet"
+# Who has a kubeconfig of its own: user and groups, as RBAC's own roles know them.
+USERS = {
+    "admin": ("admin", "system:masters"),
+    "kubelet": (f"system:node:{NODE}", "system:nodes"),
+    "controller-manager": ("system:kube-controller-manager", ""),
+    "scheduler": ("system:kube-scheduler", ""),
+    "proxy": ("system:kube-proxy", ""),
+}
 
 
 def run(*command, **options):
     return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
 
 
+def is_ready(thing):
+    conditions = thing.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
 class Cluster:
     def __init__(self, folder, kube_bin):
         self.folder = folder
         self.kube_bin = kube_bin
-        self.netns = f"coffer-e2e-{os.getpid()}"
+        self.network = Network(f"coffer-e2e-{os.getpid()}", os.path.join(folder, "network"))
         self.processes = {}
         self.kubelet_root = os.path.join(folder, "kubelet")
         self.containerd_socket = os.path.join(folder, "containerd.sock")
@@ -56,11 +65,17 @@ class Cluster:
             file.write(text)
         return path
 
+    def program(self, name):
+        return os.path.join(self.kube_bin, name)
+
+    def kubeconfig_of(self, name):
+        return self.path(f"{name}.kubeconfig")
+
     def spawn(self, name, *command, env=None):
         """Starts a process inside the cluster's network; its output goes to NAME.log."""
         log = open(self.path(f"{name}.log"), "ab")
         self.processes[name] = subprocess.Popen(
-            ["nsenter", f"--net=/var/run/netns/{self.netns}", "--", *command],
+            self.network.inside(*command), stdin=subprocess.DEVNULL,
             stdout=log, stderr=log, env={**os.environ, **(env or {})}, start_new_session=True,
         )
         log.close()
@@ -94,16 +109,15 @@ class Cluster:
     # -- start ----------------------------------------------------------------------------------
 
     def _start(self):
-        run("ip", "netns", "add", self.netns)
-        inside = ("ip", "-n", self.netns)
-        run(*inside, "link", "set", "lo", "up")
-        run(*inside, "addr", "add", f"{NODE_ADDRESS}/32", "dev", "lo")
-        run(*inside, "addr", "add", f"{SERVICE_ADDRESS}/32", "dev", "lo")
+        self.network.start()
         self._start_api_server()
+        self._start_controllers()
         self._start_containerd()
         self._share_kubelet_root()
         self.start_kubelet()
-        self.wait("the node being ready", self._node_ready, 120)
+        self.spawn("kube-proxy", *self.network.kube_proxy(self.program("kube-proxy"), self.kubeconfig_of("proxy"), NODE))
+        self.spawn("dnsmasq", *self.network.name_server())
+        self.wait("the node being ready", self.node_ready, 180)
 
     def _start_api_server(self):
         self.spawn("etcd", "etcd", "--data-dir", self.path("etcd"), "--unsafe-no-fsync",
@@ -118,19 +132,19 @@ class Cluster:
             "-keyout", self.path("apiserver.key"), "-out", self.path("apiserver.csr"))
         names = self.write("names.cnf", "subjectAltName=DNS:kubernetes,DNS:kubernetes.default,"
                            "DNS:kubernetes.default.svc,DNS:localhost,"
-                           f"IP:127.0.0.1,IP:{SERVICE_ADDRESS},IP:{NODE_ADDRESS}\n")
+                           f"IP:127.0.0.1,IP:{API_SERVICE},IP:{NODE_ADDRESS}\n")
         run("openssl", "x509", "-req", "-in", self.path("apiserver.csr"), "-CA", self.path("ca.crt"),
             "-CAkey", self.path("ca.key"), "-CAcreateserial", "-days", "2", "-extfile", names,
             "-out", self.path("apiserver.crt"))
-        tokens = self.write("tokens.csv", f"{ADMIN_TOKEN},admin,admin,system:masters\n"
-                            f"{KUBELET_TOKEN},system:node:{NODE},{NODE},system:nodes\n")
+        tokens = self.write("tokens.csv", "".join(
+            f'e2e-{name},{user},{name},"{groups}"\n' for name, (user, groups) in USERS.items()))
         self.spawn(
-            "kube-apiserver", os.path.join(self.kube_bin, "kube-apiserver"),
+            "kube-apiserver", self.program("kube-apiserver"),
             "--etcd-servers=http://127.0.0.1:2379", "--secure-port=443", "--bind-address=0.0.0.0",
             f"--advertise-address={NODE_ADDRESS}", f"--cert-dir={self.path('apiserver')}",
             f"--tls-cert-file={self.path('apiserver.crt')}",
             f"--tls-private-key-file={self.path('apiserver.key')}",
-            "--service-cluster-ip-range=10.96.0.0/24", f"--token-auth-file={tokens}",
+            f"--service-cluster-ip-range={SERVICES}", f"--token-auth-file={tokens}",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={self.path('sa.pub')}",
             f"--service-account-signing-key-file={self.path('sa.key')}",
@@ -138,16 +152,26 @@ class Cluster:
             "--authorization-mode=Node,RBAC", "--allow-privileged=true",
             "--kubelet-preferred-address-types=InternalIP",
         )
-        for name, token in (("admin", ADMIN_TOKEN), ("kubelet", KUBELET_TOKEN)):
+        for name in USERS:
             self.write(f"{name}.kubeconfig", json.dumps({
                 "apiVersion": "v1", "kind": "Config", "current-context": "e2e",
                 "clusters": [{"name": "e2e", "cluster": {
                     "server": f"https://{NODE_ADDRESS}:443",
                     "certificate-authority": self.path("ca.crt")}}],
-                "users": [{"name": name, "user": {"token": token}}],
+                "users": [{"name": name, "user": {"token": f"e2e-{name}"}}],
                 "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": name}}]}))
         self.wait("the API server being ready",
-                  lambda: self._quiet("kubectl", "get", "--raw=/readyz") == "ok", 90)
+                  lambda: self._quiet("kubectl", "get", "--raw=/readyz") == "ok", 180)
+
+    def _start_controllers(self):
+        alone = ["--leader-elect=false", "--bind-address=127.0.0.1"]
+        self.spawn("kube-controller-manager", self.program("kube-controller-manager"), *alone,
+                   f"--kubeconfig={self.kubeconfig_of('controller-manager')}",
+                   f"--service-account-private-key-file={self.path('sa.key')}",
+                   f"--root-ca-file={self.path('ca.crt')}", "--use-service-account-credentials",
+                   f"--cert-dir={self.path('controller-manager')}")
+        self.spawn("kube-scheduler", self.program("kube-scheduler"), *alone,
+                   f"--kubeconfig={self.kubeconfig_of('scheduler')}")
 
     def _start_containerd(self):
         config = self.write("containerd.toml", f"""version = 2
@@ -162,12 +186,7 @@ state = "{self.path('containerd-state')}"
   sandbox_image = "coffer.test/pause:1"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{self.path('cni')}"
-    conf_dir = "{self.path('cni')}"
-""")
-        # Never called, as every pod is on the host's network; without one the node isn't ready.
-        self.write("cni/none.conflist", '{"cniVersion":"0.4.0","name":"none","plugins":[{"type":"none"}]}')
+{self.network.containerd_config()}""")
         self.spawn("containerd", "containerd", "--config", config)
         self.wait("containerd's socket", lambda: os.path.exists(self.containerd_socket))
 
@@ -195,23 +214,22 @@ syncFrequency: 2s
 fileCheckFrequency: 2s
 nodeStatusUpdateFrequency: 2s
 resolvConf: ""
+clusterDNS: [{NODE_ADDRESS}]
+clusterDomain: {DOMAIN}
 """)
-        self.spawn("kubelet", os.path.join(self.kube_bin, "kubelet"), f"--config={config}",
-                   f"--kubeconfig={self.path('kubelet.kubeconfig')}",
+        self.spawn("kubelet", self.program("kubelet"), f"--config={config}",
+                   f"--kubeconfig={self.kubeconfig_of('kubelet')}",
                    f"--root-dir={self.kubelet_root}", f"--hostname-override={NODE}",
                    f"--node-ip={NODE_ADDRESS}", f"--cert-dir={self.path('kubelet-pki')}")
 
-    def _node_ready(self):
-        text = self._quiet("kubectl", "get", "node", NODE, "-o", "json")
-        if not text:
-            return False
-        conditions = json.loads(text)["status"].get("conditions", [])
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    def node_ready(self):
+        node = self.get("node", NODE)
+        return is_ready(node) and not node["spec"].get("taints")
 
     # -- use ------------------------------------------------------------------------------------
 
     def nsenter(self, *command, **options):
-        return run("nsenter", f"--net=/var/run/netns/{self.netns}", "--", *command, **options)
+        return run(*self.network.inside(*command), **options)
 
     def kubectl(self, *arguments, **options):
         return self.nsenter("kubectl", f"--kubeconfig={self.kubeconfig}", *arguments, **options)
@@ -231,30 +249,40 @@ resolvConf: ""
         text = self._quiet("kubectl", "get", kind, name, "-n", namespace, "-o", "json")
         return json.loads(text) if text else {}
 
+    def list(self, kind, namespace="default", **labels):
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        text = self._quiet("kubectl", "get", kind, "-n", namespace, "-o", "json", f"--selector={selector}")
+        return json.loads(text)["items"] if text else []
+
     def namespace(self, name, *accounts):
-        """A namespace with what the controllers put into each, and ServiceAccounts."""
-        with open(self.path("ca.crt"), encoding="utf-8") as file:
-            authority = file.read()
-        objects = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
-                   {"apiVersion": "v1", "kind": "ConfigMap",
-                    "metadata": {"name": "kube-root-ca.crt", "namespace": name},
-                    "data": {"ca.crt": authority}}]
-        objects += [{"apiVersion": "v1", "kind": "ServiceAccount",
-                     "metadata": {"name": account, "namespace": name}} for account in ("default", *accounts)]
-        self.apply(*objects)
+        """A namespace, and ServiceAccounts there; ready for pods of the account that each has."""
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+                   *({"apiVersion": "v1", "kind": "ServiceAccount",
+                      "metadata": {"name": account, "namespace": name}} for account in accounts))
+        self.wait(f"the ServiceAccount of namespace {name}",
+                  lambda: self.get("serviceaccount", "default", name))
 
-    def controlled_pod(self, kind, controller, pod, namespace, aliases=()):
-        """Makes the pod that the controller of `kind` would make of its template, on this node."""
-        template = self.get(kind, controller, namespace)["spec"]["template"]
-        self.apply(self.placed({"apiVersion": "v1", "kind": "Pod", "metadata": {
-            **template["metadata"], "name": pod, "namespace": namespace}, "spec": template["spec"]}, aliases))
+    def publish_names(self):
+        """What was installed is found by name from now on."""
+        services = json.loads(self.kubectl("get", "services", "-A", "-o", "json"))["items"]
+        self.network.publish_names(services, self.processes["dnsmasq"])
 
-    def placed(self, pod, aliases=()):
-        """What scheduler, CNI and DNS would add to a pod."""
-        pod["metadata"].pop("creationTimestamp", None)
-        pod["spec"].update(nodeName=NODE, hostNetwork=True, dnsPolicy="Default",
-                           hostAliases=[{"ip": "127.0.0.1", "hostnames": list(aliases)}])
-        return pod
+    def container(self, pod, name, namespace="default"):
+        """The status of a container of a pod; {} where there is none."""
+        for status in self.get("pod", pod, namespace).get("status", {}).get("containerStatuses", []):
+            if status["name"] == name:
+                return status
+        return {}
+
+    def tasks(self):
+        """Container id -> process id of what runs."""
+        lines = [line.split() for line in self.ctr("tasks", "ls").splitlines()[1:]]
+        return {line[0]: int(line[1]) for line in lines if line[2] == "RUNNING"}
+
+    def pid(self, pod, container, namespace="default"):
+        """The process of a container, 0 where it doesn't run."""
+        identity = self.container(pod, container, namespace).get("containerID", "")
+        return self.tasks().get(identity.removeprefix("containerd://"), 0)
 
     def events(self, pod, namespace="default"):
         text = self._quiet("kubectl", "get", "events", "-n", namespace, "-o", "json",
@@ -268,24 +296,33 @@ resolvConf: ""
         self.ctr("image", "import", archive)
 
     def pod_ready(self, name, namespace="default"):
-        text = self._quiet("kubectl", "get", "pod", name, "-n", namespace, "-o", "json")
-        if not text:
-            return False
-        conditions = json.loads(text)["status"].get("conditions", [])
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        return is_ready(self.get("pod", name, namespace))
 
     def stop(self):
         self.end("kubelet")
-        if os.path.exists(self.containerd_socket):
-            for task in self._quiet("ctr", "-a", self.containerd_socket, "-n", "k8s.io", "tasks",
-                                    "ls", "-q").split():
-                self._quiet("ctr", "-a", self.containerd_socket, "-n", "k8s.io", "tasks", "rm", "-f",
-                            task)
-        for name in ("containerd", "kube-apiserver", "etcd", *self.processes):
+        spaces = self._end_containers() if os.path.exists(self.containerd_socket) else []
+        first = ("kube-scheduler", "kube-controller-manager", "kube-proxy", "containerd", "kube-apiserver", "etcd")
+        for name in (*first, *self.processes):
             self.end(name)
         with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
             points = [line.split()[4] for line in mounts if f" {self.folder}/" in line]
         for point in reversed(points):
             subprocess.run(["umount", "-l", point], capture_output=True, check=False)
-        subprocess.run(["ip", "netns", "del", self.netns], capture_output=True, check=False)
+        self.network.stop(spaces)
+        for pods in glob.glob("/sys/fs/cgroup/kubepods") + glob.glob("/sys/fs/cgroup/*/kubepods"):
+            for folder, _, _ in os.walk(pods, topdown=False):
+                with contextlib.suppress(OSError):  # another kubelet's, with something in it
+                    os.rmdir(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_containers(self):
+        """Kills what runs; the names of the network namespaces that pods had."""
+        spaces = set()
+        for container in self._quiet("ctr", "-a", self.containerd_socket, "-n", "k8s.io", "containers", "ls", "-q").split():
+            of = ("-a", self.containerd_socket, "-n", "k8s.io")
+            text = self._quiet("ctr", *of, "containers", "info", container)
+            for space in json.loads(text)["Spec"]["linux"]["namespaces"] if text else []:
+                if space["type"] == "network" and space.get("path", "").startswith("/var/run/netns/cni-"):
+                    spaces.add(os.path.basename(space["path"]))
+            self._quiet("ctr", *of, "tasks", "rm", "-f", container)
+        return sorted(spaces)

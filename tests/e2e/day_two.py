@@ -16,58 +16,90 @@ def rotation(world):
     until("the new version in both running pods", lambda: world.file("reader", "password") == "second-password"
           and world.file("watcher", "password") == "second-password", 150)
     print(f"    seen after {time.time() - start:.1f} s")
-    lines = [line.split(" ", 1)[1] for line in
-             world.cluster.kubectl("logs", "watcher").splitlines()]
-    holds(lines == ["static-password", "second-password"], f"a reader in a loop saw {lines}")
+    world.read_without_error("watcher", ["static-password", "second-password"])
 
 
 def deletion(world):
     mounts = len(world.mounts())
     world.delete_pod("watcher")
     world.delete_pod("reader")
-    until("the volumes' mounts gone", lambda: not world.mounts(), 30)
+    until("the volumes' mounts gone", lambda: not world.mounts(), 60)
     holds(mounts > 0, "there were no mounts to begin with")
-    until("the pods' statuses gone", lambda: not world.statuses(), 30)
+    until("the pods' statuses gone", lambda: not world.statuses(), 60)
     until("the volumes' tokens revoked", lambda: set(
-        world.vault("vault list auth/token/accessors").split()) <= world.accessors, 30)
+        world.vault("vault list auth/token/accessors").split()) <= world.accessors, 60)
     until("the volumes' folders gone", lambda: not [
         name for _, names, _ in os.walk(world.cluster.kubelet_root) for name in names
-        if name == "kubernetes.io~csi"], 30)
+        if name == "kubernetes.io~csi"], 60)
+    matches("^0 volumes; ", world.exec(keeper(world), "coffer-keeper", "-status", namespace="vault"))
+
+
+def keeper(world):
+    pod, = world.cluster.list("pods", "vault", **{"app.kubernetes.io/component": "keeper"})
+    return pod["metadata"]["name"]
+
+
+def newcomer(world):
+    """A pod that starts now gets its secret."""
+    world.pod("newcomer")
+    world.started("newcomer")
+    holds(world.file("newcomer", "password") == world.password, "a pod that starts now has no secret")
+    world.delete_pod("newcomer")
 
 
 def plugin_killed(world):
-    world.pod("survivor")
-    world.started("survivor")
-    world.kill("coffer-csi", "vault-csi-node-1", "vault")
-    world.cluster.wait("the node plugin ready", lambda: world.cluster.pod_ready("vault-csi-node-1", "vault"), 90)
-    world.pod("newcomer")
-    world.started("newcomer")
-    holds(world.file("newcomer", "password") == "second-password", "a pod started after the kill has no secret")
-    # Without a keeper of its /dev/fuse descriptors a plugin takes the volumes of running containers
-    # with it; the next container of the same pod has them again.
-    pids = [pid for pid in world.processes("app") if b"pause" in open(f"/proc/{pid}/cmdline", "rb").read()]
-    holds(pids, "no process of the pods")
-    until("the volume mounted again on the node", lambda: len(world.mounts()) >= 2, 60)
-    before = world.restarts("survivor")
-    container = world.cluster.get("pod", "survivor")["status"]["containerStatuses"][0]["containerID"]
-    world.cluster.ctr("tasks", "kill", "-s", "SIGKILL", container.removeprefix("containerd://"))
-    until("the next container", lambda: world.restarts("survivor") > before, 60)
-    world.started("survivor")
-    until("the secret in the next container", lambda: world.file("survivor", "password") == "second-password", 30)
-    world.delete_pod("survivor")
-    world.delete_pod("newcomer")
-    until("no mount left", lambda: not world.mounts(), 30)
+    world.password = "second-password"
+    plugin = world.plugin()
+    with world.reading("reader"):
+        for _ in range(2):  # whoever serves: after the first kill that is the other container
+            until("a plugin that serves", lambda: world.serving() != "", 60)
+            world.kill(plugin, world.serving(), "vault")
+        world.plugin_ready()
+        newcomer(world)
+    until("no mount left", lambda: not world.mounts(), 60)
 
 
-def plugin_replaced(world):
-    """The DaemonSet's pod is deleted and made again, as an upgrade does."""
-    world.delete_pod("vault-csi-node-1", "vault")
-    until("the plugin gone", lambda: not world.processes("coffer-csi"), 60)
-    world.pod("waiting")
-    world.event("waiting", r"MountVolume|not found in the list of registered CSI drivers|connection")
-    world.cluster.controlled_pod("daemonset", "vault-csi", "vault-csi-node-1", "vault", ["vault.vault"])
-    world.started("waiting", 150)
-    holds(world.file("waiting", "username") == "static-user", "the waiting pod has no secret")
+def keeper_killed(world):
+    with world.reading("reader"):
+        world.kill(keeper(world), "coffer-keeper", "vault")
+        until("the volume given to the next keeper", lambda: "\n1 volumes; plugin" in "\n" + world.exec(
+            keeper(world), "coffer-keeper", "-status", namespace="vault"), 60)
+        world.kill(world.plugin(), world.serving(), "vault")
+        world.plugin_ready()
+        newcomer(world)
+
+
+def plugin_deleted(world):
+    """No surge here: until the DaemonSet's next pod runs, who asks for what isn't cached waits."""
+    with world.reading("reader"):
+        gone = world.plugin()
+        world.cluster.kubectl("delete", "pod", gone, "-n", "vault", "--wait=false")
+        world.pod("waiting")
+        until("the next plugin's pod", lambda: world.plugin() not in ("", gone), 120)
+        world.plugin_ready()
+        world.started("waiting")
+        holds(world.file("waiting", "username") == "static-user", "the waiting pod has no secret")
+    world.delete_pod("waiting")
+
+
+def upgraded(world):
+    """helm upgrade to another image: the DaemonSet is rolled, the keeper stays."""
+    cluster = world.cluster
+    cluster.ctr("image", "tag", "coffer.test/coffer:1", "docker.io/coffer.test/coffer:2")
+    cluster.ctr("image", "tag", "coffer.test/coffer:1", "coffer.test/coffer:2")
+    before = world.plugin(), keeper(world)
+    with world.reading("reader"):
+        world.helm("upgrade", "vault", world.chart, "-n", "vault", "-f", cluster.path("vault-values.yaml"),
+                   "--set", "image.tag=2")
+        world.rolled_out("vault-csi")
+        world.plugin_ready()
+        until("one plugin pod", lambda: len(cluster.list(
+            "pods", "vault", **{"app.kubernetes.io/component": "csi"})) == 1, 120)
+        holds(world.plugin() != before[0], "the plugin's pod is the old one")
+        image = cluster.get("pod", world.plugin(), "vault")["spec"]["containers"][0]["image"]
+        holds(image == "coffer.test/coffer:2", f"the plugin runs {image}")
+        holds(keeper(world) == before[1], "the keeper was replaced")
+        newcomer(world)
 
 
 def kubelet_restarted(world):
@@ -75,21 +107,17 @@ def kubelet_restarted(world):
     world.started("steady")
     world.cluster.end("kubelet")
     world.cluster.start_kubelet()
-    world.cluster.wait("the node ready", world.cluster._node_ready, 90)  # pylint: disable=protected-access
-    world.pod("after")
-    world.started("after", 150)
-    holds(world.file("after", "password") == "second-password", "a pod started after the kubelet's restart has no secret")
+    world.cluster.wait("the node ready", world.cluster.node_ready, 180)
+    newcomer(world)
     world.vault("vault kv put secret/webapp/config username=static-user password=third-password")
+    world.password = "third-password"
     until("rotation after the kubelet's restart", lambda: world.file("steady", "password") == "third-password", 150)
     holds(world.restarts("steady") == 0, "the running pod was restarted")
-    lines = [line.split(" ", 1)[1] for line in world.cluster.kubectl("logs", "steady").splitlines()]
-    holds(lines == ["second-password", "third-password"], f"a reader in a loop saw {lines}")
-    for pod in ("after", "waiting"):
-        world.delete_pod(pod)
+    world.read_without_error("steady", ["second-password", "third-password"])
 
 
 def keystore_killed(world):
-    world.kill("coffer-keystore", "vault-0", "vault")
+    world.kill("vault-0", "coffer-keystore", "vault")
     until("an answer of the keystore", lambda: "Sealed" in world.vault("vault status || true"), 60)
     matches(r"^Sealed +true$", world.vault("vault status", code=2))
     holds(world.file("steady", "password") == "third-password", "a running pod lost its secret with the keystore")
@@ -167,8 +195,8 @@ def nothing_readable(world):
             for word in words:
                 holds(word not in content, f"{word!r} is readable in {name}")
     holds(size > 0, f"no storage in {data}")
-    for pod in ("vault-0", "vault-csi-node-1"):
-        logs = world.cluster.kubectl("logs", "-n", "vault", pod)
+    for pod in ("vault-0", world.plugin(), keeper(world)):
+        logs = world.cluster.kubectl("logs", "-n", "vault", pod, "--all-containers")
         for word in ("static-password", "second-password", "third-password", "hvs.", "eyJ", *world.shares):
             holds(word not in logs, f"the log of {pod} holds {word!r}")
 
@@ -176,8 +204,10 @@ def nothing_readable(world):
 STEPS = [
     ("A new version reaches running pods by the kubelet's republish, in one step", rotation),
     ("Deleted pods leave no mount, no folder, no token", deletion),
-    ("The node plugin is killed: the kubelet starts it again, pods start", plugin_killed),
-    ("The node plugin is replaced: a pod that starts meanwhile waits and starts", plugin_replaced),
+    ("The node plugin is killed, and its standby, under a reader; pods start", plugin_killed),
+    ("The keeper is killed, then the plugin", keeper_killed),
+    ("The plugin's pod is deleted: a pod that starts meanwhile waits and starts", plugin_deleted),
+    ("helm upgrade rolls the DaemonSet under a reader", upgraded),
     ("The kubelet is restarted: running pods keep their volumes and get new versions", kubelet_restarted),
     ("The keystore is killed: pods keep their secrets, a new pod waits until it is unsealed", keystore_killed),
     ("15. rekey, rotate, generate-root, seal", housekeeping),

@@ -19,12 +19,10 @@ def install(world):
     cluster = world.cluster
     certificate(world, "first")
     values = cluster.path("vault-values.yaml")
-    world.helm("install", "vault", world.chart, "-n", "vault", "-f", values, "--set",
+    world.install("vault", "-f", values, "--set",
                "global.tlsDisable=false,server.tlsSecret=vault-tls")
-    cluster.controlled_pod("statefulset", "vault", "vault-0", "vault", ["vault.vault"])
-    cluster.controlled_pod("daemonset", "vault-csi", "vault-csi-node-1", "vault", ["vault.vault"])
     cluster.wait("the keystore running", lambda: cluster.get("pod", "vault-0", "vault")
-                 .get("status", {}).get("phase") == "Running", 90)
+                 .get("status", {}).get("phase") == "Running", 180)
     until("an answer of the keystore", lambda: "Initialized" in world.vault("vault status || true"))
     out = world.vault("vault operator init -key-shares=1 -key-threshold=1")
     key = matches(r"^Unseal Key 1: (\S+)$", out)[1]
@@ -55,7 +53,8 @@ vault write auth/kubernetes/role/webapp bound_service_account_names=vault \\
 
 def renewal(world):
     """A new certificate is served after SIGHUP, with no restart."""
-    serial = ("openssl s_client -connect 127.0.0.1:8200 -servername vault.vault </dev/null 2>/dev/null |"
+    address = world.cluster.get("service", "vault", "vault")["spec"]["clusterIP"]
+    serial = (f"openssl s_client -connect {address}:8200 -servername vault.vault </dev/null 2>/dev/null |"
               " openssl x509 -noout -subject")
     holds("first" in world.shell(serial), "the first certificate is not served")
     certificate(world, "second")
@@ -70,9 +69,7 @@ def renewal(world):
 
 def all_gone(world):
     world.delete_pod("private")
-    world.helm("uninstall", "vault", "-n", "vault")
-    for pod in ("vault-0", "vault-csi-node-1"):
-        world.delete_pod(pod, "vault")
+    world.uninstall("vault")
 
 
 STEPS = [

@@ -7,10 +7,11 @@ import os
 import re
 import subprocess
 
+from network import NODE_ADDRESS
 from world import DRIVER, holds, matches, until
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
-OTHER = "http://127.0.0.1:8300"
+OTHER = f"http://{NODE_ADDRESS}:8300"
 
 
 def plain_manifests(world):
@@ -68,22 +69,26 @@ def restricted(world):
 
 
 def kubernetes_secrets(world):
-    """The loop of docs/migrate.md, word for word."""
-    with open(os.path.join(ROOT, "docs/migrate.md"), encoding="utf-8") as file:
-        loop = re.search(r"^for name in .*?^done$", file.read(), re.M | re.S)[0]
+    """`coffer import k8s-secrets` from the API server; once more by what kubectl says, which changes nothing."""
     world.cluster.namespace("shop")
-    contents = {"db": {"user": "shop", "password": "pass word\nin two lines"}, "api": {"key": "k=v \"quoted\""}}
-    for name, data in contents.items():
+    contents = {"db": {"user": b"shop", "password": b"pass word\nin two lines"}, "api": {"key": b'k=v "quoted"'},
+                "store": {"jks": b"\xfe\xed\xfe\xed\x00"}}
+    encoded = {name: {key: base64.b64encode(value).decode() for key, value in data.items()}
+               for name, data in contents.items()}
+    for name, data in encoded.items():
         world.cluster.apply({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-                             "metadata": {"name": name, "namespace": "shop"},
-                             "data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}})
-    out = world.shell(loop)
-    # kubectl exec at times says in between that it discards a message of its web socket.
-    said = sorted(line for line in out.splitlines() if line and "websocket.go" not in line)
-    holds(said == ["1 secret/api", "1 secret/db"], f"the loop says:\n{out}")
+                             "metadata": {"name": name, "namespace": "shop"}, "data": data})
+    address = world.cluster.get("service", "vault", "vault")["spec"]["clusterIP"]
+    to = {"VAULT_ADDR": f"http://{address}:8200", "VAULT_TOKEN": world.admin}
+    report = world.shell("coffer import k8s-secrets -from-namespace=shop", **to)
+    holds("pass word" not in report, "a value is in the report")
+    world.shell("kubectl get secrets -n shop -o json | coffer import k8s-secrets -", **to)
     for name, data in contents.items():
-        got = json.loads(world.vault(f"vault kv get -format=json -field=data secret/shop/{name}"))
-        holds(got == data, f"secret/shop/{name} is {got}")
+        # Bytes that are no text stay base64.
+        wanted = {key: encoded[name][key] if name == "store" else value.decode() for key, value in data.items()}
+        got = json.loads(world.vault(f"vault kv get -format=json secret/shop/{name}"))["data"]
+        holds(got["data"] == wanted, f"secret/shop/{name} is {sorted(got['data'])}")
+        holds(got["metadata"]["version"] == 1, f"secret/shop/{name} was written twice")
 
 
 def roles(world):
@@ -100,7 +105,7 @@ def beside(world):
     """Only the node plugin, named apart, with a keystore that knows the API server's keys alone."""
     cluster = world.cluster
     cluster.spawn("other-keystore", os.path.join(world.bin_dir, "coffer-keystore"), "-dev",
-                  "-dev-root-token-id=root", "-dev-no-store-token", "-dev-listen-address=127.0.0.1:8300")
+                  "-dev-root-token-id=root", "-dev-no-store-token", f"-dev-listen-address={NODE_ADDRESS}:8300")
     other = {"VAULT_ADDR": OTHER, "VAULT_TOKEN": "root"}
     until("the other keystore", lambda: "Sealed" in world.shell("coffer status || true", **other))
     world.shell(f"""coffer kv put secret/other/config password=of-the-other
@@ -111,16 +116,15 @@ coffer policy write other - <<<'path "secret/data/other/config" {{ capabilities 
 coffer write auth/kubernetes/role/other bound_service_account_names=vault \
   bound_service_account_namespaces=default policies=other audience=vault""", **other)
     cluster.namespace("coffer")
-    world.helm("install", "coffer", world.chart, "-n", "coffer", "--set",
+    world.install("coffer", "--set",
                f"server.enabled=false,csi.vaultAddress={OTHER},csi.driverName=coffer.csi.example.com,"
                f"linux.kubeletRootDir={cluster.kubelet_root},image.repository=coffer.test/coffer,image.tag=1,"
-               "serviceAccountTokenInSecrets=true,linux.metricsAddr=:8096,linux.additionalProvidersDirs=null,"
+               "serviceAccountTokenInSecrets=true,linux.additionalProvidersDirs=null,"
                f"linux.providersDir={cluster.path('providers')}",
-               "--set-json", 'tokenRequests=[{"audience":""},{"audience":"vault"}]')
+               "--set-json", 'tokenRequests=[{"audience":""},{"audience":"vault"}]', namespace="coffer")
     driver = cluster.get("csidriver", "coffer.csi.example.com")["spec"]
     holds(driver.get("serviceAccountTokenInSecrets") is True, f"the API server keeps {driver}")
-    cluster.controlled_pod("daemonset", "coffer-csi", "coffer-csi-node-1", "coffer")
-    cluster.wait("the second plugin ready", lambda: cluster.pod_ready("coffer-csi-node-1", "coffer"), 90)
+    world.rolled_out("coffer-csi", "coffer")
     cluster.apply({"apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClass",
                    "metadata": {"name": "other", "namespace": "default"},
                    "spec": {"provider": "vault", "parameters": {
@@ -131,8 +135,7 @@ coffer write auth/kubernetes/role/other bound_service_account_names=vault \
     holds(world.file("guest", "password") == "of-the-other", "the guest has not the other keystore's secret")
     holds(world.file("steady", "password") == "third-password", "the first driver's pod lost its secret")
     world.delete_pod("guest")
-    world.helm("uninstall", "coffer", "-n", "coffer")
-    world.delete_pod("coffer-csi-node-1", "coffer")
+    world.uninstall("coffer", "coffer")
     cluster.end("other-keystore")
 
 
@@ -152,11 +155,87 @@ def synced(world):
     until("the Secret gone", lambda: not world.cluster.get("secret", "copied"), 60)
 
 
+def injector(world):
+    """The class that docs/migrate.md makes of the agent injector's annotations, mounted where the agent wrote."""
+    with open(os.path.join(ROOT, "docs/migrate.md"), encoding="utf-8") as file:
+        classes = [block for block in re.findall(r"^```yaml\n(.*?)^```$", file.read(), re.M | re.S)
+                   if "kind: SecretProviderClass" in block]
+    holds(len(classes) == 1, f"{len(classes)} classes in docs/migrate.md")
+    world.cluster.kubectl("apply", "-n", "default", "-f", "-", input=classes[0])
+    world.vault("""vault kv put secret/web/db user=web password=of-the-database
+echo 'path "secret/data/web/db" { capabilities = ["read"] }' | vault policy write web -
+vault write auth/kubernetes/role/web bound_service_account_names=vault \\
+  bound_service_account_namespaces=default policies=web""")
+    labels = {"app": "injected"}
+    world.cluster.apply({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "injected", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {
+            "serviceAccountName": "vault", "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "app", "image": "coffer.test/webapp:1", "imagePullPolicy": "Never",
+                            "args": ["pause"],
+                            "volumeMounts": [{"name": "s", "mountPath": "/vault/secrets", "readOnly": True}]}],
+            "volumes": [{"name": "s", "csi": {"driver": DRIVER, "readOnly": True, "volumeAttributes": {
+                "secretProviderClass": "web"}}}]}}}})
+    world.cluster.kubectl("rollout", "status", "deployment/injected", "--timeout=180s")
+    pod, = world.cluster.list("pods", **labels)
+    got = world.exec(pod["metadata"]["name"], "/app", "cat", "/vault/secrets/db.env")
+    holds(got == 'export DB_USER="web"\nexport DB_PASSWORD="of-the-database"\n', f"the file holds {got!r}")
+    world.cluster.kubectl("delete", "deployment", "injected", "--cascade=foreground", "--timeout=180s")
+
+
+def upstream_in_place(world):
+    """Where the upstream driver and its provider were: their CSIDriver goes with `helm uninstall`; CRDs, classes and
+    the rights of its users stay as they are, and Coffer takes over under the same name."""
+    cluster = world.cluster
+    theirs = {"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/instance": "csi-secrets-store"}
+    driver = {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {
+        "name": DRIVER, "labels": theirs, "annotations": {
+            "meta.helm.sh/release-name": "csi-secrets-store", "meta.helm.sh/release-namespace": "kube-system"}},
+        "spec": {"podInfoOnMount": True, "attachRequired": False, "volumeLifecycleModes": ["Ephemeral"]}}
+    rights = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+              "metadata": {"name": "secretproviderclasses-viewer-role", "labels": {
+                  **theirs, "rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+              "rules": [{"apiGroups": ["secrets-store.csi.x-k8s.io"], "resources": ["secretproviderclasses"],
+                         "verbs": ["get", "list", "watch"]}]}
+    cluster.apply(driver, rights)
+    world.secret_class("carried", vaultAddress="http://dev.dev:8200", objects=(
+        "- objectName: \"password\"\n  secretPath: \"secret/data/app\"\n  secretKey: \"password\"\n"))
+
+    def versions():
+        return [cluster.get(kind, name)["metadata"]["resourceVersion"] for kind, name in (
+            ("clusterrole", "secretproviderclasses-viewer-role"), ("secretproviderclass", "carried"),
+            ("crd", "secretproviderclasses.secrets-store.csi.x-k8s.io"))]
+    before = versions()
+    cluster.namespace("dev")
+    values = f"-f {cluster.path('vault-values.yaml')} --set server.dev.enabled=true"
+    refusal = world.shell(f"{world.helm_program} install dev {world.chart} -n dev {values}", code=1)
+    matches(r"CSIDriver \"secrets-store\.csi\.k8s\.io\".* exists and cannot be imported", refusal)
+    cluster.kubectl("delete", "csidriver", DRIVER)
+    world.install("dev", *values.split(), namespace="dev")
+    world.rolled_out("dev-csi", "dev")
+    cluster.wait("the keystore ready", lambda: cluster.pod_ready("dev-0", "dev"), 180)
+    world.exec("dev-0", "sh", "-c", """export VAULT_TOKEN=root
+vault kv put secret/app password=carried-over
+vault auth enable kubernetes
+vault write auth/kubernetes/config kubernetes_host="https://$KUBERNETES_PORT_443_TCP_ADDR:443"
+echo 'path "secret/data/app" { capabilities = ["read"] }' | vault policy write webapp -
+vault write auth/kubernetes/role/webapp bound_service_account_names=vault \\
+  bound_service_account_namespaces=default policies=webapp""", namespace="dev")
+    world.pod("carried", secret_class="carried")
+    world.started("carried")
+    holds(world.file("carried", "password") == "carried-over", "the upstream driver's class gives no secret")
+    holds(versions() == before, "what was there was changed")
+    world.delete_pod("carried")
+    world.uninstall("dev", "dev")
+    cluster.kubectl("delete", "clusterrole", "secretproviderclasses-viewer-role")
+
+
 STEPS = [
     ("A copy as a Kubernetes Secret, while a pod has the volume", synced),
     ("The upstream driver's objects pass the CRDs' strict validation", upstream_objects),
     ("The keystore and pods with volumes pass the Pod Security level restricted", restricted),
-    ("Kubernetes Secrets move over by the loop in docs/migrate.md", kubernetes_secrets),
+    ("Kubernetes Secrets move over by coffer import", kubernetes_secrets),
     ("A role is carried over", roles),
+    ("The agent injector's annotations, rewritten as a class", injector),
     ("The node plugin alone, beside another driver and a keystore that was there before", beside),
 ]

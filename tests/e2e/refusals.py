@@ -3,8 +3,6 @@
 import os
 import shutil
 
-import yaml
-
 import moving
 from world import matches, until
 
@@ -20,6 +18,7 @@ CASES = [
     ("no-right", {"objects": OTHER_PATH}, "vault", r"no-right.*secret/data/other.*(permission denied|403)"),
     ("no-key", {"objects": OTHER_KEY}, "vault", r"no-key.*nothing"),
     ("no-audience", {"audience": "elsewhere"}, "vault", r"elsewhere.*tokenRequests"),
+    ("other-audience", {"roleName": "narrow"}, "vault", r'other-audience.*audience.*"vault"'),
     ("no-escape", {"objects": ESCAPE}, "vault", r'no-escape.*must not contain "/"'),
     ("no-parameter", {"roleNam": "webapp"}, "vault", r"no-parameter.*roleNam.*unknown"),
     ("no-provider", {"provider": "azure"}, "vault", r"no-provider.*azure.*use vault or coffer"),
@@ -28,6 +27,8 @@ CASES = [
 
 
 def refused(world):
+    world.vault("vault write auth/kubernetes/role/narrow bound_service_account_names=vault "
+                "bound_service_account_namespaces=default policies=webapp audience=vault")
     for name, parameters, account, _ in CASES:
         if parameters is not None:
             world.secret_class(name, **parameters)
@@ -54,17 +55,36 @@ def crds_missing(world):
 
 def kubelet_elsewhere(world):
     """The DaemonSet of a chart with a wrong linux.kubeletRootDir."""
-    rendered = world.helm("template", "lost", world.chart, "-n", "vault", "-s", "templates/node-daemonset.yaml",
-                          "--kube-version", "1.30.0", "--set", "linux.kubeletRootDir=/var/lib/nowhere,csi.driverName=lost.example,"
-                          f"linux.metricsAddr=:8097,linux.providersDir={world.cluster.path('providers')},"
-                          "linux.additionalProvidersDirs=null")
-    template = yaml.safe_load(rendered)["spec"]["template"]
-    template["spec"].pop("serviceAccountName")
-    world.cluster.apply(world.cluster.placed({"apiVersion": "v1", "kind": "Pod", "metadata": {
-        "name": "lost", "namespace": "default"}, "spec": template["spec"]}))
-    print("    " + world.event("lost", r"hostPath type check failed: /var/lib/nowhere/\S+ is not a directory"))
-    world.delete_pod("lost")
+    cluster = world.cluster
+    world.install("lost", "--set", ",".join([
+        "server.enabled=false,csi.vaultAddress=http://vault.vault:8200,csi.driverName=lost.example",
+        "linux.kubeletRootDir=/var/lib/nowhere,image.repository=coffer.test/coffer,image.tag=1",
+        f"linux.providersDir={cluster.path('providers')},linux.additionalProvidersDirs=null"]), namespace="default")
+    until("the plugin's pod", lambda: world.plugin("lost", "default") != "", 60)
+    print("    " + world.event(world.plugin("lost", "default"),
+                               r"hostPath type check failed: /var/lib/nowhere/\S+ is not a directory"))
+    world.uninstall("lost", "default")
     shutil.rmtree("/var/lib/nowhere", ignore_errors=True)
+
+
+def kubeconfig_unreadable(world):
+    """The plugin's own pod says what it can't read, where `kubectl describe pod` shows it."""
+    world.install("blind", "--set", ",".join([
+        "server.enabled=false,csi.vaultAddress=http://vault.vault:8200,csi.driverName=blind.example",
+        f"linux.kubeletRootDir={world.cluster.kubelet_root},image.repository=coffer.test/coffer,image.tag=1",
+        f"linux.providersDir={world.cluster.path('providers')},linux.additionalProvidersDirs=null",
+        "linux.extraArgs={--kubeconfig=/csi/nothing.kubeconfig}"]), namespace="default")
+    said = []
+
+    def ended():
+        pod = world.plugin("blind", "default")
+        status = world.cluster.container(pod, "coffer-csi") if pod else {}
+        said[:] = [status.get(when, {}).get("terminated", {}).get("message", "") for when in ("state", "lastState")]
+        return any(said)
+    until("the plugin's last words", ended, 120)
+    print("    " + "".join(said).strip()[-260:])
+    matches("/csi/nothing.kubeconfig", "".join(said))
+    world.uninstall("blind", "default")
 
 
 def twice(world):
@@ -79,20 +99,21 @@ def twice(world):
 
 
 def all_gone(world):
-    for pod in ("steady", "patient", "webapp"):
+    world.cluster.kubectl("delete", "deployment", "webapp")
+    for pod in ("steady", "patient"):
         world.delete_pod(pod)
-    until("no mount left", lambda: not world.mounts(), 30)
-    world.helm("uninstall", "vault", "-n", "vault")
-    world.delete_pod("vault-0", "vault")
-    world.delete_pod("vault-csi-node-1", "vault")
-    until("no program left", lambda: not world.processes("coffer-csi") + world.processes("coffer-keystore"), 60)
+    until("no mount left", lambda: not world.mounts(), 60)
+    world.uninstall("vault")
+    until("no program left", lambda: not world.running("coffer-csi", "coffer-keystore", "coffer-keeper"), 60)
 
 
 STEPS = [
     ("Pods that can't start say why on their events", refused),
     ("No CRDs: the pod says it, and starts when they are there", crds_missing),
     ("A kubelet that lives elsewhere: the plugin's pod says it", kubelet_elsewhere),
+    ("A kubeconfig that can't be read: the plugin's pod says it", kubeconfig_unreadable),
     ("A second driver of the same name is refused by helm; a plugin without rights says so", twice),
     ("helm uninstall leaves nothing", all_gone),
+    ("In place of the upstream driver: its objects stay, its classes work", moving.upstream_in_place),
     ("Plain manifests pass the API server's strict validation", moving.plain_manifests),
 ]

@@ -17,6 +17,7 @@ def install(world):
     enabled: false
 ui:
   enabled: true
+rotationPollInterval: 15s
 # The test's own: where this cluster's kubelet lives, and the image on its node.
 linux:
   kubeletRootDir: {cluster.kubelet_root}
@@ -29,17 +30,15 @@ image:
 """)
     cluster.namespace("vault")
     cluster.namespace("default", "vault")
-    world.helm("install", "vault", world.chart, "-n", "vault", "-f", values)
-    cluster.controlled_pod("statefulset", "vault", "vault-0", "vault")
-    cluster.controlled_pod("daemonset", "vault-csi", "vault-csi-node-1", "vault", ["vault.vault"])
+    world.install("vault", "-f", values)
     cluster.wait("the keystore running", lambda: cluster.get("pod", "vault-0", "vault")
-                 .get("status", {}).get("phase") == "Running", 90)
+                 .get("status", {}).get("phase") == "Running", 180)
     until("an answer of the keystore", lambda: "Initialized" in world.vault("vault status || true"))
     out = world.vault("vault status", code=2)
     matches(r"^Initialized +false$", out)
     matches(r"^Sealed +true$", out)
     holds(not cluster.pod_ready("vault-0", "vault"), "a sealed keystore is ready")
-    cluster.wait("the node plugin ready", lambda: cluster.pod_ready("vault-csi-node-1", "vault"), 90)
+    world.rolled_out("vault-csi")
     cluster.wait("the driver registered", lambda: any(
         d["name"] == "secrets-store.csi.k8s.io"
         for d in cluster.get("csinode", "node-1").get("spec", {}).get("drivers") or []), 60)
@@ -103,18 +102,22 @@ def kubernetes(world):
 
 
 def webapp(world):
-    world.cluster.apply(world.cluster.placed({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "webapp", "namespace": "default"},
-        "spec": {"serviceAccountName": "vault", "terminationGracePeriodSeconds": 1, "containers": [{
-            "name": "app", "image": "coffer.test/webapp:1", "imagePullPolicy": "Never",
-            "env": [{"name": "VAULT_ADDR", "value": "http://vault.vault:8200"},
-                    {"name": "JWT_PATH", "value": "/var/run/secrets/kubernetes.io/serviceaccount/token"},
-                    {"name": "SERVICE_PORT", "value": "8080"}]}]}}, ["vault.vault"]))
-    world.started("webapp")
+    labels = {"app": "webapp"}
+    world.cluster.apply({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "webapp", "namespace": "default"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels}, "spec": {
+                "serviceAccountName": "vault", "terminationGracePeriodSeconds": 1, "containers": [{
+                    "name": "app", "image": "coffer.test/webapp:1", "imagePullPolicy": "Never",
+                    "env": [{"name": "VAULT_ADDR", "value": "http://vault.vault:8200"},
+                            {"name": "JWT_PATH", "value": "/var/run/secrets/kubernetes.io/serviceaccount/token"},
+                            {"name": "SERVICE_PORT", "value": "8080"}]}]}}}})
+    world.cluster.kubectl("rollout", "status", "deployment/webapp", "--timeout=180s")
+    pod, = world.cluster.list("pods", **labels)
     answer = []
 
     def answers():
-        answer[:] = [world.cluster.nsenter("curl", "-s", "http://127.0.0.1:8080/")]
+        answer[:] = [world.cluster.nsenter("curl", "-s", f"http://{pod['status']['podIP']}:8080/")]
         return answer[0].strip() != ""
     until("an answer of the application", answers)
     holds(answer[0] == "password:static-password username:static-user\n", f"the application says {answer[0]!r}")
@@ -136,7 +139,8 @@ def volume(world):
     matches(r"^coffer:\S+ /secrets fuse\.coffer ro,", status)
     until("the pod's status", lambda: [s["status"]["podName"] for s in world.statuses()
                                        if s["status"]["mounted"]] == ["reader"], 30)
-    metrics = world.cluster.nsenter("curl", "-s", "http://127.0.0.1:8095/metrics")
+    address = world.cluster.get("pod", world.plugin(), "vault")["status"]["podIP"]
+    metrics = world.cluster.nsenter("curl", "-s", f"http://{address}:8095/metrics", f"http://{address}:8096/metrics")
     matches(r'^node_publish_total\{.*pod_name="reader".*\} 1$', metrics)
 
 

@@ -91,20 +91,44 @@ func cat(paths []string) {
 	}
 }
 
-// One line for each change of what reading gives: a value, or an error.
+// What reading a file gives, and the names beside it, as the file system has them now: its pages are
+// dropped from the cache first.
+func look(folder, name string) (string, error) {
+	file, err := os.Open(filepath.Join(folder, name))
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	const dontNeed = 4 // POSIX_FADV_DONTNEED
+	if _, _, wrong := syscall.Syscall6(syscall.SYS_FADVISE64, file.Fd(), 0, 0, dontNeed, 0, 0); wrong != 0 {
+		return "", wrong
+	}
+	if _, err := os.ReadDir(folder); err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(file)
+	return string(text), err
+}
+
+// A line "read …" for each change of what reading gives, and a line "waited …" each time that it took longer
+// than ever, and than 10 ms.
 func watch(folder, name string) {
 	last := ""
-	for reads := 1; ; reads++ {
-		text, err := os.ReadFile(filepath.Join(folder, name))
-		now := string(text)
+	for longest := 10 * time.Millisecond; ; time.Sleep(time.Millisecond) {
+		begin := time.Now()
+		now, err := look(folder, name)
+		took := time.Since(begin)
 		if err != nil {
 			now = "error: " + err.Error()
 		}
 		if now != last {
-			fmt.Printf("%d %s\n", reads, now)
+			fmt.Println("read", now)
 			last = now
 		}
-		time.Sleep(5 * time.Millisecond)
+		if took > longest {
+			fmt.Println("waited", took.Round(time.Millisecond))
+			longest = took
+		}
 	}
 }
 
