@@ -14,6 +14,8 @@
 //               "fetched": microseconds since 1970 | null,
 //               "session": text}                  of provider/session_document.h
 //
+// In the same way "key" is kept: 32 random bytes.
+//
 // The memory may be longer: zeros follow. A document whose target is no volume any more, or whose
 // target has a later document, is a token to be given back.
 #include "csi/handover.h"
@@ -23,10 +25,12 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/random.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "provider/session_document.h"
@@ -36,6 +40,8 @@ namespace {
 
 constexpr int kVersion = 1;
 constexpr std::string_view kPrefix = "document:";
+constexpr char kKeyName[] = "key";
+constexpr std::size_t kKeyBytes = 32;
 
 std::string NameOf(Handover::Id id) {
   return StrCat(kPrefix, absl::Hex(id, absl::kZeroPad16));
@@ -206,13 +212,16 @@ absl::StatusOr<VolumeDocument> ReadVolumeDocument(std::string_view text,
 }
 
 Handover::Handover(volume::KeeperClient* keeper) : keeper_(keeper) {
-  if (keeper_ != nullptr) nothing_ = UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (keeper_ == nullptr) return;
+  nothing_ = UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  left_ = keeper_->TakeOthers();
 }
 
 Handover::~Handover() {
   for (auto& [id, document] : documents_) {
     if (document.pages) document.pages->Spare();
   }
+  if (key_.pages) key_.pages->Spare();
 }
 
 Handover::Document Handover::Keep(volume::SecretMapping pages) {
@@ -225,11 +234,34 @@ Handover::Document Handover::Keep(volume::SecretMapping pages) {
   return document;
 }
 
+SecretBytes Handover::Key() {
+  SecretBytes key;
+  const auto left = std::find_if(left_.begin(), left_.end(),
+                                 [](const auto& kept) { return kept.target == kKeyName; });
+  if (left != left_.end() && left->images.size() == 1) {
+    auto pages = volume::SecretMapping::Open(std::move(left->images.begin()->second));
+    if (pages.ok()) {
+      const auto bytes = pages->span();
+      if (bytes.size() >= kKeyBytes) key = SecretBytes::CopyOf(bytes.first(kKeyBytes));
+      pages->Spare();
+    }
+  }
+  if (left != left_.end()) left_.erase(left);
+  if (key.empty()) key = RandomSecret(kKeyBytes);
+  if (keeper_ == nullptr) return key;
+  if (auto pages = volume::SecretMapping::Make(kKeyBytes); pages.ok()) {
+    std::copy_n(key.data(), kKeyBytes, pages->span().data());
+    key_ = Keep(*std::move(pages));
+    keeper_->Put(kKeyName, "", nothing_.get(), 1, key_.memory.get());
+  }
+  return key;
+}
+
 std::vector<Handover::Taken> Handover::Take(provider::Provider& provider) {
   std::vector<Taken> taken;
   if (keeper_ == nullptr) return taken;
   std::lock_guard lock(mutex_);
-  for (volume::KeeperClient::Kept& kept : keeper_->TakeOthers()) {
+  for (volume::KeeperClient::Kept& kept : std::exchange(left_, {})) {
     const Id id = IdOf(kept.target);
     absl::StatusOr<VolumeDocument> document = absl::InvalidArgumentError("isn't named as one");
     if (id != 0 && kept.images.size() == 1) {

@@ -53,6 +53,10 @@ class Handover {
   explicit Handover(volume::KeeperClient* keeper);
   ~Handover();  // leaves everything to the next plugin
 
+  // 32 random bytes that stay the same from plugin to plugin: versions that are made under them (see
+  // Provider::Options) don't change at a restart. Called once, before Take.
+  SecretBytes Key();
+
   // What the plugin before this one left, the newest first. What can't be read is
   // dropped, and the log says so. Called once, after the keeper's volumes were taken over.
   std::vector<Taken> Take(provider::Provider& provider);
@@ -74,6 +78,8 @@ class Handover {
 
   volume::KeeperClient* const keeper_;
   UniqueFd nothing_;  // stands where a volume has its /dev/fuse
+  std::vector<volume::KeeperClient::Kept> left_;  // by the plugin before this one, until Take
+  Document key_;
   std::mutex mutex_;
   std::map<Id, Document> documents_;
 };

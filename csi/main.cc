@@ -227,8 +227,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   read_times.Load();
   if (kube) classes = MakeClusterClassSource(*kube);
   provider::Workers fetch_workers(kFetchThreads);
-  provider::Provider provider(clock, fetch_workers, {.defaults = flags.defaults});
   Handover handover(keeper ? &*keeper : nullptr);
+  provider::Provider provider(clock, fetch_workers,
+                              {.defaults = flags.defaults, .version_key = handover.Key()});
   TokenRevoker revoker(clock, provider, &handover);
   MetricsObserver counts(metrics);
   VolumeRecords records(clock);

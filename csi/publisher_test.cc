@@ -64,10 +64,10 @@ struct Fixture {
         .pod = {.name = "web", .kubernetes_namespace = "default", .service_account = "vault"}};
     context.pod.tokens.emplace("", SecretBytes::CopyOf("jwt"));
     return publisher.Publish(volume_id, at.empty() ? target : at, context,
-                             clock.Now() + absl::Seconds(20));
+                             clock.Now() + absl::Seconds(100));
   }
 
-  bool drained() { return revoker.Drain(absl::Now() + absl::Seconds(5)); }
+  bool drained() { return revoker.Drain(absl::Now() + absl::Seconds(60)); }
 
   void Hold(const std::string& content) {
     std::lock_guard lock(mutex);
@@ -79,7 +79,8 @@ struct Fixture {
   std::atomic<int> revoke_status{204}, revoked{0};
   std::mutex mutex;
   std::string secret = "one";
-  absl::Duration delay;
+  std::atomic<bool> held{false};  // reads wait as long as it is
+  std::atomic<int> reads{0};
   TestHttpServer keystore{[this](const TestHttpRequest& request) {
     std::lock_guard lock(mutex);
     if (request.target().ends_with("/login")) {
@@ -90,7 +91,8 @@ struct Fixture {
       if (revoke_status == 204) ++revoked;
       return TestHttpAnswer(revoke_status, "");
     }
-    absl::SleepFor(delay);
+    ++reads;
+    while (held) absl::SleepFor(absl::Milliseconds(1));
     return TestHttpAnswer(status, StrCat(R"({"data":{"p":")", secret, R"("}})"));
   }};
   char name[27] = "/tmp/coffer-publish.XXXXXX";
@@ -229,12 +231,13 @@ TEST_CASE("nothing is read anew for a target without a volume") {
 
 TEST_CASE("one call at a time works on a volume; another is told to come again") {
   Fixture f;
-  f.delay = absl::Milliseconds(300);
+  f.held = true;
   absl::Status first;
   std::thread publishing([&] { first = f.Publish(); });
-  absl::SleepFor(absl::Milliseconds(100));
+  while (f.reads == 0) absl::SleepFor(absl::Milliseconds(1));
   CHECK(absl::IsAborted(f.Publish()));
   CHECK(absl::IsAborted(f.publisher.Unpublish("v", f.target)));
+  f.held = false;
   publishing.join();
   CHECK(first.ok());
   CHECK(ReadFile(f.target + "/p") == "one");

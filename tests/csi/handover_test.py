@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 import unittest
+import urllib.request
 
 from node_plugin import Node, WEBAPP_OBJECTS
+from coffer_test import free_port
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
 
@@ -20,6 +22,7 @@ class KeptNode(Node):
 
     def __init__(self, bin_dir):
         self.keeper = None
+        self.metrics_port = free_port()
         super().__init__(bin_dir)
 
     def start(self):
@@ -32,7 +35,7 @@ class KeptNode(Node):
         super().start()
 
     def flags(self):
-        return [f"--keeper-socket={self.keeper_socket}"]
+        return [f"--keeper-socket={self.keeper_socket}", f"--metrics-addr=127.0.0.1:{self.metrics_port}"]
 
     def unseal(self):
         for share in self.shares[:3]:
@@ -47,11 +50,15 @@ class KeptNode(Node):
 
 def eventually(check, seconds=60):
     deadline = time.monotonic() + seconds
-    while not check():
+    while True:
+        try:
+            if check():
+                return True
+        except OSError:  # not served yet
+            pass
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
-    return True
 
 
 class HandoverTest(unittest.TestCase):
@@ -133,6 +140,27 @@ class HandoverTest(unittest.TestCase):
         subprocess.run(["umount", "-l", target], check=True)
         node.start()
         self.assertTrue(eventually(lambda: self.tokens() == self.before), node.log_text())
+
+    def test_versions_stay(self):
+        """also of secrets that have none of their own: a new plugin reads them anew and nothing has changed"""
+        node = self.node
+        node.keystore.must("POST", "sys/mounts/plain", {"type": "kv"}, node.root)
+        node.keystore.must("POST", "plain/a", {"k": "v"}, node.root)
+        node.keystore.must("PUT", "sys/policies/acl/webapp",
+                           {"policy": 'path "plain/*" { capabilities = ["read"] }'}, node.root)
+        node.write_class("plain", "- {objectName: k, secretPath: plain/a, secretKey: k}",
+                         extra="    rotationInterval: 1s\n")
+        self.ok(node.publish(secret_class="plain"))
+
+        def rotations(rotated):
+            text = urllib.request.urlopen(f"http://127.0.0.1:{node.metrics_port}/metrics", timeout=60).read().decode()
+            return sum("rotation_reconcile_total{" in line and f'rotated="{rotated}"' in line
+                       for line in text.splitlines())
+        for end in (node.kill, node.stop):
+            end()
+            node.start()
+            self.assertTrue(eventually(lambda: rotations("false") > 0), node.log_text())
+            self.assertEqual(rotations("true"), 0, node.log_text())
 
     def test_a_keeper_that_restarts_is_told_all(self):
         node = self.node

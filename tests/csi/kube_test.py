@@ -132,14 +132,14 @@ class KubeTest(unittest.TestCase):
     def test_a_pod_that_is_gone(self):
         """deleted before its publish: no token, nothing left; deleted meanwhile: unpublish and status as ever"""
         uid = self.pod("web-8")
-        self.cluster.kubectl("delete", "pod", "web-8", "--now", "--wait=false", "--force")
+        self.cluster.kubectl("delete", "pod", "web-8", "--grace-period=0", "--force", "--wait=false")
         self.eventually(lambda: not self.cluster.get("pod", "web-8"), 60)
         self.assertIn("TokenRequest API gave none", self.publish("web-8", uid, code="FAILED_PRECONDITION"))
         self.assertFalse(os.path.exists(self.node.target(uid)))
         uid = self.pod("web-9")
         self.publish("web-9", uid)
         self.eventually(lambda: self.status("web-9"), 60)
-        self.cluster.kubectl("delete", "pod", "web-9", "--now", "--wait=false", "--force")
+        self.cluster.kubectl("delete", "pod", "web-9", "--grace-period=0", "--force", "--wait=false")
         self.unpublish("web-9", uid)
         self.eventually(lambda: not self.status("web-9"), 60)
         self.assertFalse(os.path.exists(self.node.target(uid)))

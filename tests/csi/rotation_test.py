@@ -32,11 +32,15 @@ class RotatingNode(Node):
 
 def eventually(check, seconds=60):
     deadline = time.monotonic() + seconds
-    while not check():
+    while True:
+        try:
+            if check():
+                return True
+        except OSError:  # not served yet
+            pass
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
-    return True
 
 
 class RotationTest(unittest.TestCase):
@@ -112,7 +116,7 @@ class RotationTest(unittest.TestCase):
         for share in node.shares[:3]:
             node.keystore.must("PUT", "sys/unseal", {"key": share})
         node.put(2)
-        self.assertTrue(eventually(lambda: self.holds(target, 2), 120))
+        self.assertTrue(eventually(lambda: self.holds(target, 2), 240))
 
     def test_flags_without_effect_are_explained(self):
         node = self.start("--provider-health-check", "--enable-pprof=true")
