@@ -12,6 +12,7 @@ import argparse
 import http.client
 import json
 import os
+import shutil
 import ssl
 import statistics
 import sys
@@ -151,6 +152,7 @@ def with_api_server(bin_dir, tools, report):
         if node:
             node.close()
         cluster.stop()
+        shutil.rmtree(os.path.dirname(cluster.folder), ignore_errors=True)
 
 
 def main():

@@ -8,6 +8,7 @@ Needs root.
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ class KubeTest(unittest.TestCase):
         if getattr(cls, "node", None):
             cls.node.close()
         cls.cluster.stop()
+        shutil.rmtree(os.path.dirname(cls.cluster.folder), ignore_errors=True)
 
     def pod(self, name):
         """A pod on the node; its uid."""
