@@ -59,7 +59,7 @@ bool KeeperClient::LockTurn() {
   return true;
 }
 
-absl::StatusOr<KeeperClient::Answer> KeeperClient::Connect() {
+absl::StatusOr<KeeperClient::Answer> KeeperClient::Connect(UniqueFd* connection) const {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (socket_.size() >= sizeof address.sun_path) {
@@ -82,17 +82,16 @@ absl::StatusOr<KeeperClient::Answer> KeeperClient::Connect() {
                     &pidfd, pidfd >= 0 ? 1 : 0)) {
     return Broken("can't say hello", errno);
   }
-  connection_ = std::move(fd);
-  absl::StatusOr<Answer> answer = AwaitWelcome(-1, kPatienceMs);
-  if (!answer.ok() || *answer == Answer::kBusy) connection_.reset();
-  return answer;
+  *connection = std::move(fd);
+  return AwaitWelcome(connection->get(), -1, kPatienceMs);
 }
 
-absl::StatusOr<KeeperClient::Answer> KeeperClient::AwaitWelcome(int stop_fd, int ms) {
-  if (!Readable(connection_.get(), stop_fd, ms)) return Broken("doesn't answer", ETIMEDOUT);
+absl::StatusOr<KeeperClient::Answer> KeeperClient::AwaitWelcome(int connection, int stop_fd,
+                                                               int ms) const {
+  if (!Readable(connection, stop_fd, ms)) return Broken("doesn't answer", ETIMEDOUT);
   if (Readable(stop_fd, -1, 0)) return absl::CancelledError("stopped while standing by");
   const auto packet = std::make_unique<keeper::Packet>();
-  if (const int got = keeper::Receive(connection_.get(), packet.get()); got <= 0) {
+  if (const int got = keeper::Receive(connection, packet.get()); got <= 0) {
     return Broken("doesn't answer", got == 0 ? ECONNRESET : errno);
   }
   switch (packet->head.kind) {
@@ -120,11 +119,11 @@ absl::Status KeeperClient::AwaitTurn(absl::Time end, const StandBy& stand_by) {
   };
   for (;;) {
     bool locked_out = false;
-    absl::StatusOr<Answer> answer = Connect();
+    absl::StatusOr<Answer> answer = Connect(&connection_);
     if (answer.ok() && *answer == Answer::kStandBy) {
       begin();
       lock_.reset();  // it is for who serves
-      answer = AwaitWelcome(stand_by.stop_fd, -1);
+      answer = AwaitWelcome(connection_.get(), stand_by.stop_fd, -1);
     }
     if (absl::IsCancelled(answer.status())) return answer.status();
     if (!answer.ok()) {
@@ -227,15 +226,24 @@ void KeeperClient::ReconnectLoop() {
   thread_id_ = static_cast<int>(syscall(SYS_gettid));
   wake_.notify_all();
   wake_.wait(lock, [this] { return taken_ || left_; });
+  bool somebody_dies = false;
   while (!left_) {
-    LockTurn();  // free at last, where the one before was killed
-    bool gone = false;
+    // Who was killed has the lock for as long as one of its threads is in the kernel. Such a thread
+    // may take a request with it after the kernel was asked to ask again, and itself wait for what
+    // hangs on that one's answer: so it is asked until there is nobody left, and once more.
+    const bool dying = !LockTurn();
+    bool gone = std::exchange(somebody_dies, dying) || dying;
     if (connection_ && !Listen(&gone)) {
       log::Warning("the keeper is gone; volumes live as long as this plugin", {});
       connection_.reset();
     }
     if (!connection_) {
-      const absl::StatusOr<Answer> answer = Connect();
+      UniqueFd fresh;
+      lock.unlock();
+      const absl::StatusOr<Answer> answer = Connect(&fresh);
+      lock.lock();
+      if (left_) break;
+      connection_ = std::move(fresh);
       const bool welcome = answer.ok() && *answer != Answer::kStandBy && *answer != Answer::kBusy;
       if (welcome && TellAll()) {
         log::Info("the keeper is here again, and holds all volumes",

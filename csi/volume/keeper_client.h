@@ -75,8 +75,9 @@ class KeeperClient {
   };
 
   enum class Answer { kWelcome, kAfterKill, kStandBy, kBusy };
-  absl::StatusOr<Answer> Connect();
-  absl::StatusOr<Answer> AwaitWelcome(int stop_fd, int ms);
+  // A connection, and what the keeper says to it. Without the lock: it may take its time.
+  absl::StatusOr<Answer> Connect(UniqueFd* connection) const;
+  absl::StatusOr<Answer> AwaitWelcome(int connection, int stop_fd, int ms) const;
   absl::Status AwaitTurn(absl::Time end, const StandBy& stand_by);
   // Whether this plugin has the lock, or nobody can have it.
   bool LockTurn();

@@ -36,11 +36,7 @@ Volume::Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fu
       resend_(abilities.resend),
       memory_(abilities.memory),
       watch_(std::move(watch)),
-      tree_(std::move(tree)) {
-  if (keeper_ == nullptr) return;
-  // Before the memory goes: so a kill in between leaves no wiped image with the keeper.
-  tree_.OnDrop([this](std::uint64_t number) { keeper_->Remove(info_->target, number); });
-}
+      tree_(std::move(tree)) {}
 
 void Volume::GiveToKeeper() {
   if (keeper_ == nullptr) return;
@@ -99,8 +95,8 @@ Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
     {
       std::lock_guard lock(mutex_);
       Answer(tree_, request, buffers.answer, watch_ ? &delivery : nullptr);
+      if (delivery.vanished || tree_.NoticeForgotten()) vanished_ = true;
     }
-    if (delivery.vanished) vanished_ = true;
     // A failed write means that nobody waits any more.
     if (!buffers.answer.empty()) {
       [[maybe_unused]] const ssize_t written =
@@ -247,6 +243,15 @@ absl::Status Volume::SwapBySteps(int root, const std::string& folder) {
               data);
 }
 
+// Not on a thread that answers, and with no lock that one waits for: the keeper may take its time.
+// It is told before the memory goes, so that a kill in between leaves no wiped image with it.
+void Volume::Wipe(std::vector<std::unique_ptr<Snapshot>> gone) const {
+  for (std::unique_ptr<Snapshot>& snapshot : gone) {
+    if (keeper_ != nullptr) keeper_->Remove(info_->target, snapshot->first_inode());
+    snapshot.reset();
+  }
+}
+
 void Volume::RemoveOld() {
   std::lock_guard change_lock(change_mutex_);
   if (closed_) return;
@@ -286,6 +291,12 @@ void Volume::RemoveOld() {
     }
     DropPages(open);
   }
+  std::vector<std::unique_ptr<Snapshot>> forgotten;
+  {
+    std::lock_guard lock(mutex_);
+    forgotten = tree_.TakeForgotten();
+  }
+  Wipe(std::move(forgotten));
 }
 
 std::optional<Tree::Time> Volume::RemoveVanished() {
@@ -343,8 +354,12 @@ absl::Status Volume::Close() {
   }
   DropPages(known);
   if (keeper_ != nullptr) keeper_->Drop(info_->target);
-  std::lock_guard lock(mutex_);
-  tree_.Clear();
+  std::vector<std::unique_ptr<Snapshot>> all;
+  {
+    std::lock_guard lock(mutex_);
+    all = tree_.TakeAll();
+  }
+  Wipe(std::move(all));
   return absl::OkStatus();
 }
 

@@ -73,8 +73,11 @@ class Volume {
   void RemoveOld();
   // Wipes the files whose time is over, and removes those that are gone. When the next one's is.
   std::optional<Tree::Time> RemoveVanished();
-  // Whether a file is gone since the last call.
+  // Whether a file is gone, or a snapshot forgotten by the kernel, since the last call: RemoveOld and
+  // RemoveVanished have something to do.
   bool TakeVanished() { return vanished_.exchange(false); }
+  // Whether this is the first call: who drops the volume tells the keeper.
+  bool FirstDrop() { return !dropped_.exchange(true); }
   // Detaches the mount, if it is still there, and forgets everything.
   absl::Status Close();
 
@@ -85,6 +88,7 @@ class Volume {
   absl::Status SwapBySteps(int root, const std::string& folder);
   absl::Status FinishLinks(int root, const std::vector<std::string>& missing,
                            const std::vector<std::string>& stale);
+  void Wipe(std::vector<std::unique_ptr<Snapshot>> gone) const;
   void DropPages(const std::vector<std::uint64_t>& inodes) const;
 
   void Tell(Gate::Passage passage, Opener opener) const;
@@ -104,6 +108,7 @@ class Volume {
   std::atomic<bool> closed_ = false;  // set under change_mutex_
 
   std::atomic<bool> leaving_ = false;
+  std::atomic<bool> dropped_ = false;
   // Shared by who is between a request and its answer; after change_mutex_, before mutex_.
   std::shared_mutex answering_;
 

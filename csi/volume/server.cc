@@ -391,9 +391,12 @@ absl::Status VolumeServer::Unmount(std::string_view target) {
 void VolumeServer::Drop(const std::shared_ptr<Volume>& volume) {
   // Not left to the last close: someone else may hold the descriptor.
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, volume->fuse(), nullptr);
+  // One thread does it all: a second one's word to the keeper could hit the next volume there. Not
+  // under the lock, which whoever answers needs.
+  if (!volume->FirstDrop()) return;
+  if (keeper_ != nullptr) keeper_->Drop(volume->info().target);
   std::lock_guard lock(mutex_);
-  // Who drops it a second time mustn't have the keeper drop the next one at that target.
-  if (by_key_.erase(volume->key()) == 1 && keeper_ != nullptr) keeper_->Drop(volume->info().target);
+  by_key_.erase(volume->key());
   const auto at = by_target_.find(volume->info().target);
   if (at != by_target_.end() && at->second == volume) by_target_.erase(at);
 }

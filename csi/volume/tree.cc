@@ -46,11 +46,6 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
   if (last->marks().turn == 0 && last->marks().given_up == 0) Announce(last);
 }
 
-void Tree::OnDrop(std::function<void(std::uint64_t)> on_drop) {
-  on_drop_ = std::move(on_drop);
-  DropForgotten();
-}
-
 void Tree::MarkAnswering(bool answering) {
   for (Held& held : held_) held.marks().answering = answering;
 }
@@ -192,15 +187,17 @@ void Tree::Forget(std::uint64_t inode, std::uint64_t count) {
   Held* held = Find(inode);
   if (held == nullptr) return;
   held->snapshot->Forget(static_cast<std::uint32_t>(inode - held->snapshot->first_inode()), count);
-  if (held->marks().removed) DropForgotten();
+  if (held->marks().removed != 0 && held->snapshot->lookups() == 0) forgotten_ = true;
 }
 
-void Tree::DropForgotten() {
-  std::erase_if(held_, [this](const Held& held) {
+std::vector<std::unique_ptr<Snapshot>> Tree::TakeForgotten() {
+  std::vector<std::unique_ptr<Snapshot>> forgotten;
+  std::erase_if(held_, [&](Held& held) {
     if (held.marks().removed == 0 || held.snapshot->lookups() != 0) return false;
-    on_drop_(held.snapshot->first_inode());
+    forgotten.push_back(std::move(held.snapshot));
     return true;
   });
+  return forgotten;
 }
 
 std::optional<Tree::Guarded> Tree::FindGuarded(std::uint64_t inode) {
@@ -351,7 +348,6 @@ void Tree::Removed() {
   held.marks().listed = 0;
   held.marks().removed = 1;
   removing_ = nullptr;
-  DropForgotten();
 }
 
 std::vector<std::uint64_t> Tree::KnownFiles(bool with_current) const {
@@ -374,11 +370,13 @@ std::size_t Tree::waiting_removals() const {
       }));
 }
 
-void Tree::Clear() {
-  for (const Held& held : held_) on_drop_(held.snapshot->first_inode());
+std::vector<std::unique_ptr<Snapshot>> Tree::TakeAll() {
+  std::vector<std::unique_ptr<Snapshot>> all;
+  for (Held& held : held_) all.push_back(std::move(held.snapshot));
   held_.clear();
   links_.clear();
   current_ = next_ = removing_ = nullptr;
+  return all;
 }
 
 bool Tree::MakeFolder(std::uint64_t folder, std::string_view name) {

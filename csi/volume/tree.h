@@ -49,8 +49,10 @@ class Tree {
   // `now`. At least one of `all` has been current.
   Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now);
 
-  // Called before a snapshot goes for good, with its first_inode().
-  void OnDrop(std::function<void(std::uint64_t)> on_drop);
+  // Old snapshots that the kernel has no references to any more, to be wiped by the caller. Whether
+  // there may be some since the last question.
+  std::vector<std::unique_ptr<Snapshot>> TakeForgotten();
+  bool NoticeForgotten() { return std::exchange(forgotten_, false); }
   // Whether a request is being answered, for who takes over on a kernel that can't ask again.
   void MarkAnswering(bool answering);
   // The images go to the next process, as they are.
@@ -124,7 +126,8 @@ class Tree {
   std::vector<std::uint64_t> KnownFiles(bool with_current) const;
   // Old snapshots whose folders are still there.
   std::size_t waiting_removals() const;
-  void Clear();
+  // Everything, to be wiped by the caller: nothing is served from here on.
+  std::vector<std::unique_ptr<Snapshot>> TakeAll();
 
   // Steps of a swap or removal. False: not expected.
   bool MakeFolder(std::uint64_t folder, std::string_view name);
@@ -151,7 +154,6 @@ class Tree {
   void AddLink(std::uint32_t node);
   void Announce(Snapshot* next);
   bool new_data() const { return next_ != nullptr && next_->marks().new_data != 0; }
-  void DropForgotten();
   struct Special {
     std::uint64_t position;
     std::uint64_t inode;
@@ -167,7 +169,7 @@ class Tree {
   Snapshot* removing_ = nullptr;
   std::uint64_t next_inode_;
   std::int64_t changed_nanos_;
-  std::function<void(std::uint64_t)> on_drop_ = [](std::uint64_t) {};
+  bool forgotten_ = false;
 };
 
 }  // namespace coffer::volume
