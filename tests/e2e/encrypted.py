@@ -1,6 +1,13 @@
 """The same installation with TLS: the certificate in a Secret, its CA known to probes, pods and plugin."""
 
+import os
+import re
+
+import yaml
+
 from world import holds, matches, until
+
+QUICK_START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/quick-start.md")
 
 
 def certificate(world, name):
@@ -32,21 +39,24 @@ def install(world):
     world.vault(f"vault login {world.admin}")
 
 
-def volume(world):
-    world.vault("""vault secrets enable -path=secret kv-v2
-vault kv put secret/webapp/config username=static-user password=over-tls
-vault auth enable kubernetes
-vault write auth/kubernetes/config kubernetes_host="https://$KUBERNETES_PORT_443_TCP_ADDR:443"
-echo 'path "secret/data/webapp/config" { capabilities = ["read"] }' | vault policy write webapp -
-vault write auth/kubernetes/role/webapp bound_service_account_names=vault \\
-  bound_service_account_namespaces=default policies=webapp ttl=24h""")
-    world.secret_class("webapp", vaultAddress="https://vault.vault:8200")
-    world.pod("private")
-    world.started("private", 120)
-    holds(world.file("private", "password") == "over-tls", "no secret over TLS")
-    # Without the CA nothing is sent.
+def quick_start(world):
+    """Steps 3 and 4 of docs/quick-start.md as they stand there, but for the container's image."""
+    with open(QUICK_START, encoding="utf-8") as file:
+        text = file.read()
+    world.vault(re.search(r"^\*\*3\..*?^```\n(.*?)^```$", text, re.M | re.S)[1])
+    objects = list(yaml.safe_load_all(re.search(r"^```yaml\n(.*?)^```$", text, re.M | re.S)[1]))
+    pod = objects[-1]
+    pod["spec"]["terminationGracePeriodSeconds"] = 1
+    pod["spec"]["containers"][0].update(image="coffer.test/webapp:1", imagePullPolicy="Never",
+                                        command=["/app", "watch", "/secrets", "password"])
+    for thing in objects:
+        thing["metadata"]["namespace"] = "default"
+    world.cluster.apply(*objects)
+    world.started("webapp")
+    until("the secret over TLS", lambda: "read static-password" in world.cluster.kubectl("logs", "webapp"))
+    # Without TLS nothing is sent.
     world.secret_class("plain", vaultAddress="http://vault.vault:8200")
-    world.pod("plain", secret_class="plain")
+    world.pod("plain", secret_class="plain", account="webapp")
     print("    " + world.event("plain", r"vault\.vault:8200")[-160:])
     world.delete_pod("plain")
 
@@ -68,13 +78,13 @@ def renewal(world):
 
 
 def all_gone(world):
-    world.delete_pod("private")
+    world.delete_pod("webapp")
     world.uninstall("vault")
 
 
 STEPS = [
     ("With TLS: installed, unsealed, ready", install),
-    ("With TLS: a volume; plain HTTP is refused", volume),
+    ("With TLS: the quick start; plain HTTP is refused", quick_start),
     ("A renewed certificate is taken by SIGHUP", renewal),
     ("And nothing is left", all_gone),
 ]

@@ -18,7 +18,7 @@ CASES = [
     ("no-right", {"objects": OTHER_PATH}, "vault", r"no-right.*secret/data/other.*(permission denied|403)"),
     ("no-key", {"objects": OTHER_KEY}, "vault", r"no-key.*nothing"),
     ("no-audience", {"audience": "elsewhere"}, "vault", r"elsewhere.*tokenRequests"),
-    ("other-audience", {"roleName": "narrow"}, "vault", r'other-audience.*audience.*"vault"'),
+    ("other-audience", {"roleName": "narrow"}, "vault", r'other-audience.*"vault".*tokenRequests'),
     ("no-escape", {"objects": ESCAPE}, "vault", r'no-escape.*must not contain "/"'),
     ("no-parameter", {"roleNam": "webapp"}, "vault", r"no-parameter.*roleNam.*unknown"),
     ("no-provider", {"provider": "azure"}, "vault", r"no-provider.*azure.*use vault or coffer"),
