@@ -98,7 +98,8 @@ absl::Status CheckAudience(const Json& claims, std::string_view audience) {
     }
   }
   return Refused("invalid audience (aud) claim: it isn't meant for \"", audience,
-                 "\", the role's audience");
+                 "\", the role's audience; pods get tokens of it where the CSIDriver's tokenRequests and "
+                 "the class's audience name it");
 }
 
 }  // namespace
