@@ -316,7 +316,6 @@ absl::Status Publisher::UnpublishAs(const std::string& volume_id, const std::str
 
 void Publisher::DetachDeadMounts() {
   const auto mounts = volume::FindMounts(root_);
-  if (absl::IsNotFound(mounts.status())) return;  // no kubelet was here yet
   if (!mounts.ok()) {
     log::Warning("looking for old mounts", {{"error", mounts.status()}});
     return;

@@ -247,6 +247,7 @@ absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root, MountK
   // The kernel tells where the links on the way to the root lead.
   const std::unique_ptr<char, decltype(&free)> resolved(
       realpath(std::string(root).c_str(), nullptr), free);
+  if (resolved == nullptr && errno == ENOENT) return std::vector<VolumeInfo>();
   if (resolved == nullptr)
     return ErrnoStatus(errno, StrCat("can't find the folder \"", root, "\""));
   const std::string_view real_root = resolved.get();

@@ -378,6 +378,7 @@ TEST_CASE(
   CHECK(server.Unmount(targets[2]).ok());
   CHECK(FindMounts(folder.path)->empty());
   CHECK(DetachMount(targets[2]).ok());
+  CHECK(FindMounts(folder.path + "/nowhere").value().empty());
 }
 
 }  // namespace

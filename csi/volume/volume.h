@@ -171,7 +171,8 @@ class VolumeServer {
 
 // Coffer's mounts below `root` (the kubelet's folder) in this mount namespace, dead or alive, from
 // /proc/self/mountinfo: FUSE file systems of subtype "coffer", or tmpfs, whose source is
-// "coffer:<volume id>". Touches none of them, so that a dead one can't block.
+// "coffer:<volume id>". Touches none of them, so that a dead one can't block. A root that isn't
+// there has none.
 enum class MountKind { kAny, kFuse, kTmpfs };
 absl::StatusOr<std::vector<VolumeInfo>> FindMounts(std::string_view root,
                                                    MountKind kind = MountKind::kAny);
