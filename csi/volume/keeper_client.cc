@@ -112,7 +112,8 @@ absl::StatusOr<KeeperClient::Answer> KeeperClient::AwaitWelcome(int connection, 
 }
 
 // OK: welcomed, and no other plugin serves. Another error: this plugin is to serve without a keeper.
-absl::Status KeeperClient::AwaitTurn(absl::Time end, const StandBy& stand_by) {
+absl::Status KeeperClient::AwaitTurn(absl::Duration patience, const StandBy& stand_by) {
+  absl::Time end = absl::Now() + patience;
   bool standing_by = false;
   const auto begin = [&] {
     if (!std::exchange(standing_by, true)) stand_by.begins();
@@ -124,6 +125,7 @@ absl::Status KeeperClient::AwaitTurn(absl::Time end, const StandBy& stand_by) {
       begin();
       lock_.reset();  // it is for who serves
       answer = AwaitWelcome(connection_.get(), stand_by.stop_fd, -1);
+      end = absl::Now() + patience;  // who serves may need a moment yet to have the lock
     }
     if (absl::IsCancelled(answer.status())) return answer.status();
     if (!answer.ok()) {
@@ -155,24 +157,32 @@ absl::StatusOr<std::vector<KeeperClient::Kept>> KeeperClient::Take(absl::Duratio
   std::unique_lock lock(mutex_);
   wake_.wait(lock, [this] { return thread_id_ != 0; });
   absl::StatusOr<std::vector<Kept>> kept = std::vector<Kept>();
-  if (absl::Status turn = AwaitTurn(absl::Now() + patience, stand_by); !turn.ok()) kept = turn;
+  if (absl::Status turn = AwaitTurn(patience, stand_by); !turn.ok()) kept = turn;
   if (kept.ok()) {
     const auto packet = std::make_unique<keeper::Packet>();
+    std::uint64_t images_to_come = 0;  // of the last volume
     int got = keeper::Send(connection_.get(), keeper::kTake) ? 1 : -1;
     while (got > 0 && (got = keeper::Receive(connection_.get(), packet.get())) > 0) {
       if (packet->head.kind == keeper::kEnd) break;
       if (packet->head.kind == keeper::kVolume && packet->fd_count == 1) {
         kept->push_back({packet->target, packet->facts, UniqueFd(packet->fds[0]), {}});
         volumes_[packet->target] = {packet->facts, packet->fds[0], {}};
+        images_to_come = packet->head.number;
       } else if (packet->head.kind == keeper::kImage && packet->fd_count == 1 && !kept->empty() &&
                  kept->back().target == packet->target) {
         kept->back().images[packet->head.number] = UniqueFd(packet->fds[0]);
         volumes_[packet->target].images[packet->head.number] = packet->fds[0];
+        --images_to_come;
       }
     }
     if (got <= 0) {
-      kept = Broken("went away while volumes were taken over", got == 0 ? ECONNRESET : errno);
-      volumes_.clear();
+      log::Warning("the keeper went away while volumes were taken over: those that came live on",
+                   {{"volumes", kept->size()},
+                    {"cause", std::string_view(strerrordesc_np(got == 0 ? ECONNRESET : errno))}});
+      if (images_to_come > 0) {
+        volumes_.erase(kept->back().target);
+        kept->pop_back();
+      }
       connection_.reset();
     }
   }

@@ -78,7 +78,7 @@ class KeeperClient {
   // A connection, and what the keeper says to it. Without the lock: it may take its time.
   absl::StatusOr<Answer> Connect(UniqueFd* connection) const;
   absl::StatusOr<Answer> AwaitWelcome(int connection, int stop_fd, int ms) const;
-  absl::Status AwaitTurn(absl::Time end, const StandBy& stand_by);
+  absl::Status AwaitTurn(absl::Duration patience, const StandBy& stand_by);
   // Whether this plugin has the lock, or nobody can have it.
   bool LockTurn();
   // False: the connection has ended. `gone`: the keeper has said so.

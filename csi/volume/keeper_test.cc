@@ -1,6 +1,7 @@
 // Plugins and keepers that are killed and started under readers who never stop. Needs root and
 // /dev/fuse.
 #include "csi/volume/keeper_testing.h"
+#include "keeper/protocol.h"
 
 namespace coffer::volume {
 namespace {
@@ -111,6 +112,63 @@ TEST_CASE("without a keeper volumes are served, and one that comes later holds t
   CHECK(play.KeeperHolds("1 volumes; plugin: process"));
   CHECK(server.Unmount(play.target).ok());
   CHECK(play.KeeperHolds("0 volumes"));
+}
+
+// A keeper that says what the test has it say, to one plugin.
+class ScriptedKeeper {
+ public:
+  explicit ScriptedKeeper(const std::string& path)
+      : listener_(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(listen(listener_.get(), 1) == 0);
+  }
+  void Await(keeper::Kind kind) {
+    if (!peer_) peer_.reset(accept(listener_.get(), nullptr, nullptr));
+    do {
+      if (keeper::Receive(peer_.get(), &packet_) != 1) return;
+      for (int i = 0; i < packet_.fd_count; ++i) close(packet_.fds[i]);
+    } while (packet_.head.kind != kind);
+  }
+  void Say(keeper::Kind kind, std::uint64_t number, const char* target = "") {
+    const int fd = null_.get();
+    const bool with = kind == keeper::kVolume || kind == keeper::kImage;
+    keeper::Send(peer_.get(), kind, number, target, "", &fd, with ? 1 : 0);
+  }
+  void Die() {
+    listener_.reset();
+    peer_.reset();
+  }
+
+ private:
+  UniqueFd listener_, peer_;
+  const UniqueFd null_{open("/dev/null", O_RDONLY | O_CLOEXEC)};
+  keeper::Packet packet_;
+};
+
+TEST_CASE("of a keeper that dies while it gives, what is whole is taken") {
+  Folder folder;
+  ScriptedKeeper keeper(folder.path + "/keeper.sock");
+  std::thread play([&] {
+    keeper.Await(keeper::kHello);
+    keeper.Say(keeper::kWelcome, 2);
+    keeper.Await(keeper::kTake);
+    keeper.Say(keeper::kVolume, 1, "/one");
+    keeper.Say(keeper::kImage, 7, "/one");
+    keeper.Say(keeper::kVolume, 2, "/two");
+    keeper.Say(keeper::kImage, 8, "/two");
+    keeper.Die();
+  });
+  KeeperClient client(folder.path + "/keeper.sock");
+  const auto kept = client.Take(absl::Seconds(60));
+  play.join();
+  REQUIRE(kept.ok());
+  REQUIRE(kept->size() == 1);
+  CHECK(kept->at(0).target == "/one");
+  CHECK(kept->at(0).images.count(7) == 1);
+  CHECK_FALSE(client.connected());
 }
 
 TEST_CASE("the keeper needs less than 2 MB") {

@@ -189,15 +189,22 @@ class Director:
             raise AssertionError(f"{error}: {answers[-1]}") from None
 
     def whole(self):
-        """One plugin serves, another stands by, and the keeper holds all volumes."""
+        """One plugin serves and has all volumes, another stands by, and the keeper holds them, too."""
         published = sum(shared.published.value for shared in self.volumes)
         pids = [plugin.pid for plugin in self.node.plugins]
 
         def is_whole():
             status = self.node.status()
-            return status and status[0] == published and status[1] in pids and status[2] == 1
+            return (status and status[0] == published and status[1] in pids and status[2] == 1
+                    and self.node.call("probe")[0] == "OK")
 
-        eventually(is_whole, "a node that is whole")
+        try:
+            eventually(is_whole, "a node that is whole")
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}: after {self.event.value.decode()}, (volumes, serves, standing by) is {self.node.status()} "
+                f"with {published} published and processes {pids}; the log ends:\n"
+                + self.node.log_text()[-6000:]) from None
 
     def active(self):
         return eventually(self.node.serving, "a plugin serves")
