@@ -57,4 +57,7 @@ function(coffer_program name)
   endif()
   add_executable(${name} ${PROGRAM_SOURCE})
   target_link_libraries(${name} PRIVATE ${PROGRAM_LINK})
+  if(NOT COFFER_SANITIZE)
+    target_link_options(${name} PRIVATE -static-libstdc++ -static-libgcc)  # see coffer_archives
+  endif()
 endfunction()
