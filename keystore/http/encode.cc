@@ -38,6 +38,9 @@ std::string_view Reason(int status) {
   }
 }
 
+// RFC 9112 section 6.3: an answer of such a status ends with its head, whatever that says.
+bool HasBody(int status) { return status >= 200 && status != 204 && status != 304; }
+
 char* Put(char* at, std::string_view text) { return std::copy(text.begin(), text.end(), at); }
 
 char* PutNumber(char* at, std::size_t number) {
@@ -93,7 +96,7 @@ void HttpAnswer::Finish(int status, std::string_view content_type, const Head& h
   if (head.tls) at = Put(at, "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n");
   at = Put(at, "Date: ");
   at = Put(at, head.date);
-  if (status != 204) {
+  if (HasBody(status)) {
     at = Put(at, "\r\nContent-Type: ");
     at = Put(at, content_type.substr(0, 100));
     at = Put(at, "\r\nContent-Length: ");
@@ -104,7 +107,7 @@ void HttpAnswer::Finish(int status, std::string_view content_type, const Head& h
   const auto size = static_cast<std::size_t>(at - text);
   start_ = kHeadRoom - size;
   std::memcpy(bytes_.data() + start_, text, size);
-  if (head.head_only) bytes_.Resize(kHeadRoom);
+  if (head.head_only || !HasBody(status)) bytes_.Resize(kHeadRoom);
 }
 
 void HttpAnswer::Write(const Request& request, const Response& response,

@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "common/strings.h"
 
 using namespace coffer;
 using namespace coffer::keystore;
@@ -42,6 +43,16 @@ TEST_CASE("Shapes of answers") {
     CHECK(Encode(Response::Empty()) ==
           "HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\n"
           "Date: Tue, 03 Jun 2025 11:40:51 GMT\r\n\r\n");
+  }
+  SECTION("204 and 304 that are asked for end with the head, too; 205 doesn't") {
+    for (const int status : {204, 304}) {
+      const std::string text = Encode(Response::Bare({{"sealed", false}}, status));
+      CHECK_THAT(text, Catch::StartsWith(StrCat("HTTP/1.1 ", status, " ")));
+      CHECK_THAT(text, Catch::EndsWith("GMT\r\n\r\n"));
+      CHECK_THAT(text, !Catch::Contains("Content-"));
+    }
+    CHECK_THAT(Encode(Response::Bare({{"sealed", false}}, 205)),
+               Catch::EndsWith("Content-Length: 17\r\n\r\n{\"sealed\":false}\n"));
   }
   SECTION("warnings alone make a body") {
     Response response;

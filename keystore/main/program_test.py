@@ -134,6 +134,19 @@ class Server(unittest.TestCase):
         self.assertIn("sealed", answer["errors"][0])
         self.assertEqual(self.keystore.request("GET", "sys/seal-status")[0], 200)
 
+    def test_a_code_that_has_no_body_leaves_the_connection_in_step(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.keystore.port, timeout=20)
+        self.addCleanup(connection.close)
+        for code, length in [(204, 0), (304, 0), (299, None), (199, None)]:
+            with self.subTest(code):
+                connection.request("GET", f"/v1/sys/health?uninitcode={code}")
+                answer = connection.getresponse()
+                self.assertEqual(answer.status, code if code >= 200 else 400)
+                self.assertEqual(answer.length, length if length == 0 else int(answer.headers["Content-Length"]))
+                answer.read()
+                connection.request("GET", "/v1/sys/seal-status")
+                self.assertIn(b'"sealed":true', connection.getresponse().read())
+
     def test_it_keeps_what_it_holds_from_others(self):
         pid = self.keystore.process.pid
         self.assertEqual(resource.prlimit(pid, resource.RLIMIT_CORE), (0, 0))

@@ -254,8 +254,9 @@ class SealHandlers {
   }
 
   static absl::Status CheckCode(std::int64_t code) {
-    if (code >= 100 && code <= 599) return absl::OkStatus();
-    return absl::InvalidArgumentError("a status code must be 100 to 599");
+    // Below 200, the client would go on waiting for the answer.
+    if (code >= 200 && code <= 599) return absl::OkStatus();
+    return absl::InvalidArgumentError("a status code must be 200 to 599");
   }
 
   static void AddCluster(const SealStatus& status, Json* answer) {

@@ -237,6 +237,7 @@ TEST_CASE("health answers with the code of its state, or with the one that is as
   const Json all = {{"uninitcode", "241"},      {"sealedcode", "242"},
                     {"activecode", "243"},      {"standbycode", "244"},
                     {"drsecondarycode", "245"}, {"performancestandbycode", "246"},
+                    {"haunhealthycode", "247"}, {"removedcode", "248"},
                     {"standbyok", "true"},      {"perfstandbyok", "true"}};
   CHECK(code() == 501);
   CHECK(code(all) == 241);
@@ -261,8 +262,9 @@ TEST_CASE("health answers with the code of its state, or with the one that is as
   CHECK(body["version"] == "1.15.0");
   CHECK(body["cluster_id"].get<SecretString>().size() == 36);
   for (const char* name : {"uninitcode", "sealedcode", "activecode", "standbycode",
-                           "drsecondarycode", "performancestandbycode"}) {
-    for (const char* wrong : {"x", "99", "600"}) {
+                           "drsecondarycode", "performancestandbycode", "haunhealthycode",
+                           "removedcode"}) {
+    for (const char* wrong : {"x", "99", "100", "199", "600"}) {
       CAPTURE(name, wrong);
       CHECK(code({{name, wrong}}) == 400);
     }
