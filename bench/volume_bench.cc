@@ -1,6 +1,6 @@
 // Volume against tmpfs with the same layout, in one run: how fast applications read, how fast
-// volumes come and go, how much memory they take. Needs root. Usage: volume_bench [seconds per
-// measurement]
+// volumes come and go, how much memory they take. Ends with 1 where something wanted is missed. Needs
+// root. Usage: volume_bench [seconds per measurement]
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -30,7 +30,12 @@ namespace fs = std::filesystem;
 using Steady = std::chrono::steady_clock;
 
 double seconds_each = 1.0;
-std::size_t wrong = 0;
+std::size_t wrong = 0, missed = 0;
+
+const char* Verdict(bool good) {
+  missed += !good;
+  return good ? "" : "  MISSED";
+}
 
 double Since(Steady::time_point start) {
   return std::chrono::duration<double>(Steady::now() - start).count();
@@ -64,10 +69,10 @@ std::pair<double, double> Compare(const std::function<void()>& ours,
   return {calls[0] / time[0], calls[1] / time[1]};
 }
 
-void Print(const char* what, std::pair<double, double> rates, double required) {
+void Print(const char* what, std::pair<double, double> rates, double wanted) {
   const double ratio = rates.first / rates.second;
-  std::printf("%-34s %9.0f/s  tmpfs %9.0f/s  ratio %.2f (required %.2f)%s\n", what, rates.first,
-              rates.second, ratio, required, ratio < required ? "  TOO LOW" : "");
+  std::printf("%-34s %9.0f/s  tmpfs %9.0f/s  ratio %.2f (wanted %.2f)%s\n", what, rates.first,
+              rates.second, ratio, wanted, Verdict(ratio >= wanted));
 }
 
 double Percentile(std::vector<double>& times, double part) {
@@ -75,9 +80,12 @@ double Percentile(std::vector<double>& times, double part) {
   return times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))] * 1e6;
 }
 
-void PrintTimes(const char* what, std::vector<double> times) {
-  std::printf("%-34s median %5.0f us, 99 %% %5.0f us\n", what, Percentile(times, 0.5),
-              Percentile(times, 0.99));
+// `wanted`: the median, in microseconds, at most; 0: nothing is.
+void PrintTimes(const char* what, std::vector<double> times, double wanted = 0) {
+  const double median = Percentile(times, 0.5);
+  std::printf("%-34s median %5.0f us, 99 %% %5.0f us", what, median, Percentile(times, 0.99));
+  if (wanted > 0) std::printf(" (wanted: %.0f)%s", wanted, Verdict(median <= wanted));
+  std::puts("");
 }
 
 // Does with each open what the plugin's listener does at least: takes note of it.
@@ -106,9 +114,8 @@ void ReadAudited(VolumeServer& server, const Notes& notes, const std::string& fo
       close(fd);
     }
     const double rate = static_cast<double>(opens.size()) / Since(begin);
-    PrintTimes(name[1] == 'u' ? "audited open" : "audited open, uid and executable", opens);
-    std::printf("  with read and close %13.0f/s (required 20000)%s\n", rate,
-                rate < 20000 ? "  TOO LOW" : "");
+    PrintTimes(name[1] == 'u' ? "audited open" : "audited open, uid and executable", opens, 60);
+    std::printf("  with read and close %13.0f/s (wanted 20000)%s\n", rate, Verdict(rate >= 20000));
   }
   wrong += notes.opens == 0;
   (void)server.Unmount(target);
@@ -144,9 +151,9 @@ void CompareReads(VolumeServer& server, const std::string& folder) {
     };
   };
   Print("open+read+close", Compare(reads(target + "/username", 11), reads(plain + "/username", 11)),
-        0.60);
+        0.65);
   Print("open+read+close, 1 MiB",
-        Compare(reads(target + "/big", 1 << 20), reads(plain + "/big", 1 << 20)), 0.60);
+        Compare(reads(target + "/big", 1 << 20), reads(plain + "/big", 1 << 20)), 0.65);
   const auto stats = [](const std::string& path) {
     return [path] {
       struct stat info {};
@@ -210,6 +217,10 @@ void ReadWhileSwapped(VolumeServer& server, const std::string& folder) {
                 times == &quiet ? "no swaps" : "100 swaps/s", Percentile(*times, 0.999),
                 Percentile(*times, 1));
   }
+  // What the machine does without swaps is not theirs.
+  const double more = Percentile(swapped, 1) - Percentile(quiet, 1);
+  std::printf("  longest, beyond that without     %5.0f us (wanted: 5000)%s\n", more,
+              Verdict(more <= 5000));
 }
 
 long ResidentKiB() {
@@ -258,10 +269,11 @@ void ComeAndGo(VolumeServer& server, const std::string& folder, int count) {
       "%.1f MB\n",
       count, static_cast<double>(before) / 1024, static_cast<double>(after) / 1024,
       static_cast<double>(after - before) / count, static_cast<double>(swapped) / 1024);
-  PrintTimes("  mount", mounts);
+  PrintTimes("  mount", mounts, 1000);
   PrintTimes("  first open+read+close", first_reads);
   PrintTimes("  swap", swaps);
-  std::printf("  all swapped in                   %.0f ms\n", all_swaps * 1000);
+  std::printf("  all swapped in                   %.0f ms (wanted: 1000)%s\n", all_swaps * 1000,
+              Verdict(all_swaps <= 1));
   PrintTimes("  unmount", unmounts);
 }
 
@@ -288,5 +300,5 @@ int main(int argc, char** argv) {
   ReadWhileSwapped(server, folder);
   std::filesystem::remove_all(folder);
   if (wrong != 0) std::printf("%zu calls failed\n", wrong);
-  return wrong == 0 ? 0 : 1;
+  return wrong == 0 && missed == 0 ? 0 : 1;
 }
