@@ -5,6 +5,7 @@ HVAC_VERSION=2.4.0
 FSNOTIFY_VERSION=v1.7.0
 WATCHDOG_VERSION=6.0.0
 SELENIUM_VERSION=4.51.0
+SPDX_TOOLS_VERSION=0.8.5
 GO_VERSION=go1.26.8
 
 # Puts a Go of at least 1.25 on the PATH. Debian 12 has 1.19, which can fetch a newer one as a module.
