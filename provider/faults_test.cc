@@ -92,6 +92,8 @@ TEST_CASE("what may pass is waited for, what can't pass is told at once") {
        {Errors(412, "required index state not present")}, kOk, 2},
       {"a restart", {"", "", Errors(502, "gateway")}, kOk, 4},
       {"sealed", Answers(8, Errors(503, "Vault is sealed")), kAway, 4, "Vault is sealed"},
+      {"a full storage", Answers(8, Errors(507, "the storage is full")), kAway, 4, "HTTP 507"},
+      {"and one with room again", {Errors(507, "the storage is full")}, kOk, 2},
       {"a connection lost within the body", {cut}, kOk, 2},
       {"and within a chunk", {cut_chunk}, kOk, 2},
       {"always", Answers(8, cut), kAway, 4, "closed before the answer's end"},

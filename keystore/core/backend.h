@@ -34,7 +34,7 @@ struct Field {
 
 // Status codes reach the client as: InvalidArgument and FailedPrecondition 400, PermissionDenied and
 // Unauthenticated 403, NotFound 404 (with `{"errors":[]}` where the message is empty), Unimplemented
-// 405, ResourceExhausted 413, Unavailable 503, anything else 500. Messages go into "errors": they
+// 405, ResourceExhausted 507, Unavailable 503, anything else 500. Messages go into "errors": they
 // hold no secret. A handler may run more than once for one request (see Store::Commit), so it changes
 // nothing but the transaction; what must follow goes into Txn::OnCommit.
 using Handler = std::function<absl::StatusOr<Response>(const Request&, Txn&)>;

@@ -16,6 +16,7 @@ namespace {
 // A transaction is run again this often when others write what it reads; then the client is told to.
 constexpr int kAttempts = 64;
 constexpr std::size_t kExpiredAtOnce = 256;
+constexpr std::chrono::seconds kTellOfStorageEvery(10);
 
 constexpr std::string_view kSystemPath = "sys/";
 
@@ -81,7 +82,7 @@ int HttpStatusFor(const absl::Status& status) {
     case absl::StatusCode::kUnauthenticated: return 403;
     case absl::StatusCode::kNotFound: return 404;
     case absl::StatusCode::kUnimplemented: return 405;
-    case absl::StatusCode::kResourceExhausted: return 413;
+    case absl::StatusCode::kResourceExhausted: return 507;
     case absl::StatusCode::kAborted:
     case absl::StatusCode::kUnavailable: return 503;
     default: return 500;
@@ -158,6 +159,7 @@ absl::StatusOr<Response> Core::HandleAndWait(Request& request) {
 
 void Core::Finish(std::shared_ptr<Call> call, absl::StatusOr<Response> response) {
   call->txn.reset();
+  if (IsStorageError(response.status())) response = WithoutPlace(response.status());
   response = AuditAnswer(*call, std::move(response));
   telemetry_.Count(call->asked, IsLogin(call->request), StatusOf(response),
                    absl::FromChrono(std::chrono::steady_clock::now() - call->started));
@@ -165,6 +167,20 @@ void Core::Finish(std::shared_ptr<Call> call, absl::StatusOr<Response> response)
   std::lock_guard lock(mutex_);
   --under_way_;
   if (ending_) changed_.notify_all();
+}
+
+absl::Status Core::WithoutPlace(const absl::Status& failed) {
+  const auto now = std::chrono::steady_clock::now();
+  bool tell = false;
+  {
+    std::lock_guard lock(mutex_);
+    tell = !storage_told_ || now >= *storage_told_ + kTellOfStorageEvery;
+    if (tell) storage_told_ = now;
+  }
+  if (tell) log::Error("a request failed for want of storage", {{"error", failed}});
+  return {failed.code(), absl::IsResourceExhausted(failed)
+                             ? "the storage is full: delete secrets, or give it more room"
+                             : "the storage failed: the keystore's log says how"};
 }
 
 void Core::Attempt(std::shared_ptr<Call> call) {

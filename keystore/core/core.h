@@ -2,11 +2,13 @@
 // within one transaction and answered once that is durable.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -69,6 +71,8 @@ class Core {
   void Attempt(std::shared_ptr<Call> call);
   void AttemptOnWorker(std::shared_ptr<Call> call);
   void Finish(std::shared_ptr<Call> call, absl::StatusOr<Response> response);
+  // The log gets what the storage says, with its folder, once in a while; the client gets the rest.
+  absl::Status WithoutPlace(const absl::Status& failed);
   // Routing, token, policies, handler and login within `call`'s transaction, which it begins.
   absl::StatusOr<Response> Run(Call& call);
   absl::StatusOr<Response> RunHandler(Call& call, const RouteTable::Match& match, Txn& txn);
@@ -98,6 +102,7 @@ class Core {
   std::condition_variable changed_;
   int under_way_ = 0;
   bool ending_ = false;
+  std::optional<std::chrono::steady_clock::time_point> storage_told_;  // when the log was last told
   std::thread expiry_;
   WorkerPool workers_;  // last: ends first
 };

@@ -34,6 +34,7 @@ std::string_view Reason(int status) {
     case 501: return "Not Implemented";
     case 502: return "Bad Gateway";
     case 503: return "Service Unavailable";
+    case 507: return "Insufficient Storage";
     default: return "";  // 472, 473: health codes of Vault's own
   }
 }

@@ -113,6 +113,26 @@ class Dev(Folder):
         self.assertEqual(os.stat(token_file).st_mode & 0o777, 0o600)
 
 
+class FullStorage(unittest.TestCase):
+    def test_it_is_507_says_where_in_the_log_alone_and_ends_when_something_is_deleted(self):
+        keystore = Keystore(BIN_DIR, storage='map_size = "2MiB"')
+        self.addCleanup(keystore.stop)
+        _, root = keystore.initialize()
+        keystore.must("POST", "sys/auth/kubernetes", {"type": "kubernetes"}, root)
+        status, answer = keystore.fill(root)
+        self.assertEqual(status, 507)
+        self.assertEqual(answer["errors"], ["the storage is full: delete secrets, or give it more room"])
+        for _ in range(5):
+            self.assertEqual(keystore.request("POST", "auth/token/create", {}, root)[0], 507)
+        self.assertIn("x", keystore.must("GET", "full/0", token=root)["data"])
+        with open(keystore.log.name, encoding="utf-8") as log:
+            told = [line for line in log if "for want of storage" in line]
+        self.assertEqual(len(told), 1)
+        self.assertIn(f"{keystore.folder}/data is full", told[0])
+        keystore.must("DELETE", "full/0", token=root)
+        keystore.must("POST", "auth/token/create", {}, root)
+
+
 class Server(unittest.TestCase):
     def setUp(self):
         self.keystore = Keystore(BIN_DIR)

@@ -4,7 +4,13 @@
 #include <mutex>
 #include <utility>
 
+#include "common/strings.h"
+
 namespace coffer::keystore {
+
+bool IsStorageError(const absl::Status& status) {
+  return Message(status).starts_with("storage: ");
+}
 
 absl::Status CommitAndWait(Store& store, std::unique_ptr<StoreTxn> txn) {
   std::mutex mutex;

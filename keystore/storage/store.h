@@ -61,6 +61,9 @@ class Store {
   virtual std::string_view type() const = 0;
 };
 
+// Whether it comes from a store. Such messages name folders, for whoever runs the keystore.
+bool IsStorageError(const absl::Status& status);
+
 // Commits and waits.
 absl::Status CommitAndWait(Store& store, std::unique_ptr<StoreTxn> txn);
 

@@ -25,6 +25,23 @@ def eventually(check, seconds=60):
     return True
 
 
+class FullKeystoreTest(unittest.TestCase):
+    def test_a_keystore_without_room_for_a_login(self):
+        """the kubelet is told to come again, not where the keystore's data lies; with room again the pod starts"""
+        node = Node(BIN_DIR, storage='map_size = "2MiB"')
+        self.addCleanup(node.close)
+        self.assertEqual(node.keystore.fill(node.root)[0], 507)
+        code, message = node.publish()
+        self.assertEqual(code, "UNAVAILABLE", message)
+        self.assertIn("the storage is full", message)
+        self.assertNotIn(node.keystore.folder, message)
+        self.assertEqual(node.mounts(), [])
+        self.assertFalse(os.path.exists(node.target()))
+        node.keystore.must("DELETE", "full/0", token=node.root)
+        self.assertEqual(node.publish()[0], "OK")
+        self.assertEqual(node.unpublish()[0], "OK")
+
+
 class FaultsTest(unittest.TestCase):
     def setUp(self):
         self.node = Node(BIN_DIR)

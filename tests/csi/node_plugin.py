@@ -35,7 +35,7 @@ WEBAPP_OBJECTS = """
 class Node:
     """A filled keystore, a kubelet's folder, a folder of classes, and the plugin."""
 
-    def __init__(self, bin_dir):
+    def __init__(self, bin_dir, storage=""):
         self.bin_dir = bin_dir
         self.folder = tempfile.mkdtemp(prefix="coffer-node-")
         self.kubelet = os.path.join(self.folder, "kubelet")
@@ -47,7 +47,7 @@ class Node:
         self.signer = TokenSigner(self.folder)
         self.token_file = os.path.join(self.folder, "token")
         self.write_token(self.signer.token())
-        self.keystore = Keystore(bin_dir)
+        self.keystore = Keystore(bin_dir, storage=storage)
         self.fill()
         self.write_class("webapp", WEBAPP_OBJECTS)
         self.log_path = os.path.join(self.folder, "csi.log")

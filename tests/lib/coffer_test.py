@@ -20,7 +20,7 @@ def free_port():
 class Keystore:
     """A coffer-keystore over LMDB in a folder of its own, on a free port of the loopback."""
 
-    def __init__(self, bin_dir, folder=None, extra_config=""):
+    def __init__(self, bin_dir, folder=None, extra_config="", storage=""):
         self.bin_dir = bin_dir
         self.owns_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="coffer-test-")
@@ -29,7 +29,7 @@ class Keystore:
         self.config = os.path.join(self.folder, "keystore.hcl")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(
-                f'storage "lmdb" {{ path = "{self.folder}/data" }}\n'
+                f'storage "lmdb" {{ path = "{self.folder}/data"\n{storage} }}\n'
                 f'listener "tcp" {{\n  address = "127.0.0.1:{self.port}"\n  tls_disable = true\n}}\n'
                 + extra_config
             )
@@ -86,6 +86,18 @@ class Keystore:
         if status >= 300:
             raise AssertionError(f"{method} {path}: {status} {answer}")
         return answer
+
+    def fill(self, token):
+        """Writes to kv version 1 at full/ until nothing more fits; returns the refusal."""
+        self.must("POST", "sys/mounts/full", {"type": "kv", "options": {"version": "1"}}, token)
+        size, number = 1 << 16, 0
+        while True:
+            status, answer = self.request("POST", f"full/{number}", {"x": "x" * size}, token)
+            number += 1
+            if status >= 300:
+                if size == 1:
+                    return status, answer
+                size //= 4
 
     def initialize(self, shares=5, threshold=3):
         """Initialises and unseals: (shares, root token)."""
