@@ -11,9 +11,8 @@ import subprocess
 import unittest
 
 import yaml
+from manifests_test import CHART, HERE, Objects, leaves
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-CHART = os.path.join(HERE, "chart")
 HELM = runpy.run_path(os.path.join(HERE, "render"))["helm"]()
 
 
@@ -21,7 +20,7 @@ def helm(*arguments):
     return subprocess.run([HELM, *arguments], capture_output=True, text=True, check=False)
 
 
-class Rendered:
+class Rendered(Objects):
     """The objects of `helm template vault` with values given as {"a.b": value}."""
 
     def __init__(self, values=None, release="vault"):
@@ -31,32 +30,33 @@ class Rendered:
         done = helm(*arguments)
         if done.returncode:
             raise RuntimeError(done.stderr)
-        self.objects = [o for o in yaml.safe_load_all(done.stdout) if o]
-
-    def kinds(self):
-        return sorted({o["kind"] for o in self.objects})
-
-    def get(self, kind, name):
-        found = [o for o in self.objects if (o["kind"], o["metadata"]["name"]) == (kind, name)]
-        if len(found) != 1:
-            raise KeyError(f"{kind} {name}: {len(found)} of {[(o['kind'], o['metadata']['name']) for o in self.objects]}")
-        return found[0]
-
-    def keystore(self, name="vault"):
-        return self.get("StatefulSet", name)["spec"]["template"]["spec"]
-
-    def node(self, name="vault-csi"):
-        return self.get("DaemonSet", name)["spec"]["template"]["spec"]
-
-    def keeper(self):
-        return self.get("DaemonSet", "vault-keeper")["spec"]["template"]["spec"]
-
-    def config(self):
-        return self.get("ConfigMap", "vault-config")["data"]["keystore.hcl"]
+        super().__init__(done.stdout)
 
 
 def names(entries):
     return {entry["name"] for entry in entries}
+
+
+def other(rule, value):
+    """A value that the schema allows in place of this one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, list):
+        item = rule["items"]
+        return value + [{"audience": "other"} if "required" in item else other(item, "") if "pattern" in item else "other"]
+    if isinstance(value, dict):
+        return {"type": "OnDelete"} if "type" in rule.get("properties", {}) else {"other": "value"}
+    strings = rule.get("enum", ["other", "/other", "https://other", ":9999", "7m", "7Gi", "sha256:" + "1" * 64])
+    return next(s for s in strings if s != value and re.search(rule.get("pattern", ""), s))
+
+
+def has_effect(values, plain, name):
+    try:
+        return Rendered(values).objects != plain
+    except RuntimeError as error:
+        return name in str(error)
 
 
 class Chart(unittest.TestCase):
@@ -69,19 +69,27 @@ class Chart(unittest.TestCase):
                               check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
 
-    def test_each_value_has_a_comment_and_a_place_in_a_template(self):
+    def test_each_value_has_an_effect(self):
         with open(os.path.join(CHART, "values.yaml"), encoding="utf-8") as file:
-            lines = file.read().splitlines()
-        text = ""
-        for name in os.listdir(os.path.join(CHART, "templates")):
-            with open(os.path.join(CHART, "templates", name), encoding="utf-8") as file:
-                text += file.read()
-        for number, line in enumerate(lines):
-            top = re.match(r"(\w+):", line)
-            if not top:
-                continue
-            self.assertRegex(lines[number - 1] + lines[number + 1], "#", f"{top[1]} has no comment")
-            self.assertTrue(re.search(rf"[Vv]alues\.{top[1]}\b", text), f"{top[1]} is used nowhere")
+            values = yaml.safe_load(file)
+        with open(os.path.join(CHART, "values.schema.json"), encoding="utf-8") as file:
+            schema = json.load(file)
+        on = {name: True for name in (
+            "ui.enabled", "server.auditStorage.enabled", "linux.audit.enabled", "serverTelemetry.serviceMonitor.enabled",
+            "serverTelemetry.prometheusRules.enabled", "serverTelemetry.grafanaDashboard.enabled")}
+        bases = [(base, Rendered(base).objects) for base in (
+            on, {"server.dev.enabled": True}, {"global.tlsDisable": False, "server.tlsSecret": "tls"})]
+        for path in leaves(values):
+            name, rule, value = ".".join(path), schema, values
+            for part in path:
+                rule, value = rule.get("properties", {}).get(part), value[part]
+                if rule is None or value == {} or "properties" not in rule:
+                    break
+            if rule is None:
+                continue  # within a group of Kubernetes'
+            with self.subTest(name=name):
+                self.assertTrue(any(has_effect({**base, name: other(rule, base.get(name, value))}, plain, path[-1])
+                                    for base, plain in bases), f"{name} changes nothing")
 
     def test_the_tutorials_values(self):
         with_values = Rendered({"server.dataStorage.enabled": False, "ui.enabled": True})
@@ -107,40 +115,6 @@ class Chart(unittest.TestCase):
             "volumeLifecycleModes": ["Ephemeral"], "requiresRepublish": True,
             "tokenRequests": [{"audience": ""}]})
 
-    def test_the_keystore_has_no_rights_on_its_node(self):
-        pod = Rendered().keystore()
-        self.assertEqual(pod["securityContext"]["runAsNonRoot"], True)
-        self.assertEqual(pod["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
-        container, = pod["containers"]
-        self.assertEqual(container["securityContext"], {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]}})
-        for forbidden in ("hostNetwork", "hostPID", "hostIPC"):
-            self.assertNotIn(forbidden, pod)
-        self.assertFalse([v for v in pod["volumes"] if "hostPath" in v])
-
-    def test_the_node_plugin_has_what_mounting_takes(self):
-        pod = Rendered().node()
-        for forbidden in ("hostNetwork", "hostPID", "hostIPC"):
-            self.assertNotIn(forbidden, pod)
-        self.assertEqual(pod["priorityClassName"], "system-node-critical")
-        self.assertEqual(pod["tolerations"], [{"operator": "Exists"}])
-        self.assertEqual([c["name"] for c in pod["containers"]], ["coffer-csi", "standby"])
-        for container, port in zip(pod["containers"], ("metrics", "standby")):
-            self.assertTrue(container["securityContext"]["privileged"])
-            self.assertTrue(container["securityContext"]["readOnlyRootFilesystem"])
-            propagated = {m["mountPath"] for m in container["volumeMounts"] if "mountPropagation" in m}
-            self.assertEqual(propagated, {"/var/lib/kubelet/pods"})
-            for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
-                self.assertEqual(container[probe]["httpGet"], {"path": path, "port": port})
-
-    def test_plugin_and_standby_differ_by_their_metrics_alone(self):
-        plugin, standby = Rendered().node()["containers"]
-        self.assertIn("--keeper-socket=/csi/keeper/keeper.sock", plugin["args"])
-        self.assertEqual(set(plugin["args"]) ^ set(standby["args"]), {"--metrics-addr=:8095", "--metrics-addr=:8096"})
-        for name in ("image", "command", "env", "securityContext", "volumeMounts", "resources"):
-            self.assertEqual(plugin[name], standby[name], name)
-
     def test_an_audit_of_opens_takes_the_sight_of_processes_and_a_folder(self):
         pod = Rendered({"linux.audit.enabled": True, "linux.audit.directory": "/srv/audit"}).node()
         self.assertIs(pod["hostPID"], True)
@@ -149,28 +123,6 @@ class Chart(unittest.TestCase):
             self.assertIn("--audit-log=/var/log/coffer/audit.log", container["args"])
             self.assertIn("--state-dir=/var/log/coffer", container["args"])
             self.assertIn({"name": "audit", "mountPath": "/var/log/coffer"}, container["volumeMounts"])
-
-    def test_no_host_port_keeps_the_next_pod_from_its_node(self):
-        rendered = Rendered()
-        for pod in (rendered.node(), rendered.keeper()):
-            for container in pod["containers"]:
-                self.assertFalse([p for p in container.get("ports", []) if "hostPort" in p])
-
-    def test_the_keeper(self):
-        rendered = Rendered()
-        self.assertEqual(rendered.get("DaemonSet", "vault-keeper")["spec"]["updateStrategy"], {"type": "OnDelete"})
-        pod = rendered.keeper()
-        container, = pod["containers"]
-        self.assertEqual(container["securityContext"], {
-            "runAsUser": 0, "runAsGroup": 0, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK"]}})
-        self.assertIs(pod["automountServiceAccountToken"], False)
-        self.assertEqual([v["hostPath"]["path"] for v in pod["volumes"]],
-                         ["/var/lib/kubelet/plugins/secrets-store.csi.k8s.io/keeper"])
-        self.assertEqual(pod["tolerations"], rendered.node()["tolerations"])
-        policy = rendered.get("NetworkPolicy", "vault-keeper")["spec"]
-        self.assertEqual((policy["policyTypes"], policy.get("ingress"), policy.get("egress")),
-                         (["Ingress", "Egress"], None, None))
 
     def test_how_a_new_plugin_comes(self):
         surge = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
@@ -190,15 +142,11 @@ class Chart(unittest.TestCase):
         self.assertFalse([a for a in without.node()["containers"][0]["args"] if "keeper" in a])
         self.assertRaises(KeyError, without.keeper)
 
-    def test_rights_at_the_api_server(self):
-        own = "secrets-store.csi.x-k8s.io"
-        least = {(own, "secretproviderclasses"): ["get", "list", "watch"],
-                 (own, "secretproviderclasspodstatuses"): ["get", "list", "create", "patch", "delete"],
-                 ("", "events"): ["create", "patch"]}
-        for sync, wanted in ((False, least),
-                             (True, {**least, ("", "secrets"): ["get", "create", "patch", "delete"]})):
-            rules = Rendered({"syncSecret.enabled": sync}).get("ClusterRole", "vault-csi")["rules"]
-            self.assertEqual({(r["apiGroups"][0], r["resources"][0]): r["verbs"] for r in rules}, wanted)
+    def test_synced_secrets_take_a_right_more(self):
+        least, more = (Rendered({"syncSecret.enabled": sync}).get("ClusterRole", "vault-csi")["rules"]
+                       for sync in (False, True))
+        self.assertEqual(more, least + [{"apiGroups": [""], "resources": ["secrets"],
+                                         "verbs": ["get", "create", "patch", "delete"]}])
 
     def test_metrics(self):
         rendered = Rendered({"linux.metricsAddr": ":9000", "serverTelemetry.serviceMonitor.enabled": True,
@@ -214,37 +162,6 @@ class Chart(unittest.TestCase):
                          [port["name"] for port in service["spec"]["ports"]])
         dashboard = json.loads(rendered.get("ConfigMap", "vault-dashboard")["data"]["coffer.json"])
         self.assertGreater(len(dashboard["panels"]), 3)
-
-    def test_dashboard_and_alerts_use_metrics_that_exist(self):
-        code = ""
-        for room in ("csi", "keystore/core", "keystore/system", "keystore/http", "keystore/main"):
-            for name in os.listdir(os.path.join(HERE, "../..", room)):
-                if name.endswith((".cc", ".h")):
-                    with open(os.path.join(HERE, "../..", room, name), encoding="utf-8") as file:
-                        code += file.read()
-        with open(os.path.join(CHART, "dashboards/coffer.json"), encoding="utf-8") as file:
-            text = file.read()
-        with open(os.path.join(CHART, "templates/prometheusrule.yaml"), encoding="utf-8") as file:
-            text += file.read()
-        used = set(re.findall(r"\b(\w+_(?:total|sec)|(?:coffer|vault)_\w+?)(?:_bucket)?\b", text))
-        used -= {"kube_pod_container_status_restarts_total"}
-        self.assertGreater(len(used), 5)
-        for name in used:
-            # Vault's names are written as Vault writes them: core.unsealed.
-            written = name.removeprefix("vault_").replace("_", ".", 1) if name.startswith("vault_") else name
-            self.assertIn(f'"{written}"', code)
-
-    def test_other_vendors_providers(self):
-        container = Rendered().node()["containers"][0]
-        self.assertIn("--provider-volume=/providers/0", container["args"])
-        self.assertIn("--additional-provider-volume-paths=/providers/1", container["args"])
-        paths = {v["name"]: v["hostPath"]["path"] for v in Rendered().node()["volumes"]}
-        self.assertEqual(paths["providers-0"], "/var/run/secrets-store-csi-providers")
-        self.assertEqual(paths["providers-1"], "/etc/kubernetes/secrets-store-csi-providers")
-
-    def test_readiness_is_sys_health(self):
-        probe = Rendered().keystore()["containers"][0]["readinessProbe"]["httpGet"]
-        self.assertEqual(probe, {"path": "/v1/sys/health?standbyok=true", "port": 8200, "scheme": "HTTP"})
 
     def test_rotation_and_tokens(self):
         for rotation in (True, False):
@@ -265,6 +182,25 @@ class Chart(unittest.TestCase):
         self.assertIn("--vault-addr=https://vault.example:8200", pod["containers"][0]["args"])
         self.assertIn("--vault-tls-ca-cert=/etc/coffer/ca/ca.crt", pod["containers"][0]["args"])
         self.assertIn("ca", names(pod["volumes"]))
+
+    def test_an_external_vault_named_as_in_vaults_chart(self):
+        rendered = Rendered({"global.externalVaultAddr": "https://vault.example:8200"})
+        self.assertNotIn("StatefulSet", rendered.kinds())
+        self.assertIn("--vault-addr=https://vault.example:8200", rendered.node()["containers"][0]["args"])
+        both = Rendered({"global.externalVaultAddr": "https://a.example", "csi.vaultAddress": "https://b.example"})
+        self.assertIn("--vault-addr=https://b.example", both.node()["containers"][0]["args"])
+
+    def test_pull_secrets_by_name_or_reference(self):
+        rendered = Rendered({"global.imagePullSecrets": ["a", {"name": "b"}]})
+        for pod in (rendered.keystore(), rendered.node(), rendered.keeper()):
+            self.assertEqual(pod["imagePullSecrets"], [{"name": "a"}, {"name": "b"}])
+
+    def test_nodes_are_chosen_beside_what_the_image_is_for(self):
+        pod = Rendered({"linux.nodeSelector": {"kubernetes.io/arch": "arm64", "disk": "ssd"}}).node()
+        self.assertEqual(pod["nodeSelector"], {"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64", "disk": "ssd"})
+
+    def test_logs_as_json(self):
+        self.assertIn('log_format = "json"', Rendered({"server.logFormat": "json"}).config())
 
     def test_only_the_keystore(self):
         self.assertNotIn("CSIDriver", Rendered({"csi.enabled": False}).kinds())
@@ -328,8 +264,6 @@ class Chart(unittest.TestCase):
                           "serverTelemetry.prometheusRules.selectors": {"release": "prom"}}).get(
                               "PrometheusRule", "vault")
         self.assertEqual(rules["metadata"]["labels"]["release"], "prom")
-        for rule in rules["spec"]["groups"][0]["rules"]:
-            self.assertTrue(rule["annotations"]["summary"] and rule["annotations"]["description"])
 
     def test_selectors_match_pods_and_nothing_else(self):
         rendered = Rendered({"ui.enabled": True})
@@ -363,19 +297,20 @@ class Chart(unittest.TestCase):
             ({"injector.enabled": True}, "no sidecar injector"),
             ({"global.tlsDisable": False}, "server.tlsSecret"),
             ({"server.enabled": False}, "csi.vaultAddress"),
+            ({"server.standalone.enabled": False}, "server.extraArgs"),
+            ({"server.dev.enabled": True, "global.tlsDisable": False}, "has no certificate"),
+            ({"server.dev.enabled": True, "serverTelemetry.serviceMonitor.enabled": True}, "without a token"),
+            ({"server.standalone.config": 'storage "lmdb" {}', "serverTelemetry.serviceMonitor.enabled": True},
+             "unauthenticated_metrics_access"),
+            ({"global.externalVaultAddr": "vault.example"}, "externalVaultAddr"),
+            ({"global.enabled": True}, "global.enabled"),
+            ({"global.tlsDisabel": True}, "global.tlsDisabel"),
         ]
         for values, reason in cases:
             with self.subTest(values=values):
                 with self.assertRaisesRegex(RuntimeError, re.escape(reason)):
                     Rendered(values)
 
-    def test_crds_take_upstream_objects(self):
-        with open(os.path.join(CHART, "crds/secrets-store.csi.x-k8s.io.yaml"), encoding="utf-8") as file:
-            crds = {c["metadata"]["name"]: c["spec"] for c in yaml.safe_load_all(file)}
-        for plural in ("secretproviderclasses", "secretproviderclasspodstatuses"):
-            spec = crds[f"{plural}.secrets-store.csi.x-k8s.io"]
-            self.assertEqual([(v["name"], v["served"], v["storage"]) for v in spec["versions"]],
-                             [("v1", True, True), ("v1alpha1", True, False)])
 
 
 if __name__ == "__main__":

@@ -184,27 +184,21 @@ vault write auth/kubernetes/role/web bound_service_account_names=vault \\
 
 
 def upstream_in_place(world):
-    """Where the upstream driver and its provider were: their CSIDriver goes with `helm uninstall`; CRDs, classes and
-    the rights of its users stay as they are, and Coffer takes over under the same name."""
+    """Where the upstream driver and its provider were: their CSIDriver goes with `helm uninstall`; CRDs and classes
+    stay as they are, Coffer takes over under the same name, and brings the rights of its users."""
     cluster = world.cluster
     theirs = {"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/instance": "csi-secrets-store"}
     driver = {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {
         "name": DRIVER, "labels": theirs, "annotations": {
             "meta.helm.sh/release-name": "csi-secrets-store", "meta.helm.sh/release-namespace": "kube-system"}},
         "spec": {"podInfoOnMount": True, "attachRequired": False, "volumeLifecycleModes": ["Ephemeral"]}}
-    rights = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-              "metadata": {"name": "secretproviderclasses-viewer-role", "labels": {
-                  **theirs, "rbac.authorization.k8s.io/aggregate-to-view": "true"}},
-              "rules": [{"apiGroups": ["secrets-store.csi.x-k8s.io"], "resources": ["secretproviderclasses"],
-                         "verbs": ["get", "list", "watch"]}]}
-    cluster.apply(driver, rights)
+    cluster.apply(driver)
     world.secret_class("carried", vaultAddress="http://dev.dev:8200", objects=(
         "- objectName: \"password\"\n  secretPath: \"secret/data/app\"\n  secretKey: \"password\"\n"))
 
     def versions():
         return [cluster.get(kind, name)["metadata"]["resourceVersion"] for kind, name in (
-            ("clusterrole", "secretproviderclasses-viewer-role"), ("secretproviderclass", "carried"),
-            ("crd", "secretproviderclasses.secrets-store.csi.x-k8s.io"))]
+            ("secretproviderclass", "carried"), ("crd", "secretproviderclasses.secrets-store.csi.x-k8s.io"))]
     before = versions()
     cluster.namespace("dev")
     values = f"-f {cluster.path('vault-values.yaml')} --set server.dev.enabled=true"
@@ -225,9 +219,19 @@ vault write auth/kubernetes/role/webapp bound_service_account_names=vault \\
     world.started("carried")
     holds(world.file("carried", "password") == "carried-over", "the upstream driver's class gives no secret")
     holds(versions() == before, "what was there was changed")
+    for role, verb, resource, wanted in (
+            ("edit", "create", "secretproviderclasses", True), ("admin", "delete", "secretproviderclasses", True),
+            ("view", "get", "secretproviderclasses", True), ("view", "list", "secretproviderclasspodstatuses", True),
+            ("view", "create", "secretproviderclasses", False), ("edit", "delete", "secretproviderclasspodstatuses", False)):
+        person = f"{role}-of-shop"
+        cluster.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                       "metadata": {"name": person, "namespace": "dev"},
+                       "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                       "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": person}]})
+        world.shell(f"kubectl auth can-i {verb} {resource}.secrets-store.csi.x-k8s.io -n dev --as {person}",
+                    code=0 if wanted else 1)
     world.delete_pod("carried")
     world.uninstall("dev", "dev")
-    cluster.kubectl("delete", "clusterrole", "secretproviderclasses-viewer-role")
 
 
 STEPS = [

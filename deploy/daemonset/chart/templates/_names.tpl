@@ -35,10 +35,32 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 {{ ternary "http" "https" .Values.global.tlsDisable }}
 {{- end }}
 
+{{/* Whether there is a keystore of this chart: not beside one that is named as in Vault's chart. */}}
+{{- define "coffer.server" -}}
+{{- if and .Values.server.enabled (not .Values.global.externalVaultAddr) }}true{{ end -}}
+{{- end }}
+
+{{/* Names of Secrets, or references to them. */}}
+{{- define "coffer.imagePullSecrets" -}}
+{{- with .Values.global.imagePullSecrets -}}
+imagePullSecrets:
+  {{- range . }}
+  - {{ ternary (dict "name" .) . (kindIs "string" .) | toYaml }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where the image's programs run, and what more is asked for. */}}
+{{- define "coffer.nodeSelector" -}}
+nodeSelector:
+  {{- merge (dict) . (dict "kubernetes.io/os" "linux" "kubernetes.io/arch" "amd64") | toYaml | nindent 2 }}
+{{- end }}
+
 {{/* Where clients in the cluster reach the keystore; a name without the cluster's domain. */}}
 {{- define "coffer.address" -}}
 {{- if .Values.csi.vaultAddress -}}{{ .Values.csi.vaultAddress }}
-{{- else if .Values.server.enabled -}}
+{{- else if .Values.global.externalVaultAddr -}}{{ .Values.global.externalVaultAddr }}
+{{- else if include "coffer.server" . -}}
 {{ include "coffer.scheme" . }}://{{ include "coffer.name" . }}.{{ .Release.Namespace }}:{{ .Values.server.service.port }}
 {{- end -}}
 {{- end }}
@@ -93,7 +115,7 @@ type: OnDelete
 {{- if .Values.injector.enabled }}
 {{- fail "injector.enabled: Coffer has no sidecar injector; docs/migrate.md says how annotations become a SecretProviderClass" }}
 {{- end }}
-{{- if and .Values.server.enabled (not .Values.global.tlsDisable) (not .Values.server.tlsSecret) }}
+{{- if and (include "coffer.server" .) (not .Values.global.tlsDisable) (not .Values.server.dev.enabled) (not .Values.server.tlsSecret) }}
 {{- fail "global.tlsDisable is false: name the Secret with tls.crt, tls.key and ca.crt in server.tlsSecret" }}
 {{- end }}
 {{- if and (not .Values.linux.keeper.enabled) (dig "rollingUpdate" "maxSurge" 0 .Values.linux.updateStrategy) }}
@@ -103,6 +125,32 @@ type: OnDelete
 {{- fail "linux.standby.metricsAddr: plugin and standby share the pod's network; give it another port than linux.metricsAddr" }}
 {{- end }}
 {{- if and .Values.csi.enabled (not (include "coffer.address" .)) }}
-{{- fail "server.enabled is false: name the keystore for classes without vaultAddress in csi.vaultAddress" }}
+{{- fail "server.enabled is false: name the keystore for classes without vaultAddress in csi.vaultAddress or global.externalVaultAddr" }}
+{{- end }}
+{{- if .Chart.IsRoot }}{{/* else other charts have values there, too */}}
+{{- range $name, $_ := omit .Values.global "tlsDisable" "imagePullSecrets" "externalVaultAddr" }}
+{{- fail (printf "global.%s means nothing here: take it out; there are global.tlsDisable, global.imagePullSecrets and global.externalVaultAddr" $name) }}
+{{- end }}
+{{- end }}
+{{- if include "coffer.server" . }}
+{{- include "coffer.checkServer" . }}
+{{- end }}
+{{- end }}
+
+{{- define "coffer.checkServer" -}}
+{{- $monitored := .Values.serverTelemetry.serviceMonitor.enabled }}
+{{- if .Values.server.dev.enabled }}
+{{- if not .Values.global.tlsDisable }}
+{{- fail "server.dev.enabled: a server for trying things out has no certificate; leave global.tlsDisable true" }}
+{{- end }}
+{{- if $monitored }}
+{{- fail "serverTelemetry.serviceMonitor.enabled: the metrics of server.dev.enabled can't be read without a token" }}
+{{- end }}
+{{- else if not .Values.server.standalone.enabled }}
+{{- if not .Values.server.extraArgs }}
+{{- fail "server.standalone.enabled is false: name a configuration of your own in server.extraArgs (-config=…, with server.volumes)" }}
+{{- end }}
+{{- else if and $monitored .Values.server.standalone.config (not (contains "unauthenticated_metrics_access" .Values.server.standalone.config)) }}
+{{- fail "serverTelemetry.serviceMonitor.enabled: metrics are read without a token: server.standalone.config needs `telemetry { unauthenticated_metrics_access = true }` in its listener" }}
 {{- end }}
 {{- end }}
