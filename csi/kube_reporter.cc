@@ -16,6 +16,18 @@ constexpr std::size_t kMostEvents = 500;
 // With more writes waiting the API server is away, and Events are what can be done without.
 constexpr std::size_t kMostPending = 5000;
 
+// What isn't worth waiting for the right to it.
+absl::Status NotAgainIfDenied(absl::Status status) {
+  if (!absl::IsPermissionDenied(status)) return status;
+  return absl::FailedPreconditionError(status.message());
+}
+
+// Whether the API server has said that it did nothing.
+bool WroteNothing(const absl::Status& status) {
+  return absl::IsPermissionDenied(status) || absl::IsFailedPrecondition(status) ||
+         absl::IsInvalidArgument(status) || absl::IsNotFound(status);
+}
+
 PodVolume FactsOf(const std::string& target, const VolumeContext& context) {
   return {.kubernetes_namespace = context.pod.kubernetes_namespace,
           .pod = context.pod.name,
@@ -61,16 +73,17 @@ void KubeReporter::Published(const std::string& target, const VolumeContext& con
     volume = known;
     if (changed) volume->facts.versions = std::move(outcome.versions);
     secrets_due |= clock_.Now() >= volume->secrets_due;
-    for (auto secret = volume->secrets.begin(); secret != volume->secrets.end();) {
+    for (auto& [name, written] : volume->secrets) {
       const bool named = std::any_of(
           outcome.secrets.begin(), outcome.secrets.end(),
-          [&](const SecretPayload& payload) { return payload.object.name == secret->first; });
-      if (!named) dropped.push_back(secret->first);
-      secret = named ? std::next(secret) : volume->secrets.erase(secret);
+          [&name](const SecretPayload& payload) { return payload.object.name == name; });
+      if (named) continue;
+      dropped.push_back(name);
+      if (written == Written::kYes) written = Written::kPerhaps;  // named again: written again
     }
     for (const SecretPayload& secret : outcome.secrets) {
-      secrets_due |= !volume->secrets.emplace(secret.object.name, false).second &&
-                     !volume->secrets[secret.object.name];
+      const auto [known, added] = volume->secrets.emplace(secret.object.name, volume->before);
+      secrets_due |= known->second != Written::kYes;
     }
     if (secrets_due) volume->secrets_due = clock_.Now() + kSecretCheck;
   }
@@ -111,6 +124,15 @@ void KubeReporter::PutSecret(const VolumePtr& volume, SecretPayload secret, std:
     const absl::StatusOr<bool> wrote =
         shared->status.ok() ? WriteSecret(client_, pod, *shared, deadline)
                             : absl::StatusOr<bool>(shared->status);
+    {
+      std::lock_guard lock(mutex_);
+      Written& written = volume->secrets[shared->object.name];
+      if (wrote.ok()) {
+        written = Written::kYes;
+      } else if (!WroteNothing(wrote.status()) && written == Written::kNever) {
+        written = Written::kPerhaps;
+      }
+    }
     if (!wrote.ok()) {
       if (!absl::IsAborted(wrote.status())) {
         Tell(pod, true, again ? "SecretRotationFailed" : "FailedToCreateSecret",
@@ -118,10 +140,6 @@ void KubeReporter::PutSecret(const VolumePtr& volume, SecretPayload secret, std:
                     ": ", Message(wrote.status())));
       }
       return wrote.status();
-    }
-    {
-      std::lock_guard lock(mutex_);
-      volume->secrets[shared->object.name] = true;
     }
     if (*wrote) {
       metrics_.Add(Counter::kSyncSecret, {{"namespace", pod.kubernetes_namespace},
@@ -139,11 +157,24 @@ void KubeReporter::PutSecret(const VolumePtr& volume, SecretPayload secret, std:
 }
 
 void KubeReporter::Release(const VolumePtr& volume, const std::string& secret) {
-  // The same key as for writing it: what still waits to be written never is.
+  // The same key as for writing it: what still waits to be written never is, and what is being written
+  // is done when this begins.
   writer_.Put(StrCat("Secret ", volume->facts.kubernetes_namespace, "/", secret, " for ",
                      volume->facts.target),
               [this, volume, secret](absl::Time deadline) {
-                return ReleaseSecret(client_, volume->facts, secret, deadline);
+                bool perhaps = false;
+                {
+                  std::lock_guard lock(mutex_);
+                  const auto known = volume->secrets.find(secret);
+                  perhaps = known != volume->secrets.end() && known->second != Written::kNever;
+                }
+                const absl::Status released =
+                    perhaps ? NotAgainIfDenied(
+                                  ReleaseSecret(client_, volume->facts, secret, deadline))
+                            : absl::OkStatus();
+                std::lock_guard lock(mutex_);
+                if (released.ok() || WroteNothing(released)) volume->secrets.erase(secret);
+                return released;
               });
 }
 
@@ -152,6 +183,7 @@ void KubeReporter::TakenOver(const std::string& target, const VolumeContext& con
   const auto volume = std::make_shared<Volume>();
   volume->facts = FactsOf(target, context);
   volume->facts.versions = versions;
+  volume->before = Written::kPerhaps;
   {
     std::lock_guard lock(mutex_);
     volumes_[target] = volume;
@@ -162,18 +194,20 @@ void KubeReporter::TakenOver(const std::string& target, const VolumeContext& con
 void KubeReporter::Unpublished(const std::string& target, const absl::Status& status) {
   if (!status.ok()) return;
   VolumePtr volume;
+  std::vector<std::string> secrets;
   {
     std::lock_guard lock(mutex_);
     const auto found = volumes_.find(target);
     if (found == volumes_.end()) return;
     volume = std::move(found->second);
     volumes_.erase(found);
+    for (const auto& [name, written] : volume->secrets) secrets.push_back(name);
   }
   writer_.Put(StrCat("status of ", target), [this, volume](absl::Time deadline) {
     if (volume->status_uid.empty()) return absl::OkStatus();  // never written
     return DeletePodStatus(client_, volume->facts, volume->status_uid, deadline);
   });
-  for (const auto& [name, written] : volume->secrets) Release(volume, name);
+  for (const std::string& name : secrets) Release(volume, name);
 }
 
 void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
@@ -214,10 +248,7 @@ void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
   }
   writer_.Put(StrCat("Event ", event.kubernetes_namespace, "/", event.name),
               [this, event](absl::Time deadline) {
-                const absl::Status status = WriteEvent(client_, node_, event, deadline);
-                // Events are worth no line of those that wait for a right.
-                if (!absl::IsPermissionDenied(status)) return status;
-                return absl::FailedPreconditionError(status.message());
+                return NotAgainIfDenied(WriteEvent(client_, node_, event, deadline));
               });
 }
 

@@ -39,11 +39,14 @@ class KubeReporter : public VolumeObserver {
   KubeWriter& writer() { return writer_; }
 
  private:
+  // What became of an object: where an answer was lost, or another plugin was at work, nobody knows.
+  enum class Written { kNever, kPerhaps, kYes };
   // What is known of one published volume; shared with the jobs that write it.
   struct Volume {
     PodVolume facts;
     std::string status_uid;                       // the writer's thread's alone
-    std::map<std::string, bool> secrets;          // by name; whether it was written, under mutex_
+    Written before = Written::kNever;             // what holds of Secrets that aren't known yet
+    std::map<std::string, Written> secrets;       // by name, until they are released; under mutex_
     absl::Time secrets_due = absl::InfinitePast();  // looked after again from then on
   };
   using VolumePtr = std::shared_ptr<Volume>;

@@ -18,6 +18,9 @@ class FakeApi {
     const std::string method(request.method());
     Json body = request.body.empty() ? Json() : *ParseJson(request.body);
     log.push_back(StrCat(method, " ", path));
+    if (secrets_forbidden && path.starts_with("/api/v1/") && path.find("/secrets") != path.npos) {
+      return TestHttpAnswer(403, R"({"message":"secrets is forbidden"})");
+    }
     if (method == "POST" && path.ends_with("/token")) {
       ++tokens;
       const auto& audiences = body["spec"]["audiences"];
@@ -75,6 +78,7 @@ class FakeApi {
   }
 
   std::atomic<bool> down{false};
+  std::atomic<bool> secrets_forbidden{false};
   std::vector<std::string> log;
   std::map<std::string, Json> objects;
   int tokens = 0;
@@ -255,6 +259,39 @@ TEST_CASE("a canary that was opened is a Warning on its pod, also one that a plu
   CHECK(events[0]["message"] ==
         "the canary file bait of SecretProviderClass webapp was opened by cat as uid 1000 in "
         "container cccccccccccc");
+}
+
+TEST_CASE("without a right to Secrets nothing is left waiting for volumes that are gone") {
+  Fixture f;
+  f.api.secrets_forbidden = true;
+  for (int pod = 1; pod <= 20; ++pod) {
+    f.Publish(pod, "one");
+    CHECK(f.reporter.writer().pending() == 1);  // its Secret, should the right be given
+    f.Unpublish(pod);
+    CHECK(f.reporter.writer().pending() == 0);
+  }
+  f.api.secrets_forbidden = false;
+  f.Publish(1, "one");
+  f.api.secrets_forbidden = true;  // taken away from a volume whose Secret was written
+  f.Unpublish(1);
+  CHECK(f.reporter.writer().pending() == 0);
+  CHECK(f.api.At(kSecret).is_object());
+}
+
+TEST_CASE("what a plugin before this one may have written is released with the volume") {
+  Fixture f;
+  f.api.Put(kSecret, R"({"metadata":{"uid":"x","resourceVersion":"1",
+      "labels":{"secrets-store.csi.k8s.io/managed":"true"},
+      "ownerReferences":[{"uid":"pod-uid-1"}]}})");
+  f.api.secrets_forbidden = true;
+  f.reporter.TakenOver(Fixture::Target(1),
+                       {.secret_class = "webapp",
+                        .pod = {.name = "web-1", .kubernetes_namespace = "shop", .uid = "pod-uid-1"}},
+                       {}, f.clock.Now());
+  f.Publish(1, "one", true);
+  f.api.secrets_forbidden = false;
+  f.Unpublish(1);
+  CHECK(f.api.At(kSecret).is_null());
 }
 
 TEST_CASE("what can't be filled is told of, and made right by the next publish") {
