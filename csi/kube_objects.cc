@@ -56,11 +56,6 @@ std::string SecretPath(const PodVolume& volume, std::string_view name) {
                 EncodeUrlPath(name));
 }
 
-// What another has deleted or replaced needn't be deleted.
-absl::Status GoneIsFine(const absl::Status& status) {
-  return absl::IsNotFound(status) || absl::IsAborted(status) ? absl::OkStatus() : status;
-}
-
 // The members of `wanted` that `there` lacks or has otherwise, and with `exactly` nulls for what
 // `there` has beyond them: a merge patch.
 Json Difference(const Json& wanted, const Json& there, bool exactly) {
@@ -81,8 +76,8 @@ std::string PodStatusName(const PodVolume& volume) {
   return StrCat(volume.pod, "-", volume.kubernetes_namespace, "-", volume.secret_class);
 }
 
-absl::StatusOr<std::string> WritePodStatus(KubeClient& client, const std::string& node,
-                                           const PodVolume& volume, absl::Time deadline) {
+absl::Status WritePodStatus(KubeClient& client, const std::string& node, const PodVolume& volume,
+                            absl::Time deadline) {
   std::vector<provider::ObjectVersion> versions = volume.versions;
   std::sort(versions.begin(), versions.end(),
             [](const auto& a, const auto& b) { return a.id < b.id; });
@@ -105,19 +100,22 @@ absl::StatusOr<std::string> WritePodStatus(KubeClient& client, const std::string
                        {"targetPath", S(volume.target)},
                        {"objects", std::move(objects)}}}};
   const std::string folder = StatusesPath(volume.kubernetes_namespace);
-  absl::StatusOr<Json> written = client.Post(folder, body, deadline);
-  if (absl::IsAborted(written.status())) {  // a StatefulSet's pod of that name was elsewhere before
-    written = client.Patch(StrCat(folder, "/", EncodeUrlPath(name)), body, deadline);
-  }
-  RETURN_IF_ERROR(written.status());
-  return std::string(TextOf(Member(*written, "metadata"), "uid"));
+  const absl::Status posted = client.Post(folder, body, deadline).status();
+  if (!absl::IsAborted(posted)) return posted;
+  // Of a pod of that name before.
+  return client.Patch(StrCat(folder, "/", EncodeUrlPath(name)), body, deadline).status();
 }
 
-absl::Status DeletePodStatus(KubeClient& client, const PodVolume& volume, const std::string& uid,
-                             absl::Time deadline) {
+absl::Status DeletePodStatus(KubeClient& client, const PodVolume& volume, absl::Time deadline) {
   const std::string path = StrCat(StatusesPath(volume.kubernetes_namespace), "/",
                                   EncodeUrlPath(PodStatusName(volume)));
-  return GoneIsFine(client.Delete(path, uid, "", deadline));
+  const absl::StatusOr<Json> there = client.Get(path, deadline);
+  if (!there.ok()) return absl::IsNotFound(there.status()) ? absl::OkStatus() : there.status();
+  if (TextOf(Member(*there, "status"), "targetPath") != volume.target) return absl::OkStatus();
+  const Json& metadata = Member(*there, "metadata");
+  const absl::Status deleted = client.Delete(path, TextOf(metadata, "uid"),
+                                             TextOf(metadata, "resourceVersion"), deadline);
+  return absl::IsNotFound(deleted) ? absl::OkStatus() : deleted;
 }
 
 absl::Status DeleteLeftPodStatuses(KubeClient& client, const std::string& node,
@@ -134,7 +132,10 @@ absl::Status DeleteLeftPodStatuses(KubeClient& client, const std::string& node,
     if (target.empty() || stat(target.c_str(), &facts) == 0 || errno != ENOENT) continue;
     const std::string path = StrCat(StatusesPath(TextOf(metadata, "namespace")), "/",
                                     EncodeUrlPath(TextOf(metadata, "name")));
-    RETURN_IF_ERROR(GoneIsFine(client.Delete(path, TextOf(metadata, "uid"), "", deadline)));
+    // Changed since: it tells of another volume.
+    const absl::Status deleted = client.Delete(path, TextOf(metadata, "uid"),
+                                               TextOf(metadata, "resourceVersion"), deadline);
+    if (!absl::IsNotFound(deleted) && !absl::IsAborted(deleted)) RETURN_IF_ERROR(deleted);
   }
   return absl::OkStatus();
 }

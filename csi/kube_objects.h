@@ -28,12 +28,12 @@ struct PodVolume {
 // <pod>-<namespace>-<class>
 std::string PodStatusName(const PodVolume& volume);
 
-// Makes the status or brings it up to date; the answer is its uid.
-absl::StatusOr<std::string> WritePodStatus(KubeClient& client, const std::string& node,
-                                           const PodVolume& volume, absl::Time deadline);
-// OK where it isn't there or is another's: of the same pod's name on another node.
-absl::Status DeletePodStatus(KubeClient& client, const PodVolume& volume, const std::string& uid,
-                             absl::Time deadline);
+// Makes the status or brings it up to date.
+absl::Status WritePodStatus(KubeClient& client, const std::string& node, const PodVolume& volume,
+                            absl::Time deadline);
+// OK where it isn't there or tells of another volume by now: that of a pod of the same name, as
+// StatefulSets have, which takes the object over as it is. Aborted: changed meanwhile; try again.
+absl::Status DeletePodStatus(KubeClient& client, const PodVolume& volume, absl::Time deadline);
 // Deletes this node's statuses of volumes whose target isn't there any longer.
 absl::Status DeleteLeftPodStatuses(KubeClient& client, const std::string& node,
                                    absl::Time deadline);

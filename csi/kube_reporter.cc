@@ -106,9 +106,9 @@ void KubeReporter::PutStatus(const VolumePtr& volume) {
       std::lock_guard lock(mutex_);
       facts = volume->facts;
     }
-    absl::StatusOr<std::string> uid = WritePodStatus(client_, node_, facts, deadline);
-    if (uid.ok()) volume->status_uid = *std::move(uid);
-    return uid.status();
+    absl::Status written = WritePodStatus(client_, node_, facts, deadline);
+    if (!WroteNothing(written)) volume->status = Written::kPerhaps;
+    return written;
   });
 }
 
@@ -183,7 +183,7 @@ void KubeReporter::TakenOver(const std::string& target, const VolumeContext& con
   const auto volume = std::make_shared<Volume>();
   volume->facts = FactsOf(target, context);
   volume->facts.versions = versions;
-  volume->before = Written::kPerhaps;
+  volume->status = volume->before = Written::kPerhaps;
   {
     std::lock_guard lock(mutex_);
     volumes_[target] = volume;
@@ -204,8 +204,8 @@ void KubeReporter::Unpublished(const std::string& target, const absl::Status& st
     for (const auto& [name, written] : volume->secrets) secrets.push_back(name);
   }
   writer_.Put(StrCat("status of ", target), [this, volume](absl::Time deadline) {
-    if (volume->status_uid.empty()) return absl::OkStatus();  // never written
-    return DeletePodStatus(client_, volume->facts, volume->status_uid, deadline);
+    if (volume->status == Written::kNever) return absl::OkStatus();
+    return NotAgainIfDenied(DeletePodStatus(client_, volume->facts, deadline));
   });
   for (const std::string& name : secrets) Release(volume, name);
 }

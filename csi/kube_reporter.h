@@ -44,7 +44,7 @@ class KubeReporter : public VolumeObserver {
   // What is known of one published volume; shared with the jobs that write it.
   struct Volume {
     PodVolume facts;
-    std::string status_uid;                       // the writer's thread's alone
+    Written status = Written::kNever;             // the writer's thread's alone
     Written before = Written::kNever;             // what holds of Secrets that aren't known yet
     std::map<std::string, Written> secrets;       // by name, until they are released; under mutex_
     absl::Time secrets_due = absl::InfinitePast();  // looked after again from then on

@@ -41,6 +41,7 @@ class FakeApi {
     if (found == objects.end()) return TestHttpAnswer(404, R"({"message":"not found"})");
     if (method == "GET") return TestHttpAnswer(200, DumpJson(found->second).view());
     const Json& metadata = found->second["metadata"];
+    if (method == "DELETE" && deletes_fail) return TestHttpAnswer(503, R"({"message":"away"})");
     if (method == "DELETE") {
       const Json& wanted = body["preconditions"];
       for (const auto& [name, value] : wanted.items()) {
@@ -78,6 +79,7 @@ class FakeApi {
   }
 
   std::atomic<bool> down{false};
+  std::atomic<bool> deletes_fail{false};
   std::atomic<bool> secrets_forbidden{false};
   std::vector<std::string> log;
   std::map<std::string, Json> objects;
@@ -132,6 +134,12 @@ struct Fixture {
     reporter.Unpublished(Target(pod), absl::OkStatus());
     settled = reporter.writer().Drain(absl::Now() + absl::Seconds(10));
   }
+  // Whether it holds within a minute.
+  static bool Comes(const std::function<bool()>& holds) {
+    const absl::Time end = absl::Now() + absl::Seconds(60);
+    while (!holds() && absl::Now() < end) absl::SleepFor(absl::Milliseconds(10));
+    return holds();
+  }
   static std::string Target(int pod) { return StrCat("/kubelet/pods/", pod, "/mount"); }
   std::string Data() { return DumpOf(api.At(kSecret)["data"]); }
   static std::string DumpOf(const Json& json) { return std::string(DumpJson(json).view()); }
@@ -165,16 +173,37 @@ TEST_CASE("a republish without news writes nothing") {
   CHECK(f.api.log.size() == writes);
 }
 
-TEST_CASE("the status of a pod's namesake on another node is taken over, and left to it") {
+TEST_CASE("the status of a pod's namesake is taken over as it is, and left to it") {
   Fixture f;
   f.api.Put(kStatus, R"({"metadata":{"uid":"old","resourceVersion":"1",
       "labels":{"internal.secrets-store.csi.k8s.io/node-name":"node-2"}}})");
   f.Publish(1, "v1");
   CHECK(f.api.At(kStatus)["metadata"]["labels"]["internal.secrets-store.csi.k8s.io/node-name"] ==
         "node-1");
-  f.api.Put(kStatus, R"({"metadata":{"uid":"new","resourceVersion":"9"}})");
+  CHECK(f.api.At(kStatus)["metadata"]["uid"] == "old");
+  // The next pod of that name, elsewhere, takes the object over: the API server keeps its uid.
+  f.api.Put(kStatus, R"({"metadata":{"uid":"old","resourceVersion":"9"},
+      "status":{"targetPath":"/kubelet/pods/2/mount"}})");
   f.Unpublish(1);
-  CHECK(f.api.At(kStatus)["metadata"]["uid"] == "new");
+  CHECK(f.settled);
+  CHECK(f.api.At(kStatus)["status"]["targetPath"] == "/kubelet/pods/2/mount");
+}
+
+TEST_CASE("a status that was deleted late is its pod's, not the namesake's on the same node") {
+  Fixture f;
+  const VolumeContext pod = {.secret_class = "webapp",
+                             .pod = {.name = "web-1", .kubernetes_namespace = "shop", .uid = "new"}};
+  f.Publish(1, "v1");
+  f.api.deletes_fail = true;
+  f.reporter.Unpublished(Fixture::Target(1), absl::OkStatus());
+  PublishOutcome outcome;
+  f.reporter.Published(Fixture::Target(2), pod, outcome);
+  REQUIRE(f.Comes([&] {
+    return f.api.At(kStatus)["metadata"]["ownerReferences"][0]["uid"] == "new";
+  }));
+  f.api.deletes_fail = false;
+  CHECK(f.Comes([&] { return f.reporter.writer().pending() == 0; }));
+  CHECK(f.api.At(kStatus)["status"]["targetPath"] == Fixture::Target(2).c_str());
 }
 
 TEST_CASE("a Secret is made, shared, rotated, and gone with the last pod") {
@@ -313,9 +342,7 @@ TEST_CASE("an API server that is away gets everything when it is back, and no mo
   f.Publish(1, "two", true, true);
   CHECK(f.reporter.writer().pending() > 0);
   f.api.down = false;
-  for (int i = 0; i < 500 && f.reporter.writer().pending() > 0; ++i) {
-    absl::SleepFor(absl::Milliseconds(20));
-  }
+  REQUIRE(f.Comes([&] { return f.reporter.writer().pending() == 0; }));
   CHECK(f.api.At(kStatus)["status"]["objects"][0]["version"] == "two");
   CHECK(f.Data() == R"({"pw":"dHdv"})");
   CHECK(f.api.At(kSecret)["metadata"]["ownerReferences"].size() == 1);
