@@ -108,10 +108,14 @@ int WaitForStop(sigset_t signals, const std::function<void()>& reopen) {
   return number;
 }
 
-StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher) {
+StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher,
+                          const SocketServer& sockets) {
   using Answer = StatusServer::Answer;
-  const auto ready = [&publisher] {
-    const absl::Status status = publisher.Ready();
+  const auto ready = [&, found = true]() mutable {
+    absl::Status status = sockets.InPlace();
+    if (found && !status.ok()) log::Error("not found by the kubelet", {{"cause", status}});
+    found = status.ok();
+    if (status.ok()) status = publisher.Ready();
     if (status.ok()) return Answer{200, "ok\n"};
     return Answer{503, StrCat(Message(status), "\n")};
   };
@@ -281,6 +285,9 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   }
   metrics.Gauge("coffer_csi_volumes", "Volumes that are published",
                 [&volumes] { return static_cast<double>(volumes.List().size()); });
+  metrics.Gauge("coffer_csi_sockets_in_place",
+                "1: the kubelet finds this plugin; 0: another program's sockets are in their place",
+                [&server] { return server->InPlace().ok() ? 1.0 : 0.0; });
   metrics.Gauge("coffer_csi_serving", "1: this plugin serves the node's volumes; 0: it stands by",
                 [] { return 1.0; });
   if (reporter) {
@@ -289,7 +296,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   }
   std::unique_ptr<StatusServer> status;
   if (!flags.metrics_address.empty()) {
-    ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address, Pages(metrics, publisher),
+    ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address,
+                                                  Pages(metrics, publisher, *server),
                                                   keeper ? StatusServer::IfTaken::kWait
                                                          : StatusServer::IfTaken::kFail));
   }
@@ -331,6 +339,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   const bool tokens_are_kept = handover.Holds();
   // The next plugin goes on at once; what follows takes its time.
   admin.reset();
+  status.reset();
   server->StopListening();
   if (provider_server) provider_server->StopListening();
   volumes.HandOver(kKeeperRestart);

@@ -68,11 +68,9 @@ absl::StatusOr<std::string> SocketPath(const std::string& endpoint) {
   return path;
 }
 
-namespace {
-
 // A socket that listens at `path`, put over what was there by a rename: whoever connects finds the
 // old one or the new one. Its name until then begins with a dot, which the kubelet overlooks.
-absl::StatusOr<UniqueFd> ListenAt(const std::string& path) {
+absl::StatusOr<SocketServer::Listener> SocketServer::ListenAt(const std::string& path) {
   const auto failed = [&path] {
     return absl::InternalError(StrCat("listening on ", path, ": ", strerror(errno),
                                       ": is its folder there and writable?"));
@@ -95,21 +93,39 @@ absl::StatusOr<UniqueFd> ListenAt(const std::string& path) {
   unlinkat(folder.get(), new_name.c_str(), 0);
   if (!fd || bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       fchmodat(folder.get(), new_name.c_str(), 0600, 0) != 0 || listen(fd.get(), SOMAXCONN) != 0 ||
+      fstatat(folder.get(), new_name.c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0 ||
       renameat(folder.get(), new_name.c_str(), folder.get(), name.c_str()) != 0) {
     return failed();
   }
-  return fd;
+  return Listener{path, std::move(fd), facts.st_dev, facts.st_ino};
 }
 
-}  // namespace
+absl::Status SocketServer::InPlace(const Listener& listener) {
+  struct stat facts = {};
+  const bool there = lstat(listener.path.c_str(), &facts) == 0;
+  if (there && facts.st_dev == listener.device && facts.st_ino == listener.inode) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      StrCat(there ? "another program has put its socket in the place of " : "somebody removed ",
+             listener.path,
+             ": the kubelet no longer finds this plugin there. If another driver has its name on "
+             "the node, uninstall it or give this one another (--driver-name, csi.driverName in "
+             "the chart); then restart this plugin"));
+}
+
+absl::Status SocketServer::InPlace() const {
+  for (const Listener& listener : listeners_) RETURN_IF_ERROR(InPlace(listener));
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<SocketServer>> SocketServer::Start(
     const std::vector<std::string>& paths, const std::vector<grpc::Service*>& services) {
   gpr_set_log_function(LogGrpc);
   std::vector<Listener> listeners;
   for (const std::string& path : paths) {
-    ASSIGN_OR_RETURN(UniqueFd fd, ListenAt(path));
-    listeners.push_back({path, std::move(fd)});
+    ASSIGN_OR_RETURN(Listener listener, ListenAt(path));
+    listeners.push_back(std::move(listener));
   }
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMostRequestBytes);
@@ -148,7 +164,7 @@ void SocketServer::StopListening() {
   if (!thread_.joinable()) return;
   // Last first: the kubelet learns that the plugin is gone before it finds no socket.
   for (auto listener = listeners_.rbegin(); listener != listeners_.rend(); ++listener) {
-    unlink(listener->path.c_str());
+    if (InPlace(*listener).ok()) unlink(listener->path.c_str());
   }
   eventfd_write(stop_.get(), 1);
   thread_.join();

@@ -1,6 +1,8 @@
 // SocketServer: gRPC services on Unix sockets that root alone can use.
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
 #include <string>
 #include <thread>
@@ -33,14 +35,22 @@ class SocketServer {
   static absl::StatusOr<std::unique_ptr<SocketServer>> Start(
       const std::vector<std::string>& paths, const std::vector<grpc::Service*>& services);
   ~SocketServer();  // lets calls under way end, up to five seconds
-  // Removes the sockets and takes no more connections; those that stand go on.
+  // FailedPrecondition: another program's socket, or none, is where one of ours was. Until
+  // StopListening.
+  absl::Status InPlace() const;
+  // Removes the sockets, but not another program's in their place, and takes no more connections;
+  // those that stand go on.
   void StopListening();
 
  private:
   struct Listener {
     std::string path;
     UniqueFd fd;
+    dev_t device = 0;  // with `inode`: the socket's file, by which it is told from another one
+    ino_t inode = 0;
   };
+  static absl::StatusOr<Listener> ListenAt(const std::string& path);
+  static absl::Status InPlace(const Listener& listener);
 
   SocketServer(std::vector<Listener> listeners, std::unique_ptr<grpc::Server> server);
   void AcceptLoop();

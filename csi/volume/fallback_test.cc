@@ -1,5 +1,6 @@
 // What kernels and containers may lack, and what volumes are made of then. Needs root and /dev/fuse.
 #include "csi/volume/keeper_testing.h"
+#include "csi/volume/mount.h"
 #include "csi/volume/open_listener.h"
 
 namespace coffer::volume {
@@ -184,6 +185,12 @@ TEST_CASE("what is missing is found by trying, and said in one line each") {
   CHECK(old.Fallbacks(true).size() == 2);
   CHECK(old.Fallbacks(false).size() == 1);
   CHECK(Abilities{}.Fallbacks(true).empty());
+}
+
+TEST_CASE("where there is SELinux, volumes are labelled for containers of all categories") {
+  const Folder folder;
+  CHECK(ContainerLabel(folder.path.c_str()) == "system_u:object_r:container_file_t:s0");
+  CHECK(ContainerLabel((folder.path + "/selinux").c_str()).empty());
 }
 
 }  // namespace

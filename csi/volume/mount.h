@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -19,6 +20,10 @@ struct DetachedMount {
   UniqueFd mount;            // fsmount(2): in no namespace yet
   std::uint64_t device = 0;  // st_dev of everything in the file system
 };
+
+// What SELinux (its file system at `selinux`) lets containers read, of whatever categories; "": there
+// is no SELinux. A FUSE file system or a tmpfs has a label of its own otherwise, which they can't.
+std::string ContainerLabel(const char* selinux = "/sys/fs/selinux");
 
 // A FUSE file system of type fuse.coffer that asks on `fuse` (/dev/fuse), as a read-only mount.
 // PermissionDenied: no CAP_SYS_ADMIN; Unimplemented: the kernel is older than 5.12.
