@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""kill -9 of a real keystore process, again and again, in a storm of writes and while it is rekeyed.
+"""kill -9 of a real keystore process, again and again, in a storm of writes and in its ceremonies.
 
 Holds: no acknowledged write is lost, nothing is half written, and the keystore opens each time: with
-exactly the old or exactly the new shares.
+exactly the old or exactly the new shares. Shares that were stored and never answered, by init and by a
+rekey without verification, nobody has: docs/operations.md says what to do.
 
-    crash_test.py BIN_DIR [STORM_ROUNDS [REKEY_ROUNDS]]
+    crash_test.py BIN_DIR [STORM_ROUNDS [CEREMONY_ROUNDS]]
 """
 
+import base64
 import http.client
 import json
 import os
@@ -168,45 +170,68 @@ def storm_rounds(keystore, shares, root_token, rounds):
     print(f"{rounds} kills in a write storm: {total} acknowledged writes, none lost, none half written")
 
 
-def rekey_until_verification(keystore, shares):
-    """New shares, which are valid once they have been verified: (shares, nonce)."""
-    nonce = keystore.must("PUT", "sys/rekey/init", {
-        "secret_shares": 5, "secret_threshold": 3, "require_verification": True})["nonce"]
-    for share in shares[:3]:
-        answer = keystore.must("PUT", "sys/rekey/update", {"key": share, "nonce": nonce})
-    assert answer["complete"]
-    return answer["keys_base64"], answer["verification_nonce"]
+class Kills:
+    """Rounds in which the keystore is killed while it does something, from "before it began" to "long done"."""
 
+    def __init__(self, rounds):
+        self.rounds = rounds
+        self.took = None
 
-def rekey_rounds(keystore, shares, root_token, rounds):
-    kept = changed = 0
-    for number in range(rounds):
-        new_shares, nonce = rekey_until_verification(keystore, shares)
-        outcome = []
+    def __iter__(self):
+        return iter(range(self.rounds + 1))
 
-        def verify():
+    def strike(self, keystore, number, action):
+        """The action's answer, or None where the kill came before it. Round 0 measures, and kills afterwards."""
+        answers = []
+
+        def run():
             try:
-                for share in new_shares[1:4]:
-                    outcome.append(keystore.must(
-                        "PUT", "sys/rekey/verify", {"key": share, "nonce": nonce}).get("complete", False))
+                answers.append(action())
             except (OSError, http.client.HTTPException):
                 pass
 
-        thread = threading.Thread(target=verify)
+        thread = threading.Thread(target=run)
+        began = time.monotonic()
         thread.start()
-        # From "before the first share" to "long done".
-        time.sleep(0.03 * number / max(rounds - 1, 1))
+        if number == 0:
+            thread.join()
+            self.took = time.monotonic() - began
+        else:
+            time.sleep(1.5 * self.took * (number - 1) / max(self.rounds - 1, 1))
         keystore.kill()
         thread.join()
-        done = bool(outcome) and outcome[-1]
+        return answers[0] if answers else None
 
+
+def rekey(keystore, shares, verification):
+    """All shares but the last that it takes; (what gives that one, new shares where they are known)."""
+    nonce = keystore.must("PUT", "sys/rekey/init", {
+        "secret_shares": 5, "secret_threshold": 3, "require_verification": verification})["nonce"]
+    for share in shares[:2]:
+        keystore.must("PUT", "sys/rekey/update", {"key": share, "nonce": nonce})
+    last = lambda: keystore.must("PUT", "sys/rekey/update", {"key": shares[2], "nonce": nonce})
+    if not verification:
+        return last, None
+    answer = last()
+    new_shares, nonce = answer["keys_base64"], answer["verification_nonce"]
+    for share in new_shares[1:3]:
+        keystore.must("PUT", "sys/rekey/verify", {"key": share, "nonce": nonce})
+    return lambda: keystore.must("PUT", "sys/rekey/verify", {"key": new_shares[3], "nonce": nonce}), new_shares
+
+
+def verified_rekey_rounds(keystore, shares, root_token, rounds):
+    kept = changed = 0
+    kills = Kills(rounds)
+    for number in kills:
+        last, new_shares = rekey(keystore, shares, verification=True)
+        answer = kills.strike(keystore, number, last)
         keystore.start()
         old_opens = unseal(keystore, shares[2:5])
         if old_opens:
             keystore.must("PUT", "sys/seal", token=root_token)
         new_opens = unseal(keystore, new_shares[2:5])
         assert old_opens != new_opens, f"old shares open: {old_opens}, new shares open: {new_opens}"
-        assert new_opens or not done, "the rekey was acknowledged, and the new shares don't open"
+        assert new_opens or not answer, "the rekey was acknowledged, and the new shares don't open"
         if new_opens:
             shares = new_shares
             changed += 1
@@ -214,22 +239,141 @@ def rekey_rounds(keystore, shares, root_token, rounds):
             assert unseal(keystore, shares[:3])
             kept += 1
         assert keystore.request("GET", "auth/token/lookup-self", token=root_token)[0] == 200
-    print(f"{rounds} kills while rekeying: opened {kept} times with the old, {changed} times with the "
-          "new shares, never with both or none")
+    print(f"{rounds + 1} kills in rekeys with verification: opened {kept} times with the old, {changed} "
+          "times with the new shares, never with both or none")
     return shares
+
+
+def unverified_rekey_rounds(bin_dir, rounds):
+    """Where the answer came, the new shares alone open it; where it didn't, the old ones, or those nobody has."""
+    kept = changed = unseen = 0
+    kills = Kills(rounds)
+    keystore = None
+    for number in kills:
+        if keystore is None:
+            keystore = Keystore(bin_dir)
+            shares, root_token = keystore.initialize()
+        try:
+            last, _ = rekey(keystore, shares, verification=False)
+            answer = kills.strike(keystore, number, last)
+            keystore.start()
+            old_opens = unseal(keystore, shares[2:5])
+            if answer:
+                assert not old_opens, "the rekey was acknowledged, and the old shares still open"
+                shares = answer["keys_base64"]
+                assert unseal(keystore, shares[1:4]), "the rekey was acknowledged, and the new shares don't open"
+                changed += 1
+            elif old_opens:
+                kept += 1
+            else:
+                unseen += 1
+            if answer or old_opens:
+                assert keystore.request("GET", "auth/token/lookup-self", token=root_token)[0] == 200
+        finally:
+            if sys.exc_info()[0] or number == rounds or not (answer or old_opens):
+                keystore.stop()
+                keystore = None
+    print(f"{rounds + 1} kills in rekeys without verification: opened {kept} times with the old, {changed} "
+          f"times with the new shares; {unseen} times the new ones were stored and not answered")
+
+
+def rotate_rounds(keystore, shares, root_token, rounds):
+    kept = changed = 0
+    kills = Kills(rounds)
+    get = lambda path: keystore.must("GET", path, token=root_token)["data"]
+    for number in kills:
+        term = get("sys/key-status")["term"]
+        keystore.must("POST", f"secret/data/term/{number}", {"data": {"number": number}}, root_token)
+        answer = kills.strike(keystore, number, lambda: keystore.request("PUT", "sys/rotate", token=root_token))
+        keystore.start()
+        assert unseal(keystore, shares[2:5]), "the shares don't open it"
+        now = get("sys/key-status")["term"]
+        assert now in (term, term + 1), f"term {term} became {now}"
+        assert now == term + 1 or not answer, "an acknowledged rotation is lost"
+        changed += now - term
+        kept += term + 1 - now
+        for old in range(number + 1):
+            assert get(f"secret/data/term/{old}")["data"] == {"number": old}
+    print(f"{rounds + 1} kills in rotations: {kept} times the old, {changed} times the new data key, and "
+          "every secret is readable")
+
+
+def generate_root_rounds(keystore, shares, root_token, rounds):
+    kept = made = unseen = 0
+    kills = Kills(rounds)
+    accessors = lambda: len(keystore.must("LIST", "auth/token/accessors", token=root_token)["data"]["keys"])
+    for number in kills:
+        before = accessors()
+        attempt = keystore.must("PUT", "sys/generate-root/attempt")
+        give = lambda share: keystore.must(
+            "PUT", "sys/generate-root/update", {"key": share, "nonce": attempt["nonce"]})
+        for share in shares[:2]:
+            give(share)
+        answer = kills.strike(keystore, number, lambda: give(shares[2]))
+        keystore.start()
+        assert unseal(keystore, shares[2:5]), "the shares don't open it"
+        assert not keystore.must("GET", "sys/generate-root/attempt")["started"]
+        more = accessors() - before
+        assert more in (0, 1), f"{more} tokens more"
+        if answer:
+            encoded = answer["encoded_token"]
+            mixed = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
+            token = bytes(a ^ b for a, b in zip(mixed, attempt["otp"].encode())).decode()
+            policies = keystore.must("GET", "auth/token/lookup-self", token=token)["data"]["policies"]
+            assert policies == ["root"], policies
+            made += 1
+        elif more:
+            unseen += 1
+        else:
+            kept += 1
+    print(f"{rounds + 1} kills in generate-root: {made} times a root token that works, {kept} times none, "
+          f"{unseen} times one that nobody was told")
+
+
+def init_rounds(bin_dir, rounds):
+    """Answered, its shares open it; unanswered, it can be initialised, or has shares that nobody has."""
+    none = made = unseen = 0
+    kills = Kills(rounds)
+    for number in kills:
+        keystore = Keystore(bin_dir)
+        try:
+            answer = kills.strike(keystore, number, lambda: keystore.must(
+                "PUT", "sys/init", {"secret_shares": 5, "secret_threshold": 3}))
+            keystore.start()
+            initialized = keystore.must("GET", "sys/init")["initialized"]
+            assert initialized or not answer, "an acknowledged initialisation is lost"
+            if answer:
+                assert unseal(keystore, answer["keys_base64"][2:5]), "the shares don't open it"
+                keystore.must("GET", "auth/token/lookup-self", token=answer["root_token"])
+                made += 1
+            elif initialized:
+                unseen += 1
+            else:
+                _, root_token = keystore.initialize()
+                listed = keystore.must("LIST", "auth/token/accessors", token=root_token)["data"]["keys"]
+                assert len(listed) == 1, f"tokens of the initialisation that was killed: {listed}"
+                none += 1
+        finally:
+            keystore.stop()
+    print(f"{rounds + 1} kills in init: {made} times the shares open it, {none} times it could be initialised "
+          f"again, {unseen} times the shares were stored and not answered")
 
 
 def main():
     bin_dir = sys.argv[1]
     storms = int(sys.argv[2]) if len(sys.argv) > 2 else 15
-    rekeys = int(sys.argv[3]) if len(sys.argv) > 3 else 10
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 8
     keystore = Keystore(bin_dir)
     try:
         shares, root_token = keystore.initialize()
         storm_rounds(keystore, shares, root_token, storms)
-        rekey_rounds(keystore, shares, root_token, rekeys)
+        shares = verified_rekey_rounds(keystore, shares, root_token, rounds)
+        rotate_rounds(keystore, shares, root_token, rounds)
+        generate_root_rounds(keystore, shares, root_token, rounds)
     finally:
         keystore.stop()
+    init_rounds(bin_dir, rounds)
+    unverified_rekey_rounds(bin_dir, rounds)
 
 
 if __name__ == "__main__":
