@@ -34,6 +34,40 @@ TEST_CASE("JSON: what is written reads the same") {
   CHECK(ParseJson(WriteJson(parsed)).value() == parsed);
 }
 
+TEST_CASE("JSON: a number with a point or an exponent is written as Go's encoding/json writes it") {
+  struct Case {
+    std::string_view read, written;
+  };
+  const auto c = GENERATE(values<Case>({
+      {"1.0", "1"},
+      {"0.0", "0"},
+      {"-0.0", "-0"},
+      {"1e2", "100"},
+      {"1E5", "100000"},
+      {"-1.5e3", "-1500"},
+      {"12.5", "12.5"},
+      {"0.1", "0.1"},
+      {"123456.789e3", "123456789"},
+      {"1e20", "100000000000000000000"},
+      {"1.2345678901234568e20", "123456789012345680000"},
+      {"999999999999999868928.0", "999999999999999900000"},
+      {"18446744073709551616", "18446744073709552000"},
+      {"1e21", "1e+21"},
+      {"-1e21", "-1e+21"},
+      {"1.5e300", "1.5e+300"},
+      {"0.000001", "0.000001"},
+      {"0.00000123", "0.00000123"},
+      {"0.0000009", "9e-7"},
+      {"-1.25e-7", "-1.25e-7"},
+      {"1e-10", "1e-10"},
+      {"5e-324", "5e-324"},
+      {"1.7976931348623157e308", "1.7976931348623157e+308"},
+  }));
+  const Json parsed = ParseJson(c.read).value();
+  CHECK(WriteJson(parsed) == c.written);
+  CHECK(ParseJson(c.written).value() == parsed);
+}
+
 TEST_CASE("JSON: bytes that aren't UTF-8 become U+FFFD, and the document stays readable") {
   for (const std::string_view wrong :
        {"\xff", "\xc0\xaf", "\xe2\x82", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf0\x80\x80\x80"}) {

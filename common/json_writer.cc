@@ -42,13 +42,39 @@ void AppendInteger(Integer number, SecretBytes* out) {
   out->Append(DigitsOf(number, &room));
 }
 
+// As Go's encoding/json: the fewest digits that are read as the same number, and no exponent from
+// 1e-6 to 1e21.
 void AppendDouble(double number, SecretBytes* out) {
   if (!std::isfinite(number)) return out->Append("null");
   std::array<char, 32> room;
-  const std::string_view digits = DigitsOf(number, &room);
-  out->Append(digits);
-  // So that it is read as a number of the same kind.
-  if (digits.find_first_of(".e") == digits.npos) out->Append(".0");
+  const char* end = std::to_chars(room.data(), room.data() + room.size(), std::abs(number),
+                                  std::chars_format::scientific).ptr;
+  const std::string_view text(room.data(), static_cast<std::size_t>(end - room.data()));
+  const std::size_t e = text.find('e');
+  int exponent = 0;
+  std::from_chars(text.data() + e + (text[e + 1] == '+' ? 2 : 1), end, exponent);
+  const std::string_view first = text.substr(0, 1);
+  const std::string_view more = text.substr(0, e).substr(e > 1 ? 2 : 1);  // behind the point
+
+  if (std::signbit(number)) out->Append("-");
+  if (exponent < -6 || exponent >= 21) {
+    out->Append(text.substr(0, e + 2));
+    AppendInteger(std::abs(exponent), out);  // without to_chars' leading zero
+  } else if (exponent < 0) {
+    out->Append("0.");
+    out->Append(std::string(static_cast<std::size_t>(-exponent - 1), '0'));
+    out->Append(first);
+    out->Append(more);
+  } else {
+    const auto whole = static_cast<std::size_t>(exponent);  // digits of `more` before the point
+    out->Append(first);
+    out->Append(more.substr(0, whole));
+    if (more.size() < whole) out->Append(std::string(whole - more.size(), '0'));
+    if (more.size() > whole) {
+      out->Append(".");
+      out->Append(more.substr(whole));
+    }
+  }
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ TEST_CASE("HCL is read into the same tree as the JSON that means the same") {
       {"a comma at the end", "a = [\n  \"x\",\n  \"y\",\n]", R"({"a":["x","y"]})"},
       {"integers", "a = 0\nb = -7\nc = 0x1F\nd = 0755\ne = -0x10",
        R"({"a":0,"b":-7,"c":31,"d":493,"e":-16})"},
-      {"fractions", "a = 1.5\nb = -2e3\nc = 0.25", R"({"a":1.5,"b":-2000.0,"c":0.25})"},
+      {"fractions", "a = 1.5\nb = -2e3\nc = 0.25", R"({"a":1.5,"b":-2000,"c":0.25})"},
       {"escapes", R"(a = "q\" b\\ n\n t\t \u00e9 \U0001F511 s/")",
        "{\"a\":\"q\\\" b\\\\ n\\n t\\t é 🔑 s/\"}"},
       {"hash in a string", "a = \"# no comment\" # one", R"({"a":"# no comment"})"},
