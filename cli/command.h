@@ -30,9 +30,10 @@ struct Session {
   std::vector<std::string> args = {};
   std::string format = "table";  // table, json, yaml, pretty or raw
   ApiClient* api = nullptr;      // null for local commands
+  int failure_code = kApiError;
 
   bool table() const { return format == "table"; }
-  // Prints "<what>: <message>" and returns kApiError.
+  // Prints "<what>: <message>" and returns failure_code.
   int Fail(std::string_view what, const absl::Status& status) const;
   int Fail(const absl::Status& status) const;
   int Fail(std::string_view message) const;
@@ -55,6 +56,8 @@ struct Command {
   Prints prints = Prints::kText;
   std::vector<Flag> flags = {};
   int (*run)(Session&) = nullptr;
+  // The exit code of what fails; null: kApiError. Another where that is an answer of the command's.
+  int (*failure_code)(const Flags&) = nullptr;
   bool local = false;     // makes no client: works without an address or a token
   bool raw_args = false;  // flags aren't read: all arguments are another program's
 };

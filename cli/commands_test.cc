@@ -46,6 +46,47 @@ TEST_CASE("status says by its exit code whether the server is sealed") {
   CHECK(shell.Run({"status"}).code == 1);
 }
 
+TEST_CASE("where 2 is an answer, what keeps a command from asking is 1") {
+  char home[] = "/tmp/coffer_cli_home_XXXXXX";
+  REQUIRE(mkdtemp(home) != nullptr);
+  const std::string token_file = StrCat(home, "/.vault-token");
+  REQUIRE(mkdir(token_file.c_str(), 0700) == 0);  // which nobody can read as a file, root neither
+  struct Case {
+    std::string_view variable, value, says;
+    std::vector<std::string> flags = {};
+  };
+  const Case kCases[] = {
+      {"VAULT_ADDR", "nonsense", "nonsense"},
+      {"VAULT_NONE", "", "nonsense", {"-address=nonsense"}},
+      {"VAULT_CLIENT_TIMEOUT", "soon", "VAULT_CLIENT_TIMEOUT is \"soon\""},
+      {"VAULT_CLIENT_TIMEOUT", "0", "VAULT_CLIENT_TIMEOUT"},
+      {"VAULT_MAX_RETRIES", "many", "VAULT_MAX_RETRIES"},
+      {"VAULT_SKIP_VERIFY", "perhaps", "perhaps"},
+      {"VAULT_CLIENT_CERT", "/a.crt", "both client cert and client key"},
+      {"VAULT_TOKEN", "a b", "non-printable"},
+      {"HOME", home, ".vault-token"},
+  };
+  for (const Case& c : kCases) {
+    for (const auto& [command, code] :
+         {std::pair<std::vector<std::string>, int>{{"status"}, 1},
+          {{"operator", "init", "-status"}, 1},
+          {{"operator", "init"}, 2},
+          {{"token", "lookup"}, 2}}) {
+      TestShell shell;
+      shell.variables[std::string(c.variable)] = c.value;
+      std::vector<std::string> args = command;
+      args.insert(args.end(), c.flags.begin(), c.flags.end());
+      const Outcome outcome = shell.Run(args);
+      CAPTURE(args, c.variable, c.value, outcome.err);
+      CHECK(outcome.code == code);
+      CHECK(outcome.err.find(c.says) != std::string::npos);
+      CHECK(outcome.requests.empty());
+    }
+  }
+  rmdir(token_file.c_str());
+  rmdir(home);
+}
+
 TEST_CASE("audit enables, lists and disables devices") {
   TestShell shell;
   shell.answers = {{204, ""}};

@@ -99,6 +99,7 @@ int RunCommand(const Command& command, Session& session, const TransportFactory&
     return kDone;
   }
   if (!parsed.ok()) return session.Refuse(Message(parsed));
+  if (command.failure_code != nullptr) session.failure_code = command.failure_code(session.flags);
   if (session.flags.on("no-color") || session.environment.Switch("CLI_NO_COLOR").value_or(false)) {
     console.DropColor();
   }
@@ -137,7 +138,7 @@ int Session::Fail(std::string_view what, const absl::Status& status) const {
   // A request that was shown instead of sent is no failure; the dispatcher prints it.
   if (api != nullptr && !api->shown().empty()) console.Mute(true);
   console.Error(StrCat(what, ": ", Message(status)));
-  return kApiError;
+  return failure_code;
 }
 
 int Session::Fail(const absl::Status& status) const { return Fail(Message(status)); }
@@ -145,7 +146,7 @@ int Session::Fail(const absl::Status& status) const { return Fail(Message(status
 int Session::Fail(std::string_view message) const {
   if (api != nullptr && !api->shown().empty()) console.Mute(true);
   console.Error(message);
-  return kApiError;
+  return failure_code;
 }
 
 int Session::Refuse(std::string_view message) const {

@@ -16,10 +16,7 @@ constexpr std::string_view kInitOrder[] = {
 
 int InitStatus(Session& session) {
   const absl::StatusOr<Json> answer = session.api->Call({.method = "GET", .path = "sys/init"});
-  if (!answer.ok()) {
-    session.Fail("Error checking init status", answer.status());
-    return kUsageError;
-  }
+  if (!answer.ok()) return session.Fail("Error checking init status", answer.status());
   const bool initialized = TrueAt(*answer, "initialized");
   if (session.table()) {
     session.console.Line(initialized ? "Vault is initialized" : "Vault is not initialized");
@@ -155,7 +152,8 @@ std::vector<Command> OperatorCommands() {
        .flags = WithShares({{"status", FlagType::kSwitch,
                              "Print whether the server is initialized: exit code 0 if it is, 2 if it "
                              "is not, 1 on error."}}),
-       .run = Init},
+       .run = Init,
+       .failure_code = [](const Flags& flags) { return flags.on("status") ? kUsageError : kApiError; }},
       {.name = "operator unseal",
        .synopsis = "Unseals the Vault server",
        .usage = "[options] [KEY]",

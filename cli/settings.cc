@@ -134,11 +134,13 @@ absl::StatusOr<ClientSettings> SettingsOf(const Flags& flags, const Environment&
 
   const std::string_view timeout = environment.Setting("CLIENT_TIMEOUT");
   if (!timeout.empty()) {
-    ASSIGN_OR_RETURN(settings.timeout, ParseDuration(timeout));
-    if (settings.timeout <= absl::ZeroDuration()) {
+    const absl::StatusOr<absl::Duration> parsed = ParseDuration(timeout);
+    if (!parsed.ok() || *parsed <= absl::ZeroDuration()) {
       return absl::InvalidArgumentError(
-          StrCat("VAULT_CLIENT_TIMEOUT is \"", timeout, "\": it must be over zero"));
+          StrCat("VAULT_CLIENT_TIMEOUT is \"", timeout, "\": ",
+                 parsed.ok() ? "it must be over zero" : Message(parsed.status())));
     }
+    settings.timeout = *parsed;
   }
   const std::string_view retries = environment.Setting("MAX_RETRIES");
   if (!retries.empty()) {

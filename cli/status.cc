@@ -75,11 +75,7 @@ Json Merged(const Json& seal, const Json& leader) {
 int Status(Session& session) {
   const absl::StatusOr<Json> seal =
       session.api->Call({.method = "GET", .path = "sys/seal-status"});
-  // 2 says "sealed" here, so failures are 1.
-  if (!seal.ok()) {
-    session.Fail("Error checking seal status", seal.status());
-    return kUsageError;
-  }
+  if (!seal.ok()) return session.Fail("Error checking seal status", seal.status());
   if (const int code = PrintSealStatus(session, *seal); code != kDone) return code;
   return TrueAt(*seal, "sealed") ? kApiError : kDone;
 }
@@ -109,7 +105,8 @@ std::vector<Command> StatusCommands() {
                    "takes, its version and cluster. The exit code reflects the seal status:\n"
                    "    - 0 - unsealed\n    - 1 - error\n    - 2 - sealed",
            .prints = Prints::kFormats,
-           .run = Status}};
+           .run = Status,
+           .failure_code = [](const Flags&) { return kUsageError; }}};
 }
 
 }  // namespace coffer::cli
