@@ -111,8 +111,8 @@ TEST_CASE("A connection serves request after request, also pipelined, in order")
   CHECK_THAT(first, Catch::EndsWith(R"({"from":"127.0.0.1","path":"a","token":"t1"})"
                                     "\n"));
   client.Send(
-      "GET /v1/later HTTP/1.1\r\n\r\nPOST /v1/b HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
-      "GET /v1/denied HTTP/1.1\r\n\r\nGET /v1/last HTTP/1.1\r\nConnection: close\r\n\r\n");
+      "GET /v1/later HTTP/1.1\r\nHost: h\r\n\r\nPOST /v1/b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
+      "GET /v1/denied HTTP/1.1\r\nHost: h\r\n\r\nGET /v1/last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
   const std::string rest = client.Receive("");
   CHECK(client.closed());
   CHECK(rest.find("another thread") < rest.find("\"path\":\"b\""));
@@ -131,18 +131,18 @@ TEST_CASE("Malformed requests are answered and end the connection; well-formed w
   CHECK(broken.closed());
 
   RawClient wrong(served.address);
-  wrong.Send("POST /v1/a HTTP/1.1\r\nContent-Length: 1\r\n\r\n{GET / HTTP/1.1\r\n\r\n");
+  wrong.Send("POST /v1/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n{GET / HTTP/1.1\r\nHost: h\r\n\r\n");
   const std::string answers = wrong.Receive("/v1/\"]}\n");
   CHECK_THAT(answers, Catch::Contains("error parsing JSON"));
   CHECK_THAT(answers, Catch::Contains("HTTP/1.1 404 Not Found\r\n"));
-  wrong.Send("GET /v1/b HTTP/1.1\r\n\r\n");
+  wrong.Send("GET /v1/b HTTP/1.1\r\nHost: h\r\n\r\n");
   CHECK_THAT(wrong.Receive("}\n"), Catch::Contains("\"path\":\"b\""));
 }
 
 TEST_CASE("A body over the limit is refused, and the client that goes on sending gets to know") {
   Served served({.max_request_size = 1000});
   RawClient client(served.address);
-  client.Send("POST /v1/a HTTP/1.1\r\nContent-Length: 5000000\r\n\r\n");
+  client.Send("POST /v1/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n");
   client.Send(std::string(5'000'000, 'x'));
   CHECK_THAT(client.Receive(""), Catch::StartsWith("HTTP/1.1 413 "));
   CHECK(client.closed());
@@ -152,12 +152,12 @@ TEST_CASE("Bodies of many megabytes come in and go out whole") {
   Served served;
   RawClient client(served.address);
   const std::string text(9'000'000, 'x');
-  client.Send("POST /v1/size HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9000011\r\n\r\n");
+  client.Send("POST /v1/size HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9000011\r\n\r\n");
   CHECK(client.Receive("\r\n\r\n") == "HTTP/1.1 100 Continue\r\n\r\n");
   client.Send("{\"text\":\"" + text + "\"}");
   CHECK_THAT(client.Receive("}\n"), Catch::EndsWith("{\"size\":9000000}\n"));
 
-  client.Send("GET /v1/large HTTP/1.1\r\nConnection: close\r\n\r\n");
+  client.Send("GET /v1/large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
   const std::string answer = client.Receive("");
   CHECK_THAT(answer.substr(0, 300), Catch::Contains("Content-Length: 20971520\r\n"));
   CHECK(answer.size() - answer.find("\r\n\r\n") - 4 == std::size_t{20} << 20);
@@ -169,9 +169,9 @@ TEST_CASE("Time-outs: a slow header, a slow body and an idle connection are clos
   };
   const auto c = GENERATE(values<Case>({
       {"nothing sent", "", ""},
-      {"a header that never ends", "GET /v1/a HTTP/1.1\r\n", "A: b\r\n"},
-      {"a body that never ends", "POST /v1/a HTTP/1.1\r\nContent-Length: 1000\r\n\r\n", "x"},
-      {"idle after a request", "GET /v1/a HTTP/1.1\r\n\r\n", ""},
+      {"a header that never ends", "GET /v1/a HTTP/1.1\r\nHost: h\r\n", "A: b\r\n"},
+      {"a body that never ends", "POST /v1/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n", "x"},
+      {"idle after a request", "GET /v1/a HTTP/1.1\r\nHost: h\r\n\r\n", ""},
   }));
   INFO(c.name);
   Served served({.header_timeout = absl::Milliseconds(200),
@@ -191,7 +191,7 @@ TEST_CASE("Time-outs: a slow header, a slow body and an idle connection are clos
 TEST_CASE("A handler that takes too long: the client is told, and the connection ends after it") {
   Served served({.max_request_duration = absl::Milliseconds(20)});
   RawClient client(served.address);
-  client.Send("GET /v1/later HTTP/1.1\r\n\r\nGET /v1/a HTTP/1.1\r\n\r\n");
+  client.Send("GET /v1/later HTTP/1.1\r\nHost: h\r\n\r\nGET /v1/a HTTP/1.1\r\nHost: h\r\n\r\n");
   CHECK_THAT(client.Receive("]}\n"), Catch::StartsWith("HTTP/1.1 503 ") &&
                                          Catch::Contains("Connection: close\r\n") &&
                                          Catch::Contains("max_request_duration, 20ms"));
@@ -206,7 +206,7 @@ TEST_CASE("A busy connection outlives its header time-out") {
                  .idle_timeout = absl::Seconds(5)});
   RawClient client(served.address);
   for (int i = 0; i < 10; ++i) {
-    client.Send("GET /v1/a HTTP/1.1\r\n\r\n");
+    client.Send("GET /v1/a HTTP/1.1\r\nHost: h\r\n\r\n");
     CHECK_THAT(client.Receive("}\n"), Catch::Contains("\"path\":\"a\""));
     absl::SleepFor(absl::Milliseconds(60));
   }
@@ -215,10 +215,10 @@ TEST_CASE("A busy connection outlives its header time-out") {
 TEST_CASE("Stop: what is under way is answered, idle connections end, new ones are refused") {
   auto served = std::make_unique<Served>();
   RawClient idle(served->address);
-  idle.Send("GET /v1/a HTTP/1.1\r\n\r\n");
+  idle.Send("GET /v1/a HTTP/1.1\r\nHost: h\r\n\r\n");
   idle.Receive("}\n");
   RawClient busy(served->address);
-  busy.Send("GET /v1/later HTTP/1.1\r\n\r\n");
+  busy.Send("GET /v1/later HTTP/1.1\r\nHost: h\r\n\r\n");
   absl::SleepFor(absl::Milliseconds(30));
   const absl::Time start = absl::Now();
   served->server.Stop(absl::Seconds(10));
@@ -233,7 +233,7 @@ TEST_CASE("Stop: what is under way is answered, idle connections end, new ones a
 TEST_CASE("Stop: a client that takes nothing is cut off after the grace") {
   Served served;
   RawClient client(served.address);
-  client.Send("GET /v1/large HTTP/1.1\r\n\r\n");
+  client.Send("GET /v1/large HTTP/1.1\r\nHost: h\r\n\r\n");
   absl::SleepFor(absl::Milliseconds(50));
   const absl::Time start = absl::Now();
   served.server.Stop(absl::Milliseconds(200));
@@ -244,9 +244,9 @@ TEST_CASE("More connections than allowed are closed at once, and room comes back
   Served served({}, {.threads = 1, .max_connections = 2});
   {
     RawClient one(served.address), two(served.address);
-    one.Send("GET /v1/a HTTP/1.1\r\n\r\n");
+    one.Send("GET /v1/a HTTP/1.1\r\nHost: h\r\n\r\n");
     CHECK_FALSE(one.Receive("}\n").empty());
-    two.Send("GET /v1/a HTTP/1.1\r\n\r\n");
+    two.Send("GET /v1/a HTTP/1.1\r\nHost: h\r\n\r\n");
     CHECK_FALSE(two.Receive("}\n").empty());
     RawClient three(served.address);
     CHECK(three.Receive("").empty());
@@ -254,7 +254,7 @@ TEST_CASE("More connections than allowed are closed at once, and room comes back
   }
   absl::SleepFor(absl::Milliseconds(50));
   RawClient four(served.address);
-  four.Send("GET /v1/a HTTP/1.1\r\n\r\n");
+  four.Send("GET /v1/a HTTP/1.1\r\nHost: h\r\n\r\n");
   CHECK_FALSE(four.Receive("}\n").empty());
 }
 
@@ -316,7 +316,7 @@ TEST_CASE("TLS: served with the certificate, which a reload exchanges") {
   CHECK(Get(served.address, {.ca_pem = other_ca.certificate_pem()}).ok());
 
   RawClient plain(served.address);
-  plain.Send("GET /v1/a HTTP/1.1\r\n\r\n");
+  plain.Send("GET /v1/a HTTP/1.1\r\nHost: h\r\n\r\n");
   CHECK_THAT(plain.Receive(""), Catch::Contains("Client sent an HTTP request to an HTTPS server"));
 }
 

@@ -10,6 +10,7 @@ namespace {
 
 namespace http = boost::beast::http;
 using boost::beast::iequals;
+using Text = boost::beast::string_view;
 
 // The most that a Content-Length alone makes us set aside.
 constexpr std::uint64_t kTrustedBodySize = 64 * 1024;
@@ -27,6 +28,20 @@ HttpRefusal RefusalFor(const boost::beast::error_code& error, std::uint64_t body
   return {400, StrCat("malformed HTTP request: ", error.message())};
 }
 
+// Takes the origin off "http://host/path?query", as a target may be given, too (RFC 9112 section
+// 3.2.2). False where there is no host in it.
+bool TakeOrigin(std::string_view* target) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    const std::string_view start = target->substr(0, scheme.size());
+    if (!iequals(Text(start.data(), start.size()), Text(scheme.data(), scheme.size()))) continue;
+    target->remove_prefix(scheme.size());
+    const std::size_t end = std::min(target->find_first_of("/?"), target->size());
+    target->remove_prefix(end);
+    return end > 0;
+  }
+  return true;
+}
+
 }  // namespace
 
 RequestParser::RequestParser(HttpMessage& message, std::uint64_t body_limit)
@@ -39,11 +54,13 @@ RequestParser::RequestParser(HttpMessage& message, std::uint64_t body_limit)
 std::size_t RequestParser::Take(std::string_view bytes, std::optional<HttpRefusal>* refusal) {
   Error error;
   const std::size_t taken = put(boost::asio::const_buffer(bytes.data(), bytes.size()), error);
-  if (!error) return taken;
-  if (error != http::error::need_more) {
+  if (error && error != http::error::need_more) {
     *refusal = RefusalFor(error, body_limit_);
-  } else if (bytes.size() - taken >= kMaxHeaderBytes) {
+  } else if (error && bytes.size() - taken >= kMaxHeaderBytes) {
     *refusal = RefusalFor(http::error::header_limit, body_limit_);
+  }
+  if (!*refusal && header_done_ && http11_ && !host_) {  // RFC 9112 section 3.2
+    *refusal = {400, "malformed HTTP request: it has no Host"};
   }
   return taken;
 }
@@ -56,7 +73,13 @@ void RequestParser::on_request_impl(http::verb, Text method, Text target, int ve
     return;
   }
   message_.method.assign(method.data(), method.size());
-  message_.target.Append(ToStd(target));
+  std::string_view path = ToStd(target);
+  if (!TakeOrigin(&path)) {
+    error = http::error::bad_target;
+    return;
+  }
+  if (path.size() < target.size() && !path.starts_with('/')) message_.target.Append("/");
+  message_.target.Append(path);
 }
 
 void RequestParser::on_field_impl(http::field field, Text name, Text value, Error& error) {

@@ -80,10 +80,30 @@ TEST_CASE("Tokens: either header, and X-Vault-Token wins") {
   CHECK(parsed.message.token.view() == c.token);
 }
 
+TEST_CASE("A target may name its origin, which is left out") {
+  struct Case {
+    std::string_view sent, target;
+  };
+  const auto c = GENERATE(values<Case>({
+      {"/v1/x?a=http://b/", "/v1/x?a=http://b/"},
+      {"http://vault:8200/v1/x?a=b", "/v1/x?a=b"},
+      {"HTTPS://vault/v1/x", "/v1/x"},
+      {"http://vault", "/"},
+      {"http://vault?a=b", "/?a=b"},
+      {"httpx://vault/", "httpx://vault/"},
+      {"*", "*"},
+  }));
+  CAPTURE(c.sent);
+  const Parsed parsed = Parse(StrCat("GET ", c.sent, " HTTP/1.1\r\nHost: other\r\n\r\n"), 7);
+  REQUIRE(parsed.done);
+  CHECK(parsed.message.target.view() == c.target);
+}
+
 TEST_CASE("A connection persists unless its client says otherwise") {
-  CHECK(Parse("GET / HTTP/1.1\r\n\r\n", 99).persistent);
-  CHECK_FALSE(Parse("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 99).persistent);
+  CHECK(Parse("GET / HTTP/1.1\r\nHost: h\r\n\r\n", 99).persistent);
+  CHECK_FALSE(Parse("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 99).persistent);
   CHECK_FALSE(Parse("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 99).persistent);
+  CHECK(Parse("GET / HTTP/1.0\r\n\r\n", 99).done);  // which knows no Host
 }
 
 TEST_CASE("Broken HTTP is refused") {
@@ -96,28 +116,31 @@ TEST_CASE("Broken HTTP is refused") {
       {"not HTTP", "\x16\x03\x01\x02\x00\x01\r\n\r\n", 400},
       {"no version", "GET /v1/x\r\n\r\n", 400},
       {"HTTP/2", "GET /v1/x HTTP/2.0\r\n\r\n", 400},
-      {"a control character in the target", "GET /v1/\x01 HTTP/1.1\r\n\r\n", 400},
-      {"a header without a name", "GET / HTTP/1.1\r\n: x\r\n\r\n", 400},
-      {"a space before the colon", "GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400},
-      {"a NUL in a header", std::string("GET / HTTP/1.1\r\nA: \0b\r\n\r\n", 26), 400},
+      {"a control character in the target", "GET /v1/\x01 HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+      {"a header without a name", "GET / HTTP/1.1\r\nHost: h\r\n: x\r\n\r\n", 400},
+      {"a space before the colon", "GET / HTTP/1.1\r\nHost: h\r\nA : x\r\n\r\n", 400},
+      {"a NUL in a header", std::string("GET / HTTP/1.1\r\nHost: h\r\nA: \0b\r\n\r\n", 35), 400},
+      {"no host", "GET / HTTP/1.1\r\nA: b\r\n\r\n", 400},
+      {"no host, and a body", "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400},
+      {"no host in an absolute target", "GET http:///v1/x HTTP/1.1\r\nHost: h\r\n\r\n", 400},
       {"two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
-      {"a length that is no number", "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400},
-      {"two lengths", "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
+      {"a length that is no number", "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", 400},
+      {"two lengths", "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
       {"a length beyond 64 bits",
-       "GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400},
+       "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\n", 400},
       {"a length and chunks",
-       "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+       "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
       {"chunks and a length",
-       "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400},
-      {"a coding that isn't known", "GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400},
+       "GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400},
+      {"a coding that isn't known", "GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", 400},
       {"chunked within another coding",
-       "GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400},
+       "GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400},
       {"a chunk that is no number",
-       "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
-      {"a body too large", "POST / HTTP/1.1\r\nContent-Length: 1025\r\n\r\n", 413},
-      {"a chunk too large", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n", 413},
-      {"a target too long", "GET /" + large + " HTTP/1.1\r\n\r\n", 431},
-      {"a field too long", "GET / HTTP/1.1\r\nA: " + large + "\r\n\r\n", 431},
+       "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
+      {"a body too large", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1025\r\n\r\n", 413},
+      {"a chunk too large", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n", 413},
+      {"a target too long", "GET /" + large + " HTTP/1.1\r\nHost: h\r\n\r\n", 431},
+      {"a field too long", "GET / HTTP/1.1\r\nHost: h\r\nA: " + large + "\r\n\r\n", 431},
   }));
   for (const std::size_t piece : {1, 1000, 100'000}) {
     if (piece == 1 && c.text.size() > 1000) continue;
@@ -129,7 +152,7 @@ TEST_CASE("Broken HTTP is refused") {
 }
 
 TEST_CASE("Many small header fields count together") {
-  std::string text = "GET / HTTP/1.1\r\n";
+  std::string text = "GET / HTTP/1.1\r\nHost: h\r\n";
   for (int i = 0; i < 10'000; ++i) text += "A: 12345\r\n";
   const Parsed parsed = Parse(text + "\r\n", 500);
   REQUIRE(parsed.refusal);
