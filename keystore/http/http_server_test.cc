@@ -339,6 +339,38 @@ TEST_CASE("TLS: clients without a certificate are refused where one is asked for
             .ok());
 }
 
+TEST_CASE("TLS: who knows no version from 1.2 on is refused") {
+  TlsFiles files;
+  const TestCertificate ca("");
+  const TestCertificate server("DNS:localhost", &ca);
+  Served served({.tls = TlsServerOptions{
+                     .certificate_file = files.Write("tls.crt", server.certificate_pem()),
+                     .key_file = files.Write("tls.key", server.key_pem())}});
+  for (const char minor : {'\1', '\2', '\3'}) {  // 1.0, 1.1, 1.2
+    CAPTURE(int{minor});
+    // A ClientHello (RFC 5246 section 7.4.1.2): random bytes, no session; ECDHE-ECDSA with AES-128-GCM
+    // and, for old versions, AES-128-CBC; no compression; P-256, ECDSA with SHA-256 and SHA-1.
+    const std::string random(32, 'r');
+    const std::string extensions("\0\12\0\4\0\2\0\27" "\0\13\0\2\1\0" "\0\15\0\6\0\4\4\3\2\3", 24);
+    const std::string hello = StrCat(std::string_view("\3", 1), std::string_view(&minor, 1), random,
+                                     std::string_view("\0\0\4\xc0\x2b\xc0\x09\1\0\0\30", 11), extensions);
+    const auto size = static_cast<char>(hello.size());
+    const auto record_size = static_cast<char>(hello.size() + 4);
+    RawClient client(served.address);
+    client.Send(StrCat(std::string_view("\26\3\1\0", 4), std::string_view(&record_size, 1),
+                       std::string_view("\1\0\0", 3), std::string_view(&size, 1), hello));
+    if (minor == '\3') {
+      CHECK_THAT(client.Receive("\26\3\3"), Catch::StartsWith("\26\3\3"));
+    } else {
+      const std::string alert = client.Receive("");
+      CHECK(client.closed());
+      REQUIRE(alert.size() == 7);
+      CHECK(alert[0] == '\25');
+      CHECK(alert.substr(5) == "\2\106");  // fatal, protocol_version
+    }
+  }
+}
+
 TEST_CASE("TLS: wrong files and options are named") {
   TlsFiles files;
   const TestCertificate ca("");

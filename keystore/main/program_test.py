@@ -154,6 +154,19 @@ class Server(unittest.TestCase):
         self.assertIn("sealed", answer["errors"][0])
         self.assertEqual(self.keystore.request("GET", "sys/seal-status")[0], 200)
 
+    def test_a_token_that_ends_while_the_process_is_down_is_refused_after_it(self):
+        shares, root = self.keystore.initialize()
+        create = lambda ttl: self.keystore.must("POST", "auth/token/create", {"ttl": ttl}, root)["auth"]["client_token"]
+        lookup = lambda token: self.keystore.request("GET", "auth/token/lookup-self", token=token)[0]
+        short, long = create("3s"), create("1h")
+        self.assertEqual((lookup(short), lookup(long)), (200, 200))
+        self.keystore.kill()
+        time.sleep(3.1)
+        self.keystore.start()
+        for share in shares[:3]:
+            self.keystore.must("PUT", "sys/unseal", {"key": share})
+        self.assertEqual((lookup(short), lookup(long)), (403, 200))
+
     def test_a_code_that_has_no_body_leaves_the_connection_in_step(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.keystore.port, timeout=20)
         self.addCleanup(connection.close)

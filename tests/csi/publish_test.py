@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -380,6 +381,36 @@ class PublishTest(unittest.TestCase):
                     connection.recv(1000)
                 except OSError:
                     pass
+        self.ok(node.publish())
+
+    def test_malformed_messages(self):
+        """what comes in a valid gRPC frame and is no message of the call is refused, and the socket serves on"""
+        node = self.node
+        unreadable = {"12", "13"}  # what gRPC itself answers, by its version: UNIMPLEMENTED, INTERNAL
+        incomplete = {"3"}  # INVALID_ARGUMENT
+        cases = [
+            ("no tag", b"\xff" * 40, unreadable),
+            ("a field without its length", b"\x0a", unreadable),
+            ("a field longer than the message", b"\x0a\x7fshort", unreadable),
+            ("a number without end", b"\x08" + b"\xff" * 10, unreadable),
+            ("a group without end", b"\x0b", unreadable),
+            ("text that isn't UTF-8", b"\x0a\x02\xff\xfe", unreadable),
+            ("nothing", b"", incomplete),
+            ("a field that nobody knows", b"\x7a\x03abc", incomplete),
+        ]
+        frame = os.path.join(node.folder, "frame")
+        for call in ("NodePublishVolume", "NodeUnpublishVolume"):
+            for name, body, statuses in cases:
+                with self.subTest(f"{call}: {name}"):
+                    with open(frame, "wb") as file:
+                        file.write(b"\0" + len(body).to_bytes(4, "big") + body)
+                    run = subprocess.run(
+                        ["curl", "-sS", "--max-time", "20", "--http2-prior-knowledge", "--unix-socket", node.socket,
+                         "-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", "@" + frame,
+                         "-o", os.devnull, "-D", "-", f"http://localhost/csi.v1.Node/{call}"],
+                        capture_output=True, text=True, check=False)
+                    self.assertIn(re.search(r"(?m)^grpc-status: (\d+)", run.stdout)[1], statuses, run)
+        self.assertEqual(node.mounts(), [])
         self.ok(node.publish())
 
 
