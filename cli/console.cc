@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -13,6 +14,9 @@ namespace coffer::cli {
 namespace {
 
 constexpr std::size_t kMaxInput = 64 << 20;
+
+constexpr absl::Duration kProgressOnTerminal = absl::Milliseconds(100);
+constexpr absl::Duration kProgressLines = absl::Seconds(5);
 
 constexpr char kInterrupt = '\x03';  // Ctrl-C
 
@@ -63,9 +67,15 @@ absl::StatusOr<SecretBytes> ReadFrom(int fd, bool one_line) {
 }  // namespace
 
 Console::Console(int in, int out, int err)
-    : in_(in), out_(out), err_(err), color_(isatty(err) == 1) {}
+    : in_(in),
+      out_(out),
+      err_(err),
+      terminal_(isatty(err) == 1),
+      color_(terminal_),
+      progress_due_(absl::Now() + (terminal_ ? absl::ZeroDuration() : kProgressLines)) {}
 
 void Console::Write(int fd, std::string_view text) {
+  ClearProgress();
   while (!text.empty() && !muted_) {
     const ssize_t count = write(fd, text.data(), text.size());
     if (count < 0 && errno == EINTR) continue;
@@ -90,6 +100,18 @@ void Console::Warn(std::string_view text) {
 
 void Console::Error(std::string_view text) {
   Write(err_, color_ ? StrCat("\033[31m", text, "\033[0m\n") : StrCat(text, "\n"));
+}
+
+void Console::Progress(std::string_view text) {
+  const absl::Time now = absl::Now();
+  if (now < progress_due_) return;
+  progress_due_ = now + (terminal_ ? kProgressOnTerminal : kProgressLines);
+  Write(err_, terminal_ ? std::string(text) : StrCat(text, "\n"));
+  progress_ = terminal_ && !muted_;
+}
+
+void Console::ClearProgress() {
+  if (std::exchange(progress_, false)) Write(err_, "\r\033[K");
 }
 
 absl::Status Console::TakeInput() {

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/secret_bytes.h"
 
 namespace coffer::cli {
@@ -23,6 +24,9 @@ class Console {
   // A line on standard error, yellow or red on a terminal.
   void Warn(std::string_view text);
   void Error(std::string_view text);
+  // How far something is, on standard error: on a terminal in place of what was said last, else as a
+  // line every five seconds.
+  void Progress(std::string_view text);
 
   // All of standard input (at most 64 MiB), which can be taken once. FailedPrecondition: it was taken
   // before, or -non-interactive was given.
@@ -39,10 +43,14 @@ class Console {
 
  private:
   void Write(int fd, std::string_view text);
+  void ClearProgress();
   absl::Status TakeInput();
 
   const int in_, out_, err_;
+  const bool terminal_;  // standard error is one
   bool color_;
+  bool progress_ = false;  // stands in the terminal's last line
+  absl::Time progress_due_;
   bool taken_ = false, refuse_input_ = false, muted_ = false;
 };
 

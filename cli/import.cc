@@ -1,5 +1,7 @@
 #include "cli/import.h"
 
+#include <csignal>
+
 #include "cli/output.h"
 #include "cli/values.h"
 #include "common/status_macros.h"
@@ -12,8 +14,18 @@ namespace {
 constexpr std::string_view kNames[] = {"written", "same", "skipped", "failed"};
 constexpr std::string_view kLines[] = {"written  ", "same     ", "skipped  ", "NOT MOVED"};
 constexpr std::string_view kWouldWrite = "to write ";
-constexpr std::string_view kOrder[] = {"dry_run", "written", "same", "skipped", "failed", "secrets",
+constexpr std::string_view kOrder[] = {"dry_run", "complete", "written", "same", "skipped", "failed", "secrets",
                                        "secrets.outcome", "secrets.source"};
+
+volatile std::sig_atomic_t stopped = 0;
+
+void StopBySignal() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { stopped = 1; };
+  action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
 
 absl::Status Conflict(std::string_view what) {
   return absl::FailedPreconditionError(
@@ -53,6 +65,7 @@ std::vector<Flag> ImportFlags() {
 absl::StatusOr<Importer> Importer::Open(Session& session) {
   ASSIGN_OR_RETURN(KvPath mount, ResolveKvPath(session, ""));
   if (mount.mount.empty()) mount.mount = WithSlash(session.flags.text("mount"));
+  StopBySignal();
   return Importer(session, std::move(mount));
 }
 
@@ -168,16 +181,25 @@ void Importer::Tell(Outcome outcome, std::string_view source, std::string_view p
   }
 }
 
-int Importer::Finish() {
+void Importer::Progress(std::size_t done, std::size_t total) {
+  session_->console.Progress(total == 0 ? StrCat(done) : StrCat(done, " of ", total));
+}
+
+bool Importer::Stopped() { return stopped != 0; }
+
+int Importer::Finish(bool complete) {
   const bool dry_run = session_->flags.on("dry-run");
-  const int code = counts_[static_cast<std::size_t>(Outcome::kFailed)] == 0 ? kDone : kApiError;
+  complete = complete && !Stopped();
+  const bool all = complete && counts_[static_cast<std::size_t>(Outcome::kFailed)] == 0;
+  const int code = all ? kDone : kApiError;
+  if (Stopped()) session_->console.Error("broken off: run it again to go on");
   if (session_->table()) {
     session_->console.Line(StrCat("\n", counts_[0], dry_run ? " to write, " : " written, ", counts_[1],
                                   " the same already, ", counts_[2], " skipped, ", counts_[3],
                                   " not moved"));
     return code;
   }
-  Json report = {{"dry_run", dry_run}, {"secrets", std::move(entries_)}};
+  Json report = {{"dry_run", dry_run}, {"complete", complete}, {"secrets", std::move(entries_)}};
   for (std::size_t i = 0; i < std::size(kNames); ++i) report[Json::string_t(kNames[i])] = counts_[i];
   const int printed = PrintDocument(*session_, report, kOrder);
   return printed == kDone ? code : printed;

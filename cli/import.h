@@ -36,8 +36,13 @@ class Importer {
   void Skip(std::string_view source, std::string_view why);
   void Fail(std::string_view source, std::string_view path, std::string_view why);
 
-  // Prints the report. kApiError where something wasn't moved.
-  int Finish();
+  // Says how far it is; `total` 0: nobody knows of how many.
+  void Progress(std::size_t done, std::size_t total);
+  // SIGINT or SIGTERM came: what is under way ends, nothing more is begun. A second one kills.
+  static bool Stopped();
+
+  // Prints the report; `complete`: all was looked at. kApiError where something wasn't moved.
+  int Finish(bool complete);
 
  private:
   enum class Outcome { kWritten, kSame, kSkipped, kFailed };

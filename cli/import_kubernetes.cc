@@ -69,6 +69,18 @@ class KubernetesImport {
  public:
   KubernetesImport(const Wanted& wanted, Importer& importer) : wanted_(wanted), importer_(importer) {}
 
+  // False: enough.
+  bool Take(const SecretPage& page) {
+    std::size_t done = page.before;
+    for (const Json& secret : page.items) {
+      if (Importer::Stopped()) return false;
+      importer_.Progress(done++, page.total);
+      Take(secret);
+    }
+    return true;
+  }
+
+ private:
   void Take(const Json& secret) {
     const Json& metadata = At(secret, "metadata");
     const std::string_view name = TextAt(metadata, "name");
@@ -99,7 +111,6 @@ class KubernetesImport {
     importer_.Put(import);
   }
 
- private:
   const Wanted& wanted_;
   Importer& importer_;
   std::set<std::string> seen_;
@@ -122,12 +133,12 @@ absl::Status ImportFrom(Session& session, const Wanted& wanted, KubernetesImport
       absl::StatusOr<SecretBytes> text =
           file == "-" ? session.console.ReadAll() : ReadSecretFile(file);
       RETURN_IF_ERROR(text.status());
-      const absl::StatusOr<std::vector<Json>> secrets = ReadSecretDocuments(text->view());
+      const absl::StatusOr<Json> secrets = ReadSecretDocuments(text->view());
       if (!secrets.ok()) {
         return absl::InvalidArgumentError(
             StrCat(file == "-" ? "standard input" : file, ": ", Message(secrets.status())));
       }
-      for (const Json& secret : *secrets) import.Take(secret);
+      import.Take(SecretPage{*secrets, 0, secrets->size()});
     }
     return absl::OkStatus();
   }
@@ -136,7 +147,7 @@ absl::Status ImportFrom(Session& session, const Wanted& wanted, KubernetesImport
   if (namespaces.empty()) namespaces.emplace_back();
   for (const std::string& name_space : namespaces) {
     RETURN_IF_ERROR(ListSecrets(config, name_space, wanted.selector,
-                                [&](const Json& secret) { import.Take(secret); }));
+                                [&](const SecretPage& page) { return import.Take(page); }));
   }
   return absl::OkStatus();
 }
@@ -156,7 +167,7 @@ int ImportKubernetes(Session& session) {
   if (!importer.ok()) return session.Fail("Error looking at the mount", importer.status());
   KubernetesImport import(wanted, *importer);
   const absl::Status read = ImportFrom(session, wanted, import);
-  const int code = importer->Finish();
+  const int code = importer->Finish(read.ok());
   if (read.ok()) return code;
   return session.Fail("Error reading Secrets, run it again to go on", read);
 }

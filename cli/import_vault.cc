@@ -33,21 +33,31 @@ class Source {
   }
 
   // Imports all below `folder`, "" or with a slash at the end.
-  void Walk(const std::string& folder, Importer& importer) {
+  void Import(const std::string& folder, Importer& importer) {
+    std::vector<std::string> paths;
+    Walk(folder, importer, &paths);
+    for (std::size_t i = 0; i < paths.size() && !Importer::Stopped(); ++i) {
+      importer.Progress(i, paths.size());
+      ImportOne(paths[i], importer);
+    }
+  }
+
+ private:
+  void Walk(const std::string& folder, Importer& importer, std::vector<std::string>* paths) {
     const absl::StatusOr<Json> listed = api_.List(Api("metadata", folder));
     if (!listed.ok()) return importer.Fail(StrCat(mount_.mount, folder), "", Message(listed.status()));
     for (const Json& key : At(At(*listed, "data"), "keys")) {
-      if (!key.is_string()) continue;
-      const std::string path = StrCat(folder, std::string_view(key.get_ref<const Json::string_t&>()));
+      if (!key.is_string() || Importer::Stopped()) continue;
+      std::string path = StrCat(folder, std::string_view(key.get_ref<const Json::string_t&>()));
       if (path.ends_with('/')) {
-        Walk(path, importer);
+        Walk(path, importer, paths);
       } else {
-        Import(path, importer);
+        paths->push_back(std::move(path));
       }
     }
   }
 
-  void Import(const std::string& path, Importer& importer) {
+  void ImportOne(const std::string& path, Importer& importer) {
     ImportSecret secret{.source = StrCat(mount_.mount, path), .path = path};
     const absl::Status read = mount_.v2 ? ReadV2(secret) : ReadV1(secret);
     if (!read.ok()) {
@@ -60,7 +70,6 @@ class Source {
     }
   }
 
- private:
   std::string Api(std::string_view kind, std::string_view path) const {
     KvPath api = mount_;
     api.path = StrCat(mount_.mount, path);
@@ -162,8 +171,8 @@ int ImportVault(Session& session) {
   }
   absl::StatusOr<Importer> importer = Importer::Open(session);
   if (!importer.ok()) return session.Fail("Error looking at the mount", importer.status());
-  source.Walk(WithSlash(flags.text("prefix")), *importer);
-  return importer->Finish();
+  source.Import(WithSlash(flags.text("prefix")), *importer);
+  return importer->Finish(/*complete=*/true);
 }
 
 }  // namespace

@@ -45,8 +45,10 @@ absl::Status Refusal(const HttpResponse& response) {
 
 // One list, from its beginning to its end. OutOfRange: it can't be gone on with.
 absl::Status ListOnce(const KubeConfig& config, HttpTransport& transport, std::string_view path,
-                      const LabelSelector& selector, const std::function<void(const Json&)>& each) {
+                      const LabelSelector& selector,
+                      const std::function<bool(const SecretPage&)>& take) {
   std::string next;
+  std::size_t before = 0;
   do {
     HttpRequest request{.url = StrCat(config.server, path, "?limit=", kPageSize)};
     if (!selector.text().empty()) {
@@ -61,13 +63,17 @@ absl::Status ListOnce(const KubeConfig& config, HttpTransport& transport, std::s
     ASSIGN_OR_RETURN(const HttpResponse response, transport.Send(request));
     if (response.status != 200) return Refusal(response);
     ASSIGN_OR_RETURN(const Json page, ParseJson(response.body.view()));
-    for (const Json& secret : At(page, "items")) each(secret);
+    const Json& items = At(page, "items");
     next = TextAt(At(page, "metadata"), "continue");
+    const auto left = static_cast<std::size_t>(IntegerAt(At(page, "metadata"), "remainingItemCount"));
+    const bool known = next.empty() || left > 0;
+    if (!take({items, before, known ? before + items.size() + left : 0})) break;
+    before += items.size();
   } while (!next.empty());
   return absl::OkStatus();
 }
 
-absl::Status AddDocument(Json document, std::vector<Json>* secrets) {
+absl::Status AddDocument(Json document, Json* secrets) {
   const std::string_view kind = TextAt(document, "kind");
   if (kind == "Secret") {
     secrets->push_back(std::move(document));
@@ -130,7 +136,7 @@ bool LabelSelector::Matches(const Json& labels) const {
   return true;
 }
 
-absl::StatusOr<std::vector<Json>> ReadSecretDocuments(std::string_view text) {
+absl::StatusOr<Json> ReadSecretDocuments(std::string_view text) {
   std::vector<Json> documents;
   if (Trim(text).starts_with('{')) {
     ASSIGN_OR_RETURN(Json document, ParseJson(text));
@@ -138,7 +144,7 @@ absl::StatusOr<std::vector<Json>> ReadSecretDocuments(std::string_view text) {
   } else {
     ASSIGN_OR_RETURN(documents, ParseYaml(text));
   }
-  std::vector<Json> secrets;
+  Json secrets = Json::array();
   for (Json& document : documents) {
     RETURN_IF_ERROR(AddDocument(std::move(document), &secrets));
   }
@@ -147,14 +153,14 @@ absl::StatusOr<std::vector<Json>> ReadSecretDocuments(std::string_view text) {
 
 absl::Status ListSecrets(const KubeConfig& config, std::string_view name_space,
                          const LabelSelector& selector,
-                         const std::function<void(const Json&)>& each) {
+                         const std::function<bool(const SecretPage&)>& take) {
   const std::string path = name_space.empty()
                                ? "/api/v1/secrets"
                                : StrCat("/api/v1/namespaces/", EncodeUrlQuery(name_space), "/secrets");
   const std::unique_ptr<HttpTransport> transport = MakeCurlTransport(config.tls);
   absl::Status listed;
   for (int i = 0; i < kMostBeginnings; ++i) {
-    listed = ListOnce(config, *transport, path, selector, each);
+    listed = ListOnce(config, *transport, path, selector, take);
     if (!absl::IsOutOfRange(listed)) break;
   }
   return listed;

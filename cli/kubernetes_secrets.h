@@ -32,14 +32,22 @@ class LabelSelector {
   std::vector<Term> terms_;
 };
 
-// The Secrets in one or more JSON or YAML documents: Secret, SecretList, List. InvalidArgument: neither,
+// A list of the Secrets in one or more JSON or YAML documents: Secret, SecretList, List. InvalidArgument: neither,
 // or another kind.
-absl::StatusOr<std::vector<Json>> ReadSecretDocuments(std::string_view text);
+absl::StatusOr<Json> ReadSecretDocuments(std::string_view text);
 
-// Lists Secrets, of all namespaces ("") or one, in pages; each is given to `each`. A list that ends
-// halfway (410: a page came too late) is begun again, so that some may come twice.
+// A part of a list.
+struct SecretPage {
+  const Json& items;
+  std::size_t before;  // how many came in pages before this one
+  std::size_t total;   // of the whole list; 0: unknown
+};
+
+// Lists Secrets, of all namespaces ("") or one; each page is given to `take`, which says whether to go
+// on. A list that ends halfway (410: a page came too late) is begun again, so that some may come twice.
 absl::Status ListSecrets(const KubeConfig& config, std::string_view name_space,
-                         const LabelSelector& selector, const std::function<void(const Json&)>& each);
+                         const LabelSelector& selector,
+                         const std::function<bool(const SecretPage&)>& take);
 
 // A Secret's contents as kv holds them: texts as they are; what isn't UTF-8 stays base64, and its keys
 // are added to `binary`. InvalidArgument names the key that isn't base64.

@@ -8,7 +8,9 @@ import base64
 import http.server
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -306,6 +308,45 @@ class ImportTest(unittest.TestCase):
         report = self.vault(source, fresh, "-versions=all")
         self.assertIn("numbered anew", report["secrets"][0]["reason"])
         self.assertEqual(self.read(self.target, f"{fresh}/data/s", 2)["data"], {"n": "3"})
+
+    def test_killed_and_told_to_stop(self):
+        """killed at any moment, or stopped with a report of what was done: the next run goes on"""
+        source = self.mount(self.source)
+        for i in range(300):
+            self.put(self.source, f"{source}/data/d{i % 7}/s{i}", {"n": str(i)})
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+            with self.subTest(signal=number.name):
+                target = self.mount(self.target)
+                screen, terminal = os.openpty()
+                running = subprocess.Popen(
+                    [os.path.join(BIN_DIR, "coffer"), "import", "vault", "-format=json",
+                     f"-from-address={self.source.address}", f"-from-mount={source}", f"-mount={target}"],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal, text=True,
+                    env={"PATH": "/usr/bin:/bin", "HOME": self.folder, "VAULT_ADDR": self.target.address,
+                         "VAULT_TOKEN": self.target.root, "COFFER_FROM_TOKEN": self.source.root})
+                os.close(terminal)
+                said = ""
+                while not re.search(r"[1-9]\d* of 300", said):
+                    said += os.read(screen, 4096).decode()
+                running.send_signal(number)
+                out, _ = running.communicate(timeout=60)
+                said += os.read(screen, 4096).decode() if number != signal.SIGKILL else ""
+                os.close(screen)
+                if number == signal.SIGKILL:
+                    self.assertEqual((running.returncode, out), (-number, ""))
+                else:
+                    report = json.loads(out)
+                    self.assertEqual((running.returncode, report["complete"]), (2, False))
+                    self.assertIn("broken off", said)
+                    self.assertLess(0, report["written"])
+                    self.assertLess(report["written"], 300)
+                    self.assertEqual(len(report["secrets"]), report["written"])
+                again = self.vault(source, target)
+                self.assertTrue(again["complete"])
+                self.assertEqual(again["written"] + again["same"], 300)
+                self.assertGreater(again["same"], 0)
+                for i in (0, 150, 299):
+                    self.assertEqual(self.read(self.target, f"{target}/data/d{i % 7}/s{i}")["data"], {"n": str(i)})
 
     def test_version_1(self):
         """kv version 1 and 2, either way; one version alone fits into version 1"""
