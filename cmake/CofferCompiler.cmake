@@ -28,6 +28,9 @@ endif()
 if(COFFER_SANITIZE)
   add_compile_options(-fsanitize=${COFFER_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${COFFER_SANITIZE})
+  if(COFFER_SANITIZE MATCHES thread)
+    add_compile_options(-Wno-tsan)  # Boost.Asio's fences, which it knows nothing of
+  endif()
 endif()
 
 find_program(COFFER_MOLD mold)
