@@ -257,7 +257,7 @@ const Flag* Find(std::string_view name) {
   return found == Table().end() ? nullptr : &*found;
 }
 
-// The environment of vault-csi-provider.
+// The environment of vault-csi-provider, and who the plugin's pod is.
 absl::Status ReadEnvironment(Flags* flags) {
   const std::pair<const char*, std::string_view> names[] = {
       {"VAULT_ADDR", "vault-addr"},
@@ -273,6 +273,12 @@ absl::Status ReadEnvironment(Flags* flags) {
     if (value == nullptr || *value == '\0') continue;
     const absl::Status set = Find(flag)->set(value, flags);
     if (!set.ok()) return absl::InvalidArgumentError(StrCat(variable, " ", Message(set)));
+  }
+  const std::pair<const char*, std::string*> own[] = {{"POD_NAMESPACE", &flags->pod_namespace},
+                                                      {"POD_NAME", &flags->pod_name},
+                                                      {"POD_UID", &flags->pod_uid}};
+  for (const auto& [variable, field] : own) {
+    if (const char* value = std::getenv(variable); value != nullptr) *field = value;
   }
   for (const auto& [variable, why] : UnreadVariables()) {
     const char* value = std::getenv(variable);

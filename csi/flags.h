@@ -19,6 +19,8 @@ struct Flags {
   std::string endpoint = "unix:///csi/csi.sock";
   std::string driver_name = "secrets-store.csi.k8s.io";
   std::string node_id;
+  // The plugin's own pod: POD_NAMESPACE, POD_NAME, POD_UID; "" = nobody says.
+  std::string pod_namespace, pod_name, pod_uid;
   std::string kubelet_root = "/var/lib/kubelet";
   std::string registration_dir;   // "" = no registration
   std::string registration_path;  // "" = no registration

@@ -270,6 +270,17 @@ void KubeReporter::CanaryOpened(const volume::OpenEvent& event) {
               " was opened", who));
 }
 
+void KubeReporter::TellOwnPod(std::string_view name_space, std::string_view name,
+                              std::string_view uid, std::string reason, const absl::Status& why) {
+  const PodVolume own{.kubernetes_namespace = std::string(name_space),
+                      .pod = std::string(name),
+                      .pod_uid = std::string(uid),
+                      .secret_class = {},
+                      .target = {},
+                      .versions = {}};
+  Tell(own, true, std::move(reason), std::string(Message(why)));
+}
+
 void KubeReporter::CleanUp() {
   writer_.Put("statuses left behind", [this](absl::Time deadline) {
     return DeleteLeftPodStatuses(client_, node_, deadline);

@@ -33,6 +33,10 @@ class KubeReporter : public VolumeObserver {
   // A Warning on the pod whose canary file was opened.
   void CanaryOpened(const volume::OpenEvent& event);
 
+  // A Warning on the plugin's own pod.
+  void TellOwnPod(std::string_view name_space, std::string_view name, std::string_view uid,
+                  std::string reason, const absl::Status& why);
+
   // Forgets the statuses that a plugin before this one left for volumes that are gone.
   void CleanUp();
 

@@ -266,6 +266,19 @@ TEST_CASE("an Event tells of a rotation that fails, once for many failures, and 
   CHECK(f.api.Events().size() == 3);
 }
 
+TEST_CASE("what befalls the plugin is a Warning on its own pod, where that is known") {
+  Fixture f;
+  f.reporter.TellOwnPod("", "", "", "DriverDisplaced", absl::FailedPreconditionError("why"));
+  f.reporter.TellOwnPod("vault", "vault-csi-x", "uid", "DriverDisplaced",
+                        absl::FailedPreconditionError("why"));
+  REQUIRE(f.reporter.writer().Drain(absl::Now() + absl::Seconds(60)));
+  const auto events = f.api.Events();
+  REQUIRE(events.size() == 1);
+  CHECK(events[0]["reason"] == "DriverDisplaced");
+  CHECK(events[0]["message"] == "why");
+  CHECK(events[0]["involvedObject"]["name"] == "vault-csi-x");
+}
+
 TEST_CASE("a canary that was opened is a Warning on its pod, also one that a plugin before published") {
   Fixture f;
   const volume::VolumeInfo info{

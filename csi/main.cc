@@ -109,12 +109,13 @@ int WaitForStop(sigset_t signals, const std::function<void()>& reopen) {
 }
 
 StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher,
-                          const SocketServer& sockets) {
+                          const SocketServer& sockets,
+                          std::function<void(const absl::Status&)> displaced) {
   using Answer = StatusServer::Answer;
-  const auto ready = [&, found = true]() mutable {
+  const auto ready = [&, displaced = std::move(displaced), in_place = true]() mutable {
     absl::Status status = sockets.InPlace();
-    if (found && !status.ok()) log::Error("not found by the kubelet", {{"cause", status}});
-    found = status.ok();
+    if (in_place && !status.ok()) displaced(status);
+    in_place = status.ok();
     if (status.ok()) status = publisher.Ready();
     if (status.ok()) return Answer{200, "ok\n"};
     return Answer{503, StrCat(Message(status), "\n")};
@@ -294,10 +295,16 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
     metrics.Gauge("coffer_csi_kubernetes_writes_pending", "Writes to the API server that wait",
                   [&reporter] { return static_cast<double>(reporter->writer().pending()); });
   }
+  const auto displaced = [&flags, &reporter](const absl::Status& why) {
+    log::Error("not found by the kubelet", {{"cause", why}});
+    if (reporter) {
+      reporter->TellOwnPod(flags.pod_namespace, flags.pod_name, flags.pod_uid, "DriverDisplaced", why);
+    }
+  };
   std::unique_ptr<StatusServer> status;
   if (!flags.metrics_address.empty()) {
     ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address,
-                                                  Pages(metrics, publisher, *server),
+                                                  Pages(metrics, publisher, *server, displaced),
                                                   keeper ? StatusServer::IfTaken::kWait
                                                          : StatusServer::IfTaken::kFail));
   }

@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import socket
 
 import moving
-from world import matches, until
+from world import DRIVER, matches, until
 
 OTHER_KEY = "- objectName: a\n  secretPath: secret/data/webapp/config\n  secretKey: nothing\n"
 OTHER_PATH = "- objectName: a\n  secretPath: secret/data/other\n  secretKey: a\n"
@@ -87,6 +88,25 @@ def kubeconfig_unreadable(world):
     world.uninstall("blind", "default")
 
 
+def displaced(world):
+    """Another driver's registrar takes the name on the node: the plugin isn't ready, and its pod says what to do."""
+    cluster, pod = world.cluster, world.plugin()
+    folder = os.open(os.path.join(cluster.kubelet_root, "plugins_registry"), os.O_PATH | os.O_DIRECTORY)
+    path = f"/proc/self/fd/{folder}/{DRIVER}-reg.sock"
+    os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        print("    " + world.event(pod, "another program has put its socket .* csi.driverName", namespace="vault"))
+        until("the plugin not ready", lambda: not cluster.pod_ready(pod, "vault"), 60)
+    os.unlink(path)
+    os.close(folder)
+    world.delete_pod(pod, "vault")
+    world.plugin_ready()
+    world.pod("found-again")
+    world.started("found-again")
+    world.delete_pod("found-again")
+
+
 def twice(world):
     out = world.shell(f"{world.helm_program} install second {world.chart} -n default", code=1)
     matches(r"CSIDriver \"secrets-store\.csi\.k8s\.io\".* exists and cannot be imported", out)
@@ -112,6 +132,7 @@ STEPS = [
     ("No CRDs: the pod says it, and starts when they are there", crds_missing),
     ("A kubelet that lives elsewhere: the plugin's pod says it", kubelet_elsewhere),
     ("A kubeconfig that can't be read: the plugin's pod says it", kubeconfig_unreadable),
+    ("Another driver takes the name on the node: the plugin's pod says it", displaced),
     ("A second driver of the same name is refused by helm; a plugin without rights says so", twice),
     ("helm uninstall leaves nothing", all_gone),
     ("In place of the upstream driver: its objects stay, its classes work", moving.upstream_in_place),

@@ -144,17 +144,17 @@ class World:
     def file(self, pod, name):
         return self.exec(pod, "/app", "cat", f"/secrets/{name}")
 
-    def event(self, pod, pattern, seconds=60):
+    def event(self, pod, pattern, seconds=60, namespace="default"):
         """Waits for an event on the pod that matches, and gives it."""
         found = []
 
         def seen():
-            found[:] = [m for m in self.cluster.events(pod) if re.search(pattern, m, re.S)]
+            found[:] = [m for m in self.cluster.events(pod, namespace) if re.search(pattern, m, re.S)]
             return bool(found)
         try:
             self.cluster.wait(f"an event like {pattern!r} on pod {pod}", seen, seconds)
         except RuntimeError as error:
-            raise Failed(f"{error}; its events:\n" + "\n".join(self.cluster.events(pod))) from None
+            raise Failed(f"{error}; its events:\n" + "\n".join(self.cluster.events(pod, namespace))) from None
         return found[-1]
 
     def statuses(self):

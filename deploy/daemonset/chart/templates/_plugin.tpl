@@ -46,6 +46,13 @@ The plugin and its standby are the same but for these. */}}
       valueFrom:
         fieldRef:
           fieldPath: spec.nodeName
+    # Its own pod, where its own events go.
+    {{- range $name, $field := dict "POD_NAME" "metadata.name" "POD_NAMESPACE" "metadata.namespace" "POD_UID" "metadata.uid" }}
+    - name: {{ $name }}
+      valueFrom:
+        fieldRef:
+          fieldPath: {{ $field }}
+    {{- end }}
     {{- with $values.linux.env }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
