@@ -9,6 +9,7 @@
 //               "expirations": {audience: time as RFC 3339},
 //               "attributes": {name: text},       the volume context, for other vendors' providers
 //               "secrets": text,                  of nodePublishSecretRef, for the same
+//               "fs_group": number | null,        of the pod
 //               "objects": [{"id", "version"} …], of the content
 //               "fingerprint": number,            of the class
 //               "fetched": microseconds since 1970 | null,
@@ -157,6 +158,7 @@ SecretBytes WriteVolumeDocument(const std::string& target, const VolumeState& st
                    {"expirations", MapJson(context.expirations)},
                    {"attributes", MapJson(context.attributes)},
                    {"secrets", Text(context.secrets.view())},
+                   {"fs_group", context.fs_group ? Json(*context.fs_group) : Json()},
                    {"objects", std::move(objects)},
                    {"fingerprint", state.fingerprint},
                    {"fetched", fetched ? Json(absl::ToUnixMicros(state.fetched)) : Json()},
@@ -192,6 +194,12 @@ absl::StatusOr<VolumeDocument> ReadVolumeDocument(std::string_view text,
     context.attributes.emplace(std::move(name), value);
   });
   context.secrets = members.Secret("secrets");
+  const Json& group = members.At("fs_group");
+  if (group.is_number_unsigned() && group.get<std::uint64_t>() < UINT32_MAX) {
+    context.fs_group = group.get<std::uint32_t>();
+  } else if (!group.is_null()) {
+    members.Fail("fs_group");
+  }
   ReadVersions(members, &state.versions);
   const Json& fingerprint = members.At("fingerprint");
   if (fingerprint.is_number_unsigned()) {

@@ -26,6 +26,7 @@ VolumeState FullState() {
   state.context.expirations = {{"vault", "2035-01-01T00:00:00Z"}};
   state.context.attributes = {{"a", "b"}};
   state.context.secrets = SecretBytes::CopyOf("{}");
+  state.context.fs_group = 2000;
   state.fingerprint = ~std::size_t{0};
   state.fetched = absl::FromUnixMicros(1'800'000'000'000'001);
   return state;
@@ -43,6 +44,7 @@ TEST_CASE("what is written of a volume is read again") {
   CHECK(read->state.fetched == full.fetched);
   CHECK(read->state.fingerprint == full.fingerprint);
   CHECK(read->state.versions.size() == 2);
+  CHECK(read->state.context.fs_group == 2000);
 
   const auto empty = ReadVolumeDocument(WriteVolumeDocument("", VolumeState()).view(), f.provider);
   REQUIRE(empty.ok());

@@ -86,23 +86,25 @@ absl::Status WritePodStatus(KubeClient& client, const std::string& node, const P
     objects.push_back({{"id", S(version.id)}, {"version", S(version.version)}});
   }
   const std::string name = PodStatusName(volume);
-  const Json body = {{"apiVersion", "secrets-store.csi.x-k8s.io/v1"},
-                     {"kind", "SecretProviderClassPodStatus"},
-                     {"metadata",
-                      {{"name", S(name)},
-                       {"namespace", S(volume.kubernetes_namespace)},
-                       {"labels", {{kNodeLabel, S(node)}}},
-                       {"ownerReferences", Json::array({Owner(volume)})}}},
-                     {"status",
-                      {{"podName", S(volume.pod)},
-                       {"secretProviderClassName", S(volume.secret_class)},
-                       {"mounted", true},
-                       {"targetPath", S(volume.target)},
-                       {"objects", std::move(objects)}}}};
+  Json body = {{"apiVersion", "secrets-store.csi.x-k8s.io/v1"},
+               {"kind", "SecretProviderClassPodStatus"},
+               {"metadata",
+                {{"name", S(name)},
+                 {"namespace", S(volume.kubernetes_namespace)},
+                 {"labels", {{kNodeLabel, S(node)}}},
+                 {"ownerReferences", Json::array({Owner(volume)})}}},
+               {"status",
+                {{"podName", S(volume.pod)},
+                 {"secretProviderClassName", S(volume.secret_class)},
+                 {"mounted", true},
+                 {"targetPath", S(volume.target)},
+                 {"objects", std::move(objects)}}}};
+  if (volume.fs_group) body["status"]["fsGroup"] = S(StrCat(*volume.fs_group));
   const std::string folder = StatusesPath(volume.kubernetes_namespace);
   const absl::Status posted = client.Post(folder, body, deadline).status();
   if (!absl::IsAborted(posted)) return posted;
   // Of a pod of that name before.
+  if (!volume.fs_group) body["status"]["fsGroup"] = nullptr;  // the patch takes it away
   return client.Patch(StrCat(folder, "/", EncodeUrlPath(name)), body, deadline).status();
 }
 

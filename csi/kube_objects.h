@@ -3,6 +3,8 @@
 // does one write, whatever is there before.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +25,7 @@ struct PodVolume {
   std::string secret_class;
   std::string target;
   std::vector<provider::ObjectVersion> versions;
+  std::optional<std::uint32_t> fs_group = std::nullopt;
 };
 
 // <pod>-<namespace>-<class>

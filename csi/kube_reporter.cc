@@ -34,7 +34,8 @@ PodVolume FactsOf(const std::string& target, const VolumeContext& context) {
           .pod_uid = context.pod.uid,
           .secret_class = context.secret_class,
           .target = target,
-          .versions = {}};
+          .versions = {},
+          .fs_group = context.fs_group};
 }
 
 }  // namespace

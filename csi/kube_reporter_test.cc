@@ -126,7 +126,8 @@ struct Fixture {
     const VolumeContext context = {.secret_class = "webapp",
                                    .pod = {.name = StrCat("web-", pod),
                                            .kubernetes_namespace = "shop",
-                                           .uid = StrCat("pod-uid-", pod)}};
+                                           .uid = StrCat("pod-uid-", pod)},
+                                   .fs_group = fs_group};
     reporter.Published(Target(pod), context, outcome);
     settled = reporter.writer().Drain(absl::Now() + absl::Seconds(10));
   }
@@ -144,6 +145,7 @@ struct Fixture {
   std::string Data() { return DumpOf(api.At(kSecret)["data"]); }
   static std::string DumpOf(const Json& json) { return std::string(DumpJson(json).view()); }
   bool settled = false;
+  std::optional<std::uint32_t> fs_group;
 };
 
 TEST_CASE("a published volume has a status of upstream's shape, kept up to date, gone with it") {
@@ -158,11 +160,28 @@ TEST_CASE("a published volume has a status of upstream's shape, kept up to date,
         R"({"internal.secrets-store.csi.k8s.io/node-name":"node-1"})");
   CHECK(f.DumpOf(status["metadata"]["ownerReferences"]) ==
         R"([{"apiVersion":"v1","kind":"Pod","name":"web-1","uid":"pod-uid-1"}])");
+  CHECK_FALSE(status["status"].contains("fsGroup"));
   f.Publish(1, "v2", true, true);
   CHECK(f.api.At(kStatus)["status"]["objects"][0]["version"] == "v2");
   f.Unpublish(1);
   CHECK(f.api.At(kStatus).is_null());
   CHECK(f.settled);
+}
+
+TEST_CASE("a status tells the pod's fsGroup, and not that of a namesake before it") {
+  Fixture f;
+  f.fs_group = 2000;
+  f.Publish(1, "v1");
+  CHECK(f.api.At(kStatus)["status"]["fsGroup"] == "2000");
+  KubeReporter next(f.clock, f.client, f.metrics, "node-1");
+  PublishOutcome outcome;
+  next.Published(f.Target(1),
+                 {.secret_class = "webapp",
+                  .pod = {.name = "web-1", .kubernetes_namespace = "shop", .uid = "pod-uid-9"}},
+                 outcome);
+  REQUIRE(next.writer().Drain(absl::Now() + absl::Seconds(10)));
+  CHECK(f.api.At(kStatus)["metadata"]["ownerReferences"][0]["uid"] == "pod-uid-9");
+  CHECK_FALSE(f.api.At(kStatus)["status"].contains("fsGroup"));
 }
 
 TEST_CASE("a republish without news writes nothing") {

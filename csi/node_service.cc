@@ -98,6 +98,8 @@ absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl:
   if (context.ok()) KeepForVendors(request, &*context);
   WipeTokens(request);
   RETURN_IF_ERROR(context.status());
+  RETURN_IF_ERROR(
+      ReadMountGroup(request.volume_capability().mount().volume_mount_group(), &*context));
   const absl::Status published =
       publisher_.Publish(request.volume_id(), request.target_path(), *context, deadline);
   log::Write(published.ok() ? log::Level::kInfo : log::Level::kWarning,
@@ -139,8 +141,10 @@ grpc::ServerUnaryReactor* NodeService::NodeUnpublishVolume(
 
 grpc::ServerUnaryReactor* NodeService::NodeGetCapabilities(
     grpc::CallbackServerContext* context, const ::csi::v1::NodeGetCapabilitiesRequest*,
-    ::csi::v1::NodeGetCapabilitiesResponse*) {
+    ::csi::v1::NodeGetCapabilitiesResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  response->add_capabilities()->mutable_rpc()->set_type(
+      ::csi::v1::NodeServiceCapability::RPC::VOLUME_MOUNT_GROUP);
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

@@ -28,7 +28,7 @@ class NodeService final : public ::csi::v1::Node::CallbackService {
   grpc::ServerUnaryReactor* NodeUnpublishVolume(
       grpc::CallbackServerContext* context, const ::csi::v1::NodeUnpublishVolumeRequest* request,
       ::csi::v1::NodeUnpublishVolumeResponse* response) override;
-  // None beyond the two calls above.
+  // The pod's fsGroup comes with the publish, and the kubelet leaves the files' groups alone.
   grpc::ServerUnaryReactor* NodeGetCapabilities(
       grpc::CallbackServerContext* context, const ::csi::v1::NodeGetCapabilitiesRequest* request,
       ::csi::v1::NodeGetCapabilitiesResponse* response) override;

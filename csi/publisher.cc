@@ -226,7 +226,7 @@ absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, 
                      .content = std::move(file.content),
                      .mode = file.mode,
                      .uid = file.owner.value_or(0),
-                     .gid = file.group.value_or(0),
+                     .gid = file.group.value_or(context.fs_group.value_or(0)),
                      .rules = RulesOf(file)});
   }
   outcome->versions = std::move(fetched->versions);

@@ -2,6 +2,8 @@
 // real one is in tests/csi.
 #include "csi/publisher.h"
 
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -63,6 +65,7 @@ struct Fixture {
         .secret_class = secret_class,
         .pod = {.name = "web", .kubernetes_namespace = "default", .service_account = "vault"}};
     context.pod.tokens.emplace("", SecretBytes::CopyOf("jwt"));
+    context.fs_group = fs_group;
     return publisher.Publish(volume_id, at.empty() ? target : at, context,
                              clock.Now() + absl::Seconds(100));
   }
@@ -75,6 +78,7 @@ struct Fixture {
   }
 
   const RotationRule rotation;
+  std::optional<std::uint32_t> fs_group;
   std::atomic<int> status{200}, logins{0};
   std::atomic<int> revoke_status{204}, revoked{0};
   std::mutex mutex;
@@ -131,6 +135,28 @@ TEST_CASE("publish mounts, publish again swaps, unpublish leaves nothing and rev
   CHECK(f.drained());
   CHECK(f.revoked == 1);
   CHECK(f.publisher.Unpublish("v", f.target).ok());
+}
+
+TEST_CASE("files are of the pod's fsGroup where the class names no group, also when read anew") {
+  Fixture f;
+  f.classes.secret_class.parameters["objects"] =
+      "- {objectName: p, secretPath: kv/a, secretKey: p, filePermission: 0640}\n"
+      "- {objectName: own, secretPath: kv/a, secretKey: p, group: 7}";
+  f.fs_group = 2000;
+  REQUIRE(f.Publish().ok());
+  const auto facts = [&f](const char* file) {
+    struct stat found = {};
+    REQUIRE(stat((f.target + "/" + file).c_str(), &found) == 0);
+    return found;
+  };
+  CHECK(facts("p").st_gid == 2000);
+  CHECK(facts("p").st_uid == 0);
+  CHECK((facts("p").st_mode & 07777) == 0640);
+  CHECK(facts("own").st_gid == 7);
+  f.Hold("two");
+  REQUIRE(f.publisher.Refetch(f.target, absl::Now() + absl::Seconds(20)).ok());
+  CHECK(ReadFile(f.target + "/p") == "two");
+  CHECK(facts("p").st_gid == 2000);
 }
 
 TEST_CASE("a publish that fails mounts nothing and leaves no folder and no token") {

@@ -1,6 +1,7 @@
 #include "csi/volume_context.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "common/json.h"
 #include "common/status_macros.h"
@@ -67,6 +68,7 @@ VolumeContext VolumeContext::Copy() const {
   copy.attributes = attributes;
   copy.expirations = expirations;
   copy.secrets = secrets.Copy();
+  copy.fs_group = fs_group;
   return copy;
 }
 
@@ -89,6 +91,19 @@ absl::StatusOr<VolumeContext> ReadVolumeContext(
   }
   RETURN_IF_ERROR(ReadTokens(get(kTokensKey), &context));
   return context;
+}
+
+absl::Status ReadMountGroup(std::string_view text, VolumeContext* context) {
+  if (text.empty()) return absl::OkStatus();
+  std::uint32_t group = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), group);
+  if (error != std::errc() || end != text.data() + text.size() || group == UINT32_MAX) {
+    return absl::InvalidArgumentError(
+        StrCat("volume capability: mount.volume_mount_group \"", text,
+               "\" must be a group id between 0 and 4294967294"));
+  }
+  context->fs_group = group;
+  return absl::OkStatus();
 }
 
 }  // namespace coffer::csi

@@ -2,8 +2,10 @@
 // volumeAttributes say.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,6 +21,8 @@ struct VolumeContext {
   std::map<std::string, std::string> attributes;   // without the tokens
   std::map<std::string, std::string> expirations;  // of the tokens, by audience, as the kubelet says
   SecretBytes secrets;  // of nodePublishSecretRef, a JSON map; empty: none
+  // The pod's fsGroup: whose the files are where the class names no group.
+  std::optional<std::uint32_t> fs_group;
 
   VolumeContext Copy() const;
 };
@@ -27,6 +31,10 @@ struct VolumeContext {
 // never a token.
 absl::StatusOr<VolumeContext> ReadVolumeContext(
     const std::function<std::string_view(const std::string& key)>& get);
+
+// `text`: volume_mount_group of the volume's capability, "" = the pod has no fsGroup.
+// InvalidArgument names the field.
+absl::Status ReadMountGroup(std::string_view text, VolumeContext* context);
 
 constexpr char kTokensKey[] = "csi.storage.k8s.io/serviceAccount.tokens";
 

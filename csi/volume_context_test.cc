@@ -74,5 +74,20 @@ TEST_CASE("a missing or wrong entry is named, a token never shown") {
   }
 }
 
+TEST_CASE("a pod's fsGroup is a group id, or none") {
+  VolumeContext context;
+  REQUIRE(ReadMountGroup("", &context).ok());
+  CHECK_FALSE(context.fs_group);
+  REQUIRE(ReadMountGroup("2000", &context).ok());
+  CHECK(context.fs_group == 2000);
+  CHECK(context.Copy().fs_group == 2000);
+  REQUIRE(ReadMountGroup("4294967294", &context).ok());
+  for (const char* wrong : {"-1", "staff", "1 ", "4294967295", "0x1", "99999999999"}) {
+    const absl::Status refused = ReadMountGroup(wrong, &context);
+    CHECK(absl::IsInvalidArgument(refused));
+    CHECK_THAT(std::string(Message(refused)), Catch::Contains("mount.volume_mount_group"));
+  }
+}
+
 }  // namespace
 }  // namespace coffer::csi

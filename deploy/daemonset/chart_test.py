@@ -111,7 +111,7 @@ class Chart(unittest.TestCase):
         self.assertEqual(claim["spec"]["resources"]["requests"]["storage"], "10Gi")
         driver = default.get("CSIDriver", "secrets-store.csi.k8s.io")["spec"]
         self.assertEqual(driver, {
-            "attachRequired": False, "podInfoOnMount": True, "fsGroupPolicy": "None",
+            "attachRequired": False, "podInfoOnMount": True,
             "volumeLifecycleModes": ["Ephemeral"], "requiresRepublish": True,
             "tokenRequests": [{"audience": ""}]})
 

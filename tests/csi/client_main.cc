@@ -114,7 +114,10 @@ csi::v1::NodePublishVolumeRequest PublishRequest(const Arguments& arguments) {
   request.set_target_path(arguments.Get("target"));
   request.set_readonly(arguments.Get("readonly", "true") == "true");
   const std::string access = arguments.Get("access", "mount");
-  if (access == "mount") request.mutable_volume_capability()->mutable_mount();
+  if (access == "mount") {
+    request.mutable_volume_capability()->mutable_mount()->set_volume_mount_group(
+        arguments.Get("group"));
+  }
   if (access == "block") request.mutable_volume_capability()->mutable_block();
   if (access != "none") {
     request.mutable_volume_capability()->mutable_access_mode()->set_mode(

@@ -49,7 +49,7 @@ class KubeTest(unittest.TestCase):
     def publish(self, pod, uid, code="OK"):
         answer = self.node.call(
             "publish", f"--volume-id=csi-{pod}", f"--target={self.node.target(uid)}", "--class=webapp",
-            f"--pod={pod}", f"--uid={uid}", "--service-account=vault")
+            f"--pod={pod}", f"--uid={uid}", "--service-account=vault", "--group=2000")
         self.assertEqual(answer[0], code, answer)
         return answer[1]
 
@@ -87,7 +87,9 @@ class KubeTest(unittest.TestCase):
                          [{"apiVersion": "v1", "kind": "Pod", "name": "web-1", "uid": uid}])
         self.assertEqual(
             {key: value for key, value in status["status"].items() if key != "objects"},
-            {"mounted": True, "podName": "web-1", "secretProviderClassName": "webapp", "targetPath": target})
+            {"mounted": True, "podName": "web-1", "secretProviderClassName": "webapp", "targetPath": target,
+             "fsGroup": "2000"})
+        self.assertEqual(os.stat(os.path.join(target, "password")).st_gid, 2000)
         before = {o["id"]: o["version"] for o in status["status"]["objects"]}
         self.assertEqual(set(before), {"username", "password"})
         self.eventually(lambda: len(self.cluster.get("secret", "copy")["metadata"]["ownerReferences"]) == 2)

@@ -231,6 +231,7 @@ class PublishTest(unittest.TestCase):
             (["--readonly=false"], "INVALID_ARGUMENT", "readOnly: true"),
             (["--access=block"], "INVALID_ARGUMENT", "mount"),
             (["--access=none"], "INVALID_ARGUMENT", "capability is missing"),
+            (["--group=staff"], "INVALID_ARGUMENT", "mount.volume_mount_group"),
             (["--context=secretProviderClass="], "INVALID_ARGUMENT", "secretProviderClass is missing"),
             (["--context=csi.storage.k8s.io/pod.uid="], "INVALID_ARGUMENT", "pod.uid is missing"),
             (["--context=csi.storage.k8s.io/ephemeral=false"], "INVALID_ARGUMENT", "ephemeral"),
