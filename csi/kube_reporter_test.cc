@@ -28,7 +28,7 @@ class FakeApi {
           201, StrCat(R"({"status":{"token":"jwt-)",
                       audiences.empty() ? std::string_view("default")
                                         : std::string_view(audiences[0].get_ref<const SecretString&>()),
-                      R"("}})"));
+                      R"(","expirationTimestamp":"2035-01-01T00:00:00Z"}})"));
     }
     if (method == "POST") {
       const std::string name =
@@ -386,10 +386,13 @@ TEST_CASE("a token that the kubelet didn't send comes from the TokenRequest API,
   PodTokens tokens(f.client, clock);
   const absl::Time deadline = absl::Now() + absl::Seconds(10);
   const auto token = [&](const std::string& audience, const std::string& uid = "u") {
-    provider::Pod pod = {
-        .name = "web", .kubernetes_namespace = "shop", .uid = uid, .service_account = "vault"};
-    REQUIRE(tokens.Complete(audience, &pod, deadline).ok());
-    return std::string(pod.tokens.at(audience).view());
+    VolumeContext context = {.pod = {.name = "web",
+                                     .kubernetes_namespace = "shop",
+                                     .uid = uid,
+                                     .service_account = "vault"}};
+    REQUIRE(tokens.Complete(audience, &context, deadline).ok());
+    CHECK(context.expirations.at(audience) == "2035-01-01T00:00:00Z");
+    return std::string(context.pod.tokens.at(audience).view());
   };
   CHECK(token("vault") == "jwt-vault");
   CHECK(token("") == "jwt-default");
@@ -402,17 +405,55 @@ TEST_CASE("a token that the kubelet didn't send comes from the TokenRequest API,
   CHECK(token("vault") == "jwt-vault");
   CHECK(f.api.tokens == 4);
 
-  provider::Pod pod = {.name = "web", .kubernetes_namespace = "shop", .service_account = "vault"};
-  pod.tokens.emplace("other", SecretBytes::CopyOf("sent"));
-  CHECK(tokens.Complete("", &pod, deadline).ok());  // the only one is taken
-  CHECK(pod.tokens.size() == 1);
+  VolumeContext context = {
+      .pod = {.name = "web", .kubernetes_namespace = "shop", .service_account = "vault"}};
+  context.pod.tokens.emplace("other", SecretBytes::CopyOf("sent"));
+  CHECK(tokens.Complete("", &context, deadline).ok());  // the only one is taken
+  CHECK(context.pod.tokens.size() == 1);
   CHECK(f.api.tokens == 4);
   f.api.down = true;
-  const absl::Status refused = tokens.Complete("vault", &pod, deadline);
+  const absl::Status refused = tokens.Complete("vault", &context, deadline);
   CHECK(absl::IsUnavailable(refused));
   CHECK_THAT(std::string(Message(refused)),
              Catch::Contains("the kubelet sent no token of audience \"vault\"") &&
                  Catch::Contains("tokenRequests"));
+}
+
+TEST_CASE("a token that has ended is asked for anew with the audience that the kubelet sent") {
+  struct Case {
+    const char* name;
+    std::map<std::string, std::string> sent;  // expirations
+    std::string named;
+    std::string asked;
+    std::string vendors;  // all that another vendor's provider gets
+  };
+  const Case cases[] = {
+      {"none was sent", {}, "", "", ""},
+      {"none was sent, one is named", {}, "sts", "sts", "sts,"},
+      {"vault's goes first, as in vault-csi-provider", {{"", "x"}, {"vault", "x"}}, "", "vault",
+       ",vault,"},
+      {"then the API server's", {{"", "x"}, {"sts", "x"}}, "", "", ",sts,"},
+      {"then the only one", {{"sts", "x"}}, "", "sts", "sts,"},
+      {"of several strange ones none", {{"aws", "x"}, {"sts", "x"}}, "", "", "aws,sts,"},
+      {"a named one goes before all", {{"vault", "x"}}, "sts", "sts", "sts,vault,"},
+  };
+  Fixture f;
+  for (const Case& c : cases) {
+    INFO(c.name);
+    PodTokens tokens(f.client, f.clock);
+    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+    VolumeContext context = {
+        .pod = {.name = "web", .kubernetes_namespace = "shop", .service_account = "vault"},
+        .expirations = c.sent};
+    VolumeContext other = context.Copy();
+    REQUIRE(tokens.Complete(c.named, &context, deadline).ok());
+    REQUIRE(context.pod.tokens.size() == 1);
+    CHECK(context.pod.tokens.begin()->first == c.asked);
+    tokens.CompleteAll(c.named, &other, deadline);
+    std::string all;
+    for (const auto& [audience, token] : other.pod.tokens) StrAppend(&all, audience, ",");
+    CHECK(all == c.vendors);
+  }
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 #include "csi/pod_tokens.h"
 
+#include <set>
+
 #include "common/http_client.h"
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -25,20 +28,49 @@ Json RequestFor(const std::string& audience, const provider::Pod& pod) {
               {"uid", SecretString(pod.uid)}}}}}};
 }
 
+// Those that the kubelet sent, ended or not.
+std::set<std::string> Audiences(const VolumeContext& context) {
+  std::set<std::string> audiences;
+  for (const auto& [audience, token] : context.pod.tokens) audiences.insert(audience);
+  for (const auto& [audience, expiration] : context.expirations) audiences.insert(audience);
+  return audiences;
+}
+
+std::string_view TextOf(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  if (found == object.end() || !found->is_string()) return "";
+  return found->get_ref<const SecretString&>();
+}
+
 }  // namespace
 
-absl::Status PodTokens::Complete(const std::string& audience, provider::Pod* pod,
+absl::Status PodTokens::Complete(const std::string& audience, VolumeContext* context,
                                  absl::Time deadline) {
-  // Without an audience the pod's only token is taken, whichever it is.
-  if (pod->tokens.contains(audience) || (audience.empty() && pod->tokens.size() == 1)) {
-    return absl::OkStatus();
+  if (!audience.empty()) return Get(audience, context, deadline);
+  return Get(provider::DefaultAudience(Audiences(*context)).value_or(""), context, deadline);
+}
+
+void PodTokens::CompleteAll(const std::string& audience, VolumeContext* context,
+                            absl::Time deadline) {
+  std::set<std::string> audiences = Audiences(*context);
+  if (!audience.empty()) audiences.insert(audience);
+  for (const std::string& each : audiences) {
+    const absl::Status got = Get(each, context, deadline);
+    if (!got.ok()) log::Warning("another vendor's provider lacks a token", {{"error", got}});
   }
+}
+
+absl::Status PodTokens::Get(const std::string& audience, VolumeContext* context,
+                            absl::Time deadline) {
+  provider::Pod* const pod = &context->pod;
+  if (pod->tokens.contains(audience)) return absl::OkStatus();
   const std::string key = StrCat(pod->uid, " ", audience);
   {
     std::lock_guard lock(mutex_);
     std::erase_if(tokens_, [now = clock_.Now()](const auto& t) { return t.second.use_until <= now; });
     if (const auto kept = tokens_.find(key); kept != tokens_.end()) {
       pod->tokens.emplace(audience, kept->second.text.Copy());
+      context->expirations.insert_or_assign(audience, kept->second.expiration);
       return absl::OkStatus();
     }
   }
@@ -56,14 +88,15 @@ absl::Status PodTokens::Complete(const std::string& audience, provider::Pod* pod
                       ": list the audience in the CSIDriver's tokenRequests")));
   }
   const auto status = answer->find("status");
-  if (status == answer->end() || !status->is_object() || !status->contains("token") ||
-      !(*status)["token"].is_string()) {
+  if (status == answer->end() || !status->is_object() || TextOf(*status, "token").empty()) {
     return absl::InternalError("the TokenRequest API's answer has no status.token");
   }
-  SecretBytes token = SecretBytes::CopyOf((*status)["token"].get_ref<const SecretString&>());
+  SecretBytes token = SecretBytes::CopyOf(TextOf(*status, "token"));
+  std::string expiration(TextOf(*status, "expirationTimestamp"));
   std::lock_guard lock(mutex_);
-  tokens_.insert_or_assign(key, Token{token.Copy(), clock_.Now() + kUse});
+  tokens_.insert_or_assign(key, Token{token.Copy(), expiration, clock_.Now() + kUse});
   pod->tokens.emplace(audience, std::move(token));
+  context->expirations.insert_or_assign(audience, std::move(expiration));
   return absl::OkStatus();
 }
 

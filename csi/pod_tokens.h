@@ -8,7 +8,7 @@
 
 #include "common/clock.h"
 #include "csi/kube_client.h"
-#include "provider/provider.h"
+#include "csi/volume_context.h"
 
 namespace coffer::csi {
 
@@ -17,16 +17,23 @@ class PodTokens {
   // Both are kept by the caller.
   PodTokens(KubeClient& client, const Clock& clock) : client_(client), clock_(clock) {}
 
-  // Makes sure that `pod` has a token of that audience ("" = the API server's own). Tokens are bound
-  // to the pod, live ten minutes and are used again for eight of them. The API server's word
-  // otherwise. Safe on any thread.
-  absl::Status Complete(const std::string& audience, provider::Pod* pod, absl::Time deadline);
+  // Makes sure that the pod has the token that a class with that `audience` logs in with. "" = not
+  // named: the audience is chosen among those that the kubelet sent, also of tokens that have ended
+  // and were dropped, else the API server's own. Tokens are bound to the pod, live ten minutes and
+  // are used again for eight of them. The API server's word otherwise. Safe on any thread.
+  absl::Status Complete(const std::string& audience, VolumeContext* context, absl::Time deadline);
+  // For another vendor's class: the tokens of all audiences that the kubelet sent, and of the named
+  // one, as far as they are granted. Which it needs its provider knows.
+  void CompleteAll(const std::string& audience, VolumeContext* context, absl::Time deadline);
 
  private:
   struct Token {
     SecretBytes text;
+    std::string expiration;
     absl::Time use_until;
   };
+
+  absl::Status Get(const std::string& audience, VolumeContext* context, absl::Time deadline);
 
   KubeClient& client_;
   const Clock& clock_;

@@ -89,7 +89,7 @@ absl::Status ProviderService::MountFor(const v1alpha1::MountRequest& request, ab
   }
   if (tokens_ != nullptr) {
     RETURN_IF_ERROR(
-        tokens_->Complete(secret_class.parameters["audience"], &context->pod, deadline));
+        tokens_->Complete(secret_class.parameters["audience"], &*context, deadline));
   }
   const std::string key = StrCat(context->pod.uid, " ", request.target_path());
   provider::SessionPtr session = Take(key);

@@ -268,7 +268,10 @@ absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target
                                                        PublishOutcome* outcome) {
   const ClassObject& secret_class = outcome->secret_class;
   const bool ours = IsOurs(secret_class);
+  const auto named = secret_class.parameters.find("audience");
+  const std::string audience = named == secret_class.parameters.end() ? "" : named->second;
   if (!ours && options_.vendors != nullptr) {
+    if (options_.tokens != nullptr) options_.tokens->CompleteAll(audience, &context, deadline);
     return options_.vendors->Fetch(secret_class, context, target, entry.state.versions, deadline,
                                    &outcome->error_type);
   }
@@ -278,9 +281,7 @@ absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target
         ": spec.provider: \"", secret_class.provider, "\" isn't served here: use vault or coffer"));
   }
   if (options_.tokens != nullptr) {
-    const auto audience = secret_class.parameters.find("audience");
-    RETURN_IF_ERROR(options_.tokens->Complete(
-        audience == secret_class.parameters.end() ? "" : audience->second, &context.pod, deadline));
+    RETURN_IF_ERROR(options_.tokens->Complete(audience, &context, deadline));
   }
   return provider_.Fetch(secret_class, context.pod, *entry.state.session, deadline);
 }

@@ -11,13 +11,15 @@ namespace {
 
 // The token of the audience that the class asks for.
 absl::StatusOr<const SecretBytes*> TokenFor(const Pod& pod, const Login& login) {
-  const auto named = pod.tokens.find(login.audience);
-  if (named != pod.tokens.end()) return &named->second;
-  if (login.audience.empty() && pod.tokens.size() == 1) return &pod.tokens.begin()->second;
+  std::set<std::string> audiences;
   std::string sent;
   for (const auto& [audience, token] : pod.tokens) {
+    audiences.insert(audience);
     StrAppend(&sent, sent.empty() ? "" : ", ", "\"", audience, "\"");
   }
+  const auto found = pod.tokens.find(
+      login.audience.empty() ? DefaultAudience(audiences).value_or("") : login.audience);
+  if (found != pod.tokens.end()) return &found->second;
   return absl::FailedPreconditionError(
       StrCat("the kubelet sent no token of audience \"", login.audience, "\" for pod ",
              pod.kubernetes_namespace, "/", pod.name, " (it sent ", sent.empty() ? "none" : sent,

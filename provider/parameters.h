@@ -19,7 +19,7 @@ struct Login {
   std::string vault_namespace;  // "" = none
   std::string auth_mount;       // no "/" at the ends
   std::string role;
-  std::string audience;  // "" = not named: the pod's only token
+  std::string audience;  // "" = not named: DefaultAudience of the pod's tokens
   TlsClientOptions tls;
 };
 

@@ -28,6 +28,14 @@ std::string PodKey(const Pod& pod) {
 
 }  // namespace
 
+std::optional<std::string> DefaultAudience(const std::set<std::string>& audiences) {
+  for (const char* usual : {"vault", ""}) {
+    if (audiences.contains(usual)) return usual;
+  }
+  if (audiences.size() == 1) return *audiences.begin();
+  return std::nullopt;
+}
+
 Provider::Provider(const Clock& clock, Workers& workers, Options options)
     : clock_(clock), workers_(workers), options_(std::move(options)) {
   if (options_.version_key.empty()) options_.version_key = RandomSecret(32);

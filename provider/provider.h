@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,11 @@ struct Pod {
   std::string service_account;
   std::map<std::string, SecretBytes> tokens;  // by audience; "" = the API server's
 };
+
+// The audience of the token that a class which names none logs in with, among those there are:
+// "vault" as with vault-csi-provider, else the API server's, else the only one. Unset: there is none
+// of these.
+std::optional<std::string> DefaultAudience(const std::set<std::string>& audiences);
 
 struct File {
   std::string path;  // relative, "/" parts, no "." or ".." segments

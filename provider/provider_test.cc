@@ -354,6 +354,11 @@ TEST_CASE("the token is the one of the audience that the class names") {
   CHECK(absl::IsFailedPrecondition(f.Fetch(kPassword, two).status()));
   two.tokens.emplace("", SecretBytes::CopyOf("pod-jwt"));
   CHECK(f.Fetch(kPassword, two).ok());
+  f.session = NewSession();
+  Pod usual = Fixture::MakePod("", "another-jwt");
+  CHECK_FALSE(f.Fetch(kPassword, usual).ok());
+  usual.tokens.emplace("vault", SecretBytes::CopyOf("pod-jwt"));
+  CHECK(f.Fetch(kPassword, usual).ok());
 }
 
 TEST_CASE("workers run everything once, also from within tasks, and end when idle") {

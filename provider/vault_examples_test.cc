@@ -60,7 +60,7 @@ struct Example {
   std::string_view spec;  // of the class; ADDRESS stands for the server's
   std::map<std::string, std::string> files;
   std::map<std::string, std::uint32_t> modes = {};  // where not 0644
-  std::string_view login = "auth/kubernetes/login app pod-jwt ";
+  std::string_view login = "auth/kubernetes/login app vault-jwt ";
   std::string_view version = "v1";
 };
 
@@ -89,7 +89,7 @@ const Example kExamples[] = {
         secretPath: "database/creds/db-app"
         secretKey: "password"
 )",
-     {{"dbUsername", "v-1"}, {"dbPassword", "p-1"}}, {}, "auth/kubernetes/login app pod-jwt ",
+     {{"dbUsername", "v-1"}, {"dbPassword", "p-1"}}, {}, "auth/kubernetes/login app vault-jwt ",
      "v1alpha1"},
     {"the same as environment variables through a Secret", R"(
   provider: vault
@@ -173,7 +173,7 @@ const Example kExamples[] = {
         objectName: "bar"
         secretKey: "bar"
 )",
-     {{"bar", "one"}}, {}, "auth/my-kubernetes/login app pod-jwt acceptance"},
+     {{"bar", "one"}}, {}, "auth/my-kubernetes/login app vault-jwt acceptance"},
     {"the jwt auth method with an audience of its own", R"(
   provider: vault
   parameters:
