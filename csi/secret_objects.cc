@@ -86,22 +86,25 @@ absl::StatusOr<SecretBytes> Content(const SecretObject& object, const std::strin
   SecretBytes blocks = PemBlocks(file.content.view(), type);
   if (!blocks.empty()) return blocks;
   return absl::InvalidArgumentError(
-      StrCat("objectName \"", file.path, "\" has no PEM block of type ", type, ", which ", key,
-             " of a Secret of type ", kTls, " must be"));
+      StrCat("has no PEM block of type ", type, ", which ", key, " of a Secret of type ", kTls,
+             " must be"));
 }
 
-absl::StatusOr<Json> Fill(const SecretObject& object, const std::vector<provider::File>& files) {
+absl::StatusOr<Json> Fill(const SecretObject& object, const std::string& field,
+                          const std::vector<provider::File>& files) {
   Json data = Json::object();
-  for (const auto& [key, file_name] : object.data) {
-    const auto file = std::find_if(files.begin(), files.end(), [&](const provider::File& f) {
-      return f.path == file_name;
-    });
-    if (file == files.end()) {
-      return absl::InvalidArgumentError(
-          StrCat("objectName \"", file_name, "\" is no file of the volume"));
+  for (std::size_t i = 0; i < object.data.size(); ++i) {
+    const auto& [key, file_name] = object.data[i];
+    const auto file =
+        std::find_if(files.begin(), files.end(),
+                     [&name = file_name](const provider::File& f) { return f.path == name; });
+    absl::StatusOr<SecretBytes> content = absl::InvalidArgumentError("is no file of the volume");
+    if (file != files.end()) content = Content(object, key, *file);
+    if (!content.ok()) {
+      return absl::InvalidArgumentError(StrCat(field, ".data[", i, "].objectName: \"", file_name,
+                                               "\" ", Message(content.status())));
     }
-    ASSIGN_OR_RETURN(const SecretBytes content, Content(object, key, *file));
-    const SecretBytes text = EncodeBase64(content.span());
+    const SecretBytes text = EncodeBase64(content->span());
     data[SecretString(key)] = SecretString(text.view());
   }
   return data;
@@ -128,7 +131,8 @@ std::vector<SecretPayload> FillSecretObjects(const std::vector<SecretObject>& ob
                                              const std::vector<provider::File>& files) {
   std::vector<SecretPayload> payloads;
   for (const SecretObject& object : objects) {
-    absl::StatusOr<Json> data = Fill(object, files);
+    absl::StatusOr<Json> data =
+        Fill(object, StrCat("spec.secretObjects[", payloads.size(), "]"), files);
     payloads.push_back({object, data.status(), data.ok() ? *std::move(data) : Json()});
   }
   return payloads;

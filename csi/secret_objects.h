@@ -24,7 +24,7 @@ struct SecretObject {
 // Of a whole SecretProviderClass object; none where it has none. InvalidArgument names the field.
 absl::StatusOr<std::vector<SecretObject>> ReadSecretObjects(const Json& secret_class);
 
-// One Secret's content, or why there is none.
+// One Secret's content, or why there is none, by field.
 struct SecretPayload {
   SecretObject object;
   absl::Status status;

@@ -72,7 +72,7 @@ TEST_CASE("a Secret holds the files that it names; one that can't be filled hurt
   CHECK(Value(payloads[0], "bytes") == std::string("\0\xff", 2));
   CHECK(absl::IsInvalidArgument(payloads[1].status));
   CHECK_THAT(std::string(Message(payloads[1].status)),
-             Catch::Contains("\"absent\" is no file of the volume"));
+             Catch::StartsWith("spec.secretObjects[1].data[0].objectName: \"absent\" is no file"));
 }
 
 TEST_CASE("of a bundle, a TLS Secret's tls.crt takes the certificates and tls.key the key") {
@@ -92,7 +92,8 @@ TEST_CASE("of a bundle, a TLS Secret's tls.crt takes the certificates and tls.ke
   const auto without =
       FillSecretObjects({object}, Files({{"bundle", certificates}, {"ca", "x"}}));
   CHECK_THAT(std::string(Message(without[0].status)),
-             Catch::Contains("no PEM block of type PRIVATE KEY, which tls.key"));
+             Catch::StartsWith("spec.secretObjects[0].data[1].objectName: \"bundle\" has no PEM "
+                               "block of type PRIVATE KEY, which tls.key"));
 }
 
 }  // namespace
