@@ -89,6 +89,9 @@ void KubeReporter::Published(const std::string& target, const VolumeContext& con
     if (secrets_due) volume->secrets_due = clock_.Now() + kSecretCheck;
   }
   if (changed) PutStatus(volume);
+  if (!outcome.warning.empty()) {
+    Tell(volume->facts, true, "UnknownParameters", std::move(outcome.warning));
+  }
   if (outcome.rotated) {
     Tell(volume->facts, false, "MountRotationComplete",
          StrCat("the volume of SecretProviderClass ", context.secret_class, " has new content"));

@@ -298,6 +298,22 @@ TEST_CASE("what befalls the plugin is a Warning on its own pod, where that is kn
   CHECK(events[0]["involvedObject"]["name"] == "vault-csi-x");
 }
 
+TEST_CASE("a parameter that means nothing is a Warning on the pod") {
+  Fixture f;
+  PublishOutcome outcome;
+  outcome.warning = "spec.parameters.x: unknown, and ignored";
+  const VolumeContext context = {
+      .secret_class = "webapp",
+      .pod = {.name = "web-1", .kubernetes_namespace = "shop", .uid = "pod-uid-1"}};
+  f.reporter.Published(f.Target(1), context, outcome);
+  REQUIRE(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+  const auto events = f.api.Events();
+  REQUIRE(events.size() == 1);
+  CHECK(events[0]["type"] == "Warning");
+  CHECK(events[0]["reason"] == "UnknownParameters");
+  CHECK(events[0]["message"] == "spec.parameters.x: unknown, and ignored");
+}
+
 TEST_CASE("a canary that was opened is a Warning on its pod, also one that a plugin before published") {
   Fixture f;
   const volume::VolumeInfo info{

@@ -218,6 +218,7 @@ absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, 
   }
   outcome->secrets = FillSecretObjects(outcome->secret_class.secret_objects, fetched->files);
   outcome->refetch_by = fetched->refetch_by;
+  outcome->warning = std::move(fetched->warning);
   std::vector<volume::SnapshotFile> files;
   files.reserve(fetched->files.size());
   for (provider::File& file : fetched->files) {

@@ -199,6 +199,8 @@ TEST_CASE("Coffer is a provider for the upstream driver: one login, files, versi
     CHECK_THAT(fetched->versions[0].version, Catch::StartsWith("7"));
   }
   CHECK(logins == 1);
+  // The driver sends what the pod's volumeAttributes say beyond the class, too.
+  CHECK(mount("vault", {{"volumeAttributeOfThePod", "x"}}).ok());
   // What that driver's volumes can't keep isn't left out in silence.
   for (const auto& rule : {std::pair("audit", "opens"), std::pair("allowUIDs", "1000")}) {
     const absl::Status refused = mount("vault", {{rule.first, rule.second}}).status();

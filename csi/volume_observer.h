@@ -27,6 +27,7 @@ struct PublishOutcome {
   std::vector<SecretPayload> secrets;             // of the class's secretObjects
   std::optional<absl::Time> refetch_by;           // as FetchResult says
   RotationRule rotation;                          // of the class
+  std::string warning;                            // as FetchResult says
   std::vector<std::string> audited;               // the files, where the class wants opens told
   absl::Duration took;
 };

@@ -21,10 +21,6 @@ absl::Status Wrong(std::string_view field, std::string_view what) {
 
 absl::Status CheckObjectName(std::string_view name) {
   if (name.empty()) return absl::InvalidArgumentError("is missing");
-  if (name.find('/') != name.npos) {
-    return absl::InvalidArgumentError(
-        "must not contain \"/\": it names one file in the volume; folders go into path");
-  }
   return CheckFilePath(name);
 }
 

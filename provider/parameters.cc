@@ -96,8 +96,12 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
     } else if (const auto fact = SetFileFact(name, value, &facts); !fact.ok() || *fact) {
       if (!fact.ok()) return Wrong(field, Message(fact.status()));
     } else if (std::find(kIgnored.begin(), kIgnored.end(), name) == kIgnored.end()) {
-      return Wrong(field, "is unknown: see docs/secret-provider-class.md for what there is");
+      parsed.unknown.push_back(field);
     }
+  }
+  if (secret_class.provider == "coffer" && !parsed.unknown.empty()) {
+    return Wrong(parsed.unknown.front(),
+                 "is unknown: see docs/secret-provider-class.md for what there is");
   }
 
   // As in Vault's clients, a file goes before a folder.

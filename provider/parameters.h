@@ -31,9 +31,10 @@ struct Parameters {
   Login login;
   std::vector<Object> objects;  // at least one, names all different
   bool audit = false;           // each open of a file is told of
+  std::vector<std::string> unknown;  // fields that mean nothing, as vault-csi-provider ignores them
 };
 
-// InvalidArgument names the class and the field.
+// InvalidArgument names the class and the field; of `provider: coffer`, an unknown one, too.
 absl::StatusOr<Parameters> ParseParameters(const SecretProviderClass& secret_class,
                                            const Defaults& defaults);
 

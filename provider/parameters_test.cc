@@ -117,7 +117,6 @@ TEST_CASE("a wrong parameter is named") {
       {"vaultSkipTLSVerify", "yes", "vaultSkipTLSVerify: must be true or false"},
       {"vaultAuthMountPath", "a/../b", "vaultAuthMountPath: has an empty"},
       {"vaultTLSClientCertPath", "/c", "vaultTLSClientCertPath: and vaultTLSClientKeyPath"},
-      {"vaultAdress", "http://v", "vaultAdress: is unknown"},
       {"roleName", "", "roleName: is missing"},
       {"objects", "", "objects: is missing"},
       {"objects", "{}", "objects: must be one YAML list"},
@@ -138,6 +137,25 @@ TEST_CASE("a wrong parameter is named") {
     CHECK_THAT(std::string(Message(parsed.status())),
                Catch::Contains("SecretProviderClass default/webapp: spec.parameters." + c.field));
   }
+}
+
+TEST_CASE("an unknown parameter is ignored as by vault-csi-provider, or refused in Coffer's name") {
+  SecretProviderClass secret_class =
+      ClassWith({{"roleName", "r"}, {"objects", kObjects}, {"vaultAdress", "http://v"}});
+  const auto parsed = ParseParameters(secret_class, Defaults());
+  REQUIRE(parsed.ok());
+  CHECK(parsed->unknown == std::vector<std::string>{"spec.parameters.vaultAdress"});
+  secret_class.provider = "coffer";
+  CHECK_THAT(std::string(Message(ParseParameters(secret_class, Defaults()).status())),
+             Catch::Contains("default/webapp: spec.parameters.vaultAdress: is unknown"));
+}
+
+TEST_CASE("an object's name may lead into a folder of the volume") {
+  const auto parsed = ParseParameters(
+      ClassWith({{"roleName", "r"}, {"objects", "- {objectName: a/b.c, secretPath: a}"}}),
+      Defaults());
+  REQUIRE(parsed.ok());
+  CHECK(parsed->objects[0].name == "a/b.c");
 }
 
 TEST_CASE("two names for the auth mount must agree") {
@@ -176,7 +194,8 @@ TEST_CASE("a wrong field of an object is named") {
 
 TEST_CASE("no object name and no secret path leads elsewhere") {
   for (const std::string_view name :
-       {"..", "../x", "/etc/passwd", "a/b", ".", "..data", "a\\u0000b", "a\\nb", ""}) {
+       {"..", "../x", "a/../b", "/etc/passwd", "a//b", "a/", ".", "..data", "a/..b", "a\\u0000b",
+        "a\\nb", ""}) {
     INFO(name);
     const auto parsed = ParseParameters(
         ClassWith({{"roleName", "r"},

@@ -102,7 +102,30 @@ absl::StatusOr<FetchResult> Provider::Fetch(const SecretProviderClass& secret_cl
     session.login_key = std::move(key);
     Join(session);
   }
+  absl::StatusOr<FetchResult> result = FetchAs(name, parameters, pod, session, deadline);
+  if (parameters.unknown.empty()) return result;
+  std::string warning;
+  for (const std::string& field : parameters.unknown) {
+    StrAppend(&warning, warning.empty() ? "" : ", ", field);
+  }
+  StrAppend(&warning, ": unknown, and ignored");
+  if (!result.ok()) {
+    return absl::Status(result.status().code(),
+                        ToAbsl(StrCat(Message(result.status()), " (", warning, ")")));
+  }
+  if (session.warned != warning) {
+    session.warned = warning;
+    result->warning = StrCat(name, ": ", warning, ": see docs/secret-provider-class.md");
+    log::Warning("parameters that mean nothing",
+                 {{"pod", StrCat(pod.kubernetes_namespace, "/", pod.name)},
+                  {"cause", result->warning}});
+  }
+  return result;
+}
 
+absl::StatusOr<FetchResult> Provider::FetchAs(const std::string& name,
+                                              const Parameters& parameters, const Pod& pod,
+                                              Session& session, absl::Time deadline) {
   provider::Fetch fetch(clock_, workers_, pod, session, deadline);
   const absl::StatusOr<Plan> plan = fetch.Read(parameters.objects);
   if (!plan.ok()) return Prefixed(name, plan.status());

@@ -70,6 +70,7 @@ struct FetchResult {
   // that ends alone costs only a login at the next fetch.
   std::optional<absl::Time> refetch_by = std::nullopt;
   bool audit = false;  // the class wants each open of a file told of
+  std::string warning;  // what in the class means nothing, once a session; "" = nothing
 };
 
 // What holds where a class is silent: the provider's flags and environment.
@@ -84,6 +85,7 @@ struct Defaults {
 // back at the end. An empty one belongs to a volume that hasn't logged in yet.
 class Session;
 class PodLogin;
+struct Parameters;
 struct SessionDeleter {
   void operator()(Session* session) const;
 };
@@ -123,6 +125,9 @@ class Provider {
   void Join(Session& session);
 
  private:
+  // Reads all objects with a session that knows its login.
+  absl::StatusOr<FetchResult> FetchAs(const std::string& name, const Parameters& parameters,
+                                      const Pod& pod, Session& session, absl::Time deadline);
   std::shared_ptr<HttpTransport> TransportFor(const TlsClientOptions& tls);
   // False: others still use the login, which the session has no longer. Else it alone has it.
   bool Leave(Session& session);

@@ -361,6 +361,22 @@ TEST_CASE("the token is the one of the audience that the class names") {
   CHECK(f.Fetch(kPassword, usual).ok());
 }
 
+TEST_CASE("what in a class means nothing is told once a session, and with each error") {
+  Fixture f;
+  f.secret_class.parameters["vaultAdress"] = "http://elsewhere";
+  const auto first = f.Fetch(kPassword);
+  REQUIRE(first.ok());
+  CHECK(first->warning ==
+        "SecretProviderClass default/webapp: spec.parameters.vaultAdress: unknown, and ignored: see "
+        "docs/secret-provider-class.md");
+  CHECK(f.Fetch(kPassword)->warning.empty());
+  f.secret_class.parameters["more"] = "";
+  CHECK_THAT(f.Fetch(kPassword)->warning, Catch::Contains("spec.parameters.more, spec."));
+  f.secret_class.parameters["roleName"] = "nobody";
+  CHECK_THAT(std::string(Message(f.Fetch(kPassword).status())),
+             Catch::Contains("vaultAdress: unknown, and ignored)"));
+}
+
 TEST_CASE("workers run everything once, also from within tasks, and end when idle") {
   Workers workers(4, absl::Milliseconds(10));
   std::atomic<int> sum{0};

@@ -23,6 +23,7 @@ class Session {
   std::shared_ptr<PodLogin> pod_login;  // null = holds nothing
   TokenPtr leased_with;                 // whose end is the end of `leases`
   std::map<std::string, Lease> leases;  // by request
+  std::string warned;                   // FetchResult's warning, the last time
 
   bool holds_token() const { return pod_login != nullptr && pod_login->holds(); }
   // When something leased, or the token that it hangs on, needs another fetch.

@@ -168,7 +168,8 @@ class PublishTest(unittest.TestCase):
 - {objectName: list, secretPath: secret/data/webapp/blob, secretKey: list}
 - {objectName: old, secretPath: "secret/data/webapp/config?version=1", secretKey: password}
 - {objectName: private, secretPath: secret/data/webapp/config, secretKey: password, filePermission: 0400}
-""")
+- {objectName: folder/in/it, secretPath: secret/data/webapp/config, secretKey: password}
+""", extra="    someoneElses: parameter\n")
         node.put(2)
         target = node.target()
         self.ok(node.publish(secret_class="all"))
@@ -176,11 +177,12 @@ class PublishTest(unittest.TestCase):
         self.assertEqual(whole["data"]["data"]["password"], "password-2")
         self.assertEqual(whole["data"]["metadata"]["version"], 2)
         expected = {"b64": "hello", "hex": "hello", "number": "5", "list": '[1,"a"]',
-                    "old": "password-1", "private": "password-2"}
+                    "old": "password-1", "private": "password-2", "folder/in/it": "password-2"}
         for name, content in expected.items():
             self.assertEqual(read(target, name), content, name)
         mode = os.stat(os.path.join(target, "private")).st_mode
         self.assertEqual(stat.S_IMODE(mode), 0o400)
+        self.assertIn("spec.parameters.someoneElses: unknown, and ignored", node.log_text())
         data = os.readlink(os.path.join(target, "..data"))
         self.ok(node.publish(secret_class="all"))  # another request_id is no new content
         self.assertEqual(os.readlink(os.path.join(target, "..data")), data)
@@ -194,11 +196,11 @@ class PublishTest(unittest.TestCase):
             "no-key": (f"- {{objectName: a, secretPath: {config}, secretKey: nope}}", {}),
             "no-path": ("- {objectName: a, secretPath: secret/data/webapp/none}", {}),
             "denied": ("- {objectName: a, secretPath: secret/data/other}", {}),
-            "slash": (f"- {{objectName: a/b, secretPath: {config}}}", {}),
+            "slash": (f"- {{objectName: a//b, secretPath: {config}}}", {}),
             "dots": (f"- {{objectName: ../../etc/passwd, secretPath: {config}}}", {}),
             "typo": (f"- {{objectname: a, secretPath: {config}}}", {}),
             "yaml": ("- {", {}),
-            "role": (WEBAPP_OBJECTS, {"role": "nobody"}),
+            "role": (WEBAPP_OBJECTS, {"role": "nobody", "extra": "    vaultRole: webapp\n"}),
             "gone": (WEBAPP_OBJECTS, {"address": "http://127.0.0.1:9"}),
             "text": (WEBAPP_OBJECTS, {"address": "vault"}),
             "audience": (WEBAPP_OBJECTS, {"extra": "    audience: other\n"}),
@@ -210,11 +212,12 @@ class PublishTest(unittest.TestCase):
             ({"secret_class": "no-key"}, "NOT_FOUND", 'object "a": GET ' + config),
             ({"secret_class": "no-path"}, "NOT_FOUND", "secret/data/webapp/none"),
             ({"secret_class": "denied"}, "PERMISSION_DENIED", "secret/data/other"),
-            ({"secret_class": "slash"}, "INVALID_ARGUMENT", "objects[0].objectName: must not contain"),
+            ({"secret_class": "slash"}, "INVALID_ARGUMENT", "objects[0].objectName: has an empty"),
             ({"secret_class": "dots"}, "INVALID_ARGUMENT", "objects[0].objectName"),
             ({"secret_class": "typo"}, "INVALID_ARGUMENT", "objects[0].objectname: is unknown"),
             ({"secret_class": "yaml"}, "INVALID_ARGUMENT", "objects: line"),
             ({"secret_class": "role"}, None, 'role "nobody"'),
+            ({"secret_class": "role"}, None, "(spec.parameters.vaultRole: unknown, and ignored)"),
             ({"secret_class": "gone"}, "UNAVAILABLE", "127.0.0.1:9"),
             ({"secret_class": "text"}, "INVALID_ARGUMENT", "vaultAddress"),
             ({"secret_class": "audience"}, "FAILED_PRECONDITION", 'audience "other"'),
