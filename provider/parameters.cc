@@ -5,6 +5,7 @@
 
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "common/yaml.h"
 
 namespace coffer::provider {
 namespace {
@@ -42,6 +43,40 @@ constexpr std::array<std::string_view, 5> kIgnored = {
     "providerName", "kubernetesServiceAccountPath", "KubernetesServiceAccountPath", "rotation",
     "rotationInterval"};
 
+// The `auth` block of vault-csi-provider, which spells mountPath so: {type: jwt, mouthPath: jwt}.
+// The mount, or "".
+absl::StatusOr<std::string> ReadAuth(const std::string& text, std::vector<std::string>* unknown) {
+  const std::string field = "spec.parameters.auth";
+  const absl::StatusOr<std::vector<Json>> documents = ParseYaml(text);
+  if (!documents.ok()) return Wrong(field, Message(documents.status()));
+  if (documents->size() != 1 || !documents->front().is_object()) {
+    return Wrong(field, "must be a YAML map with type and mouthPath");
+  }
+  std::map<std::string, std::string> texts = {{"type", ""}, {"mouthPath", ""}, {"mountPath", ""}};
+  for (const auto& [name, value] : documents->front().items()) {
+    const std::string key(std::string_view{name});
+    const auto found = texts.find(key);
+    if (found == texts.end()) {
+      if (key != "aws" && key != "jwt" && key != "k8s") unknown->push_back(StrCat(field, ".", key));
+      continue;
+    }
+    if (value.is_null()) continue;
+    if (!value.is_string()) return Wrong(StrCat(field, ".", key), "must be text");
+    found->second = std::string_view(value.get_ref<const SecretString&>());
+  }
+  if (texts["type"] != "kubernetes" && texts["type"] != "jwt") {
+    return Wrong(StrCat(field, ".type"),
+                 "must be kubernetes or jwt: pods log in with their ServiceAccount's token, not "
+                 "with roles of AWS or anything else");
+  }
+  if (texts["mouthPath"].empty()) return texts["mountPath"];
+  if (!texts["mountPath"].empty() && texts["mountPath"] != texts["mouthPath"]) {
+    return Wrong(StrCat(field, ".mouthPath"),
+                 "differs from mountPath, which means the same: set one");
+  }
+  return texts["mouthPath"];
+}
+
 absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
                                  const Defaults& defaults) {
   Parameters parsed;
@@ -54,6 +89,7 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
            .tls = defaults.tls};
   std::string kubernetes_mount;
   std::string auth_mount;
+  std::string auth;
   std::string objects;
   FileFacts facts;
   const std::map<std::string_view, std::string*> texts = {
@@ -67,6 +103,7 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
       {"vaultTLSClientKeyPath", &login.tls.client_key_file},
       {"vaultKubernetesMountPath", &kubernetes_mount},
       {"vaultAuthMountPath", &auth_mount},
+      {"auth", &auth},
       {"roleName", &login.role},
       {"audience", &login.audience},
       {"objects", &objects}};
@@ -99,6 +136,10 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
       parsed.unknown.push_back(field);
     }
   }
+  std::string own_mount;  // goes before the parameters that were there first
+  if (!auth.empty()) {
+    ASSIGN_OR_RETURN(own_mount, ReadAuth(auth, &parsed.unknown));
+  }
   if (secret_class.provider == "coffer" && !parsed.unknown.empty()) {
     return Wrong(parsed.unknown.front(),
                  "is unknown: see docs/secret-provider-class.md for what there is");
@@ -111,11 +152,18 @@ absl::StatusOr<Parameters> Parse(const SecretProviderClass& secret_class,
     return Wrong("spec.parameters.vaultAuthMountPath",
                  "differs from vaultKubernetesMountPath, which means the same: set one");
   }
-  if (!kubernetes_mount.empty()) auth_mount = kubernetes_mount;
-  if (!auth_mount.empty()) login.auth_mount = auth_mount;
+  for (const std::string& mount : {own_mount, kubernetes_mount, auth_mount}) {
+    if (mount.empty()) continue;
+    login.auth_mount = mount;
+    break;
+  }
   login.auth_mount = WithoutSlashes(login.auth_mount);
   const absl::Status mount = CheckPath(login.auth_mount);
-  if (!mount.ok()) return Wrong("spec.parameters.vaultAuthMountPath", Message(mount));
+  if (!mount.ok()) {
+    return Wrong(own_mount.empty() ? "spec.parameters.vaultAuthMountPath"
+                                   : "spec.parameters.auth.mouthPath",
+                 Message(mount));
+  }
 
   absl::StatusOr<std::string> address = ParseAddress(login.address);
   if (!address.ok()) return Wrong("spec.parameters.vaultAddress", Message(address.status()));

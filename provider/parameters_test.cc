@@ -139,6 +139,52 @@ TEST_CASE("a wrong parameter is named") {
   }
 }
 
+TEST_CASE("the auth block of vault-csi-provider says where to log in") {
+  struct Case {
+    std::string auth;
+    std::string mount;  // where OK
+    std::string error;
+  };
+  const Case cases[] = {
+      {"type: kubernetes", "own", ""},
+      {"type: jwt\nmouthPath: /jwt-k8s/", "jwt-k8s", ""},
+      {"{type: jwt, mountPath: jwt-k8s, jwt: {}}", "jwt-k8s", ""},
+      {"{type: jwt, mouthPath: a, mountPath: a}", "a", ""},
+      {"{type: kubernetes, mouthPath: , k8s: }", "own", ""},
+      {"", "own", ""},
+      {"{type: aws, mouthPath: aws, aws: {region: eu-west-1}}", "",
+       "auth.type: must be kubernetes or jwt: pods log in with their ServiceAccount's token, not "
+       "with roles of AWS"},
+      {"mouthPath: k8s", "", "auth.type: must be kubernetes or jwt"},
+      {"{type: jwt, mouthPath: a, mountPath: b}", "", "auth.mouthPath: differs from mountPath"},
+      {"{type: jwt, mouthPath: a/../b}", "", "auth.mouthPath: has an empty"},
+      {"{type: [jwt]}", "", "auth.type: must be text"},
+      {"kubernetes", "", "auth: must be a YAML map"},
+      {"{", "", "auth: line 1"},
+  };
+  for (const Case& c : cases) {
+    INFO(c.auth);
+    const auto parsed = ParseParameters(ClassWith({{"roleName", "r"},
+                                                   {"objects", kObjects},
+                                                   {"vaultAuthMountPath", "own"},
+                                                   {"auth", c.auth}}),
+                                        Defaults());
+    if (c.error.empty()) {
+      REQUIRE(parsed.status() == absl::OkStatus());
+      CHECK(parsed->login.auth_mount == c.mount);
+      CHECK(parsed->unknown.empty());
+    } else {
+      REQUIRE(absl::IsInvalidArgument(parsed.status()));
+      CHECK_THAT(std::string(Message(parsed.status())),
+                 Catch::Contains("spec.parameters." + c.error));
+    }
+  }
+  const auto typo = ParseParameters(
+      ClassWith({{"roleName", "r"}, {"objects", kObjects}, {"auth", "{type: jwt, path: jwt}"}}),
+      Defaults());
+  CHECK(typo->unknown == std::vector<std::string>{"spec.parameters.auth.path"});
+}
+
 TEST_CASE("an unknown parameter is ignored as by vault-csi-provider, or refused in Coffer's name") {
   SecretProviderClass secret_class =
       ClassWith({{"roleName", "r"}, {"objects", kObjects}, {"vaultAdress", "http://v"}});

@@ -188,6 +188,20 @@ const Example kExamples[] = {
         filePermission: 0644
 )",
      {{"secret-1", "hello1"}}, {}, "auth/jwt/login app vault-jwt "},
+    {"the auth block, and a file in a folder", R"(
+  provider: vault
+  parameters:
+    vaultAddress: ADDRESS
+    roleName: "app"
+    auth: |-
+      type: jwt # or kubernetes
+      mouthPath: jwt
+    objects: |
+      - objectName: "app/secret-1"
+        secretPath: "secret/data/kv1"
+        secretKey: "bar1"
+)",
+     {{"app/secret-1", "hello1"}}, {}, "auth/jwt/login app vault-jwt "},
 };
 
 std::string Document(const Example& example, const std::string& address) {
