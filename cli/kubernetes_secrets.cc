@@ -157,7 +157,9 @@ absl::Status ListSecrets(const KubeConfig& config, std::string_view name_space,
   const std::string path = name_space.empty()
                                ? "/api/v1/secrets"
                                : StrCat("/api/v1/namespaces/", EncodeUrlQuery(name_space), "/secrets");
-  const std::unique_ptr<HttpTransport> transport = MakeCurlTransport(config.tls);
+  const std::unique_ptr<HttpTransport> transport =
+      config.proxy.empty() ? MakeCurlTransport(config.tls)
+                           : MakeCurlTransportThrough(config.proxy.view(), config.tls);
   absl::Status listed;
   for (int i = 0; i < kMostBeginnings; ++i) {
     listed = ListOnce(config, *transport, path, selector, take);

@@ -186,9 +186,10 @@ std::string_view TlsHint(std::string_view detail) {
 
 class CurlTransport : public HttpTransport {
  public:
-  // `socket`: "", or the Unix socket that all requests go to.
-  explicit CurlTransport(const TlsClientOptions& tls, std::string socket = "")
-      : tls_(tls), socket_(std::move(socket)) {
+  // `socket`: "", or the Unix socket that all requests go to. `proxy`: "" = of the environment.
+  explicit CurlTransport(const TlsClientOptions& tls, std::string socket = "",
+                         std::string_view proxy = "")
+      : tls_(tls), socket_(std::move(socket)), proxy_(SecretBytes::CopyOf(proxy)) {
     InitializeCurl();
   }
 
@@ -201,6 +202,7 @@ class CurlTransport : public HttpTransport {
 
   const TlsClientOptions tls_;
   const std::string socket_;
+  const SecretBytes proxy_;  // may have a password
   std::mutex mutex_;
   std::vector<Easy> idle_;  // the last used is taken first: the others' connections may time out
 };
@@ -359,6 +361,10 @@ absl::StatusOr<HttpResponse> CurlTransport::Send(const HttpRequest& request) {
     curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_.c_str());
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
   }
+  if (!proxy_.empty()) {
+    curl_easy_setopt(curl, CURLOPT_PROXY, std::string(proxy_.view()).c_str());
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "");
+  }
   curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, OnHeader);
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, OnBody);
@@ -409,6 +415,11 @@ absl::StatusOr<HttpResponse> CurlTransport::Send(const HttpRequest& request) {
 
 std::unique_ptr<HttpTransport> MakeCurlTransport(const TlsClientOptions& tls) {
   return std::make_unique<CurlTransport>(tls);
+}
+
+std::unique_ptr<HttpTransport> MakeCurlTransportThrough(std::string_view proxy,
+                                                        const TlsClientOptions& tls) {
+  return std::make_unique<CurlTransport>(tls, "", proxy);
 }
 
 std::unique_ptr<HttpTransport> MakeUnixTransport(const std::string& path) {

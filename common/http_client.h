@@ -70,6 +70,13 @@ std::unique_ptr<HttpTransport> MakeCurlTransport(const TlsClientOptions& tls);
 // loads (LDAP, Kerberos, RTMP, SSH); proxies are common/proxy.h's; one CA store for all connections.
 std::unique_ptr<HttpTransport> MakeStreamTransport(const TlsClientOptions& tls);
 
+// The same two, with all requests through the proxy [http://][user:password@]host[:port], whatever
+// the environment says.
+std::unique_ptr<HttpTransport> MakeCurlTransportThrough(std::string_view proxy,
+                                                        const TlsClientOptions& tls);
+std::unique_ptr<HttpTransport> MakeStreamTransportThrough(std::string_view proxy,
+                                                          const TlsClientOptions& tls);
+
 // Percent-encodes all but unreserved characters (RFC 3986 section 2.3) and, for a path, "/".
 std::string EncodeUrlPath(std::string_view path);
 std::string EncodeUrlQuery(std::string_view text);

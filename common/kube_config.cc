@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "common/json.h"
+#include "common/proxy.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "common/yaml.h"
@@ -112,6 +113,12 @@ absl::StatusOr<KubeConfig> Read(const std::string& path, const Json& file) {
   RETURN_IF_ERROR(reader.File(cluster, "certificate-authority", &config.tls.ca_file));
   config.tls.skip_verify = TextOf(cluster, "insecure-skip-tls-verify") == "true";
   config.tls.server_name = TextOf(cluster, "tls-server-name");
+  config.proxy = SecretBytes::CopyOf(TextOf(cluster, "proxy-url"));
+  if (!config.proxy.empty()) {
+    const auto proxy =
+        ProxyRules::Through("cluster.proxy-url", config.proxy.view()).For(*ParseUrl("http://x"));
+    if (!proxy.ok()) return absl::InvalidArgumentError(ToAbsl(Message(proxy.status())));
+  }
   if (const std::string user = TextOf(context, "user"); !user.empty()) {
     ASSIGN_OR_RETURN(const Json found, Named(file, "users", "user", user));
     RETURN_IF_ERROR(ReadUser(found, reader, &config));

@@ -15,6 +15,7 @@ namespace coffer {
 struct KubeConfig {
   std::string server;  // https://host:port[/prefix], no "/" at the end
   TlsClientOptions tls;
+  SecretBytes proxy;  // proxy-url, which goes before the environment's; may have a password
   SecretBytes token;       // or
   std::string token_file;  // read again at each request, since it is renewed in place
   // Certificates that the file holds in itself, as memory files that `tls` names by
@@ -22,8 +23,8 @@ struct KubeConfig {
   std::vector<UniqueFd> inline_files;
 };
 
-// The current context of a kubeconfig. InvalidArgument names the field; `exec` and auth providers
-// are refused.
+// The current context of a kubeconfig. InvalidArgument names the field; `exec`, auth providers, and
+// proxies that aren't spoken to over http:// are refused.
 absl::StatusOr<KubeConfig> LoadKubeConfig(const std::string& path);
 
 // KUBERNETES_SERVICE_HOST and _PORT, and the ServiceAccount's files in `folder`.

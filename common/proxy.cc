@@ -85,6 +85,13 @@ ProxyRules ProxyRules::FromEnvironment() {
                     Environment("NO_PROXY", "no_proxy"));
 }
 
+ProxyRules ProxyRules::Through(std::string_view field, std::string_view proxy) {
+  ProxyRules rules;
+  rules.http_ = rules.https_ = Parse(field, proxy);
+  rules.always_ = true;
+  return rules;
+}
+
 ProxyRules::Chosen ProxyRules::Parse(std::string_view variable, std::string_view text) {
   text = Trim(text);
   if (text.empty()) return nullptr;
@@ -172,7 +179,7 @@ bool ProxyRules::Excepted(std::string_view host, std::string_view port) const {
 absl::StatusOr<std::shared_ptr<const Proxy>> ProxyRules::For(const UrlParts& url) const {
   const bool tls = SameHttpName(url.scheme, "https");
   const Chosen& chosen = tls ? https_ : http_;
-  if (chosen.ok() && *chosen == nullptr) return chosen;
+  if (always_ || (chosen.ok() && *chosen == nullptr)) return chosen;
   const std::string host = LowerCase(WithoutBrackets(url.host));
   const std::string_view port = !url.port.empty() ? url.port : tls ? "443" : "80";
   if (IsLoopback(host) || Excepted(host, port)) return nullptr;

@@ -32,6 +32,8 @@ class ProxyRules {
   ProxyRules() = default;  // no proxies
   ProxyRules(std::string_view http, std::string_view https, std::string_view none);
   static ProxyRules FromEnvironment();
+  // Every request through `proxy`, to this machine, too. `field` is what an error calls it.
+  static ProxyRules Through(std::string_view field, std::string_view proxy);
 
   // Null: straight to the server. FailedPrecondition: that proxy's URL is wrong.
   absl::StatusOr<std::shared_ptr<const Proxy>> For(const UrlParts& url) const;
@@ -52,6 +54,7 @@ class ProxyRules {
 
   Chosen http_ = nullptr, https_ = nullptr;
   std::vector<Exception> exceptions_;
+  bool always_ = false;
 };
 
 }  // namespace coffer

@@ -240,6 +240,31 @@ TEST_CASE("daemons reach servers through a proxy, plain or through a tunnel of t
   CHECK(absl::IsFailedPrecondition(other.status()));
 }
 
+TEST_CASE("a proxy that is named for all requests goes before the environment's, and takes all") {
+  setenv("HTTP_PROXY", "http://127.0.0.1:9", 1);
+  setenv("NO_PROXY", "*", 1);
+  for (const auto& Make : {MakeCurlTransportThrough, MakeStreamTransportThrough}) {
+    std::vector<std::string> targets;
+    std::string authorization;
+    TestHttpServer proxy([&](const TestHttpRequest& request) {
+      targets.emplace_back(request.target());
+      authorization = request.header("Proxy-Authorization");
+      return TestHttpAnswer(200, "");
+    });
+    const std::string address = proxy.address().substr(proxy.address().find("://") + 3);
+    const auto transport = Make("http://user:secret@" + address, {});
+    for (const char* url : {"http://api.invalid/a", "http://localhost:1/b"}) {
+      const auto answer = transport->Send({.url = url});
+      INFO(answer.status());
+      CHECK(answer.ok());
+    }
+    CHECK(targets == std::vector<std::string>{"http://api.invalid/a", "http://localhost:1/b"});
+    CHECK(authorization == "Basic dXNlcjpzZWNyZXQ=");
+  }
+  unsetenv("HTTP_PROXY");
+  unsetenv("NO_PROXY");
+}
+
 TEST_CASE("a proxy that is away or refuses is named, with what it said and without passwords") {
   struct Case {
     std::string answer;

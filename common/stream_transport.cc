@@ -364,4 +364,9 @@ std::unique_ptr<HttpTransport> MakeStreamTransport(const TlsClientOptions& tls) 
   return std::make_unique<StreamTransport>(tls, ProxyRules::FromEnvironment());
 }
 
+std::unique_ptr<HttpTransport> MakeStreamTransportThrough(std::string_view proxy,
+                                                          const TlsClientOptions& tls) {
+  return std::make_unique<StreamTransport>(tls, ProxyRules::Through("proxy-url", proxy));
+}
+
 }  // namespace coffer

@@ -142,6 +142,36 @@ TEST_CASE("classes come from the API server that a kubeconfig names, with its CA
   }
 }
 
+TEST_CASE("a kubeconfig's proxy-url is taken, or refused by name") {
+  std::string target;
+  TestHttpServer proxy([&](const TestHttpRequest& request) {
+    target = request.target();
+    return TestHttpAnswer(200, R"({"kind":"Node"})");
+  });
+  Folder folder;
+  const auto config_with = [&folder](const std::string& proxy_url) {
+    folder.Write("config", StrCat("current-context: c\n"
+                                  "contexts: [{name: c, context: {cluster: k}}]\n"
+                                  "clusters: [{name: k, cluster: {server: 'http://api.invalid', "
+                                  "proxy-url: '",
+                                  proxy_url, "'}}]\n"));
+    return LoadKubeConfig(folder.path + "/config");
+  };
+  auto config = config_with(proxy.address());
+  REQUIRE(config.ok());
+  KubeClient client(*std::move(config));
+  const auto node = client.Get("/api/v1/nodes/n", absl::Now() + absl::Seconds(10));
+  INFO(node.status());
+  CHECK(node.ok());
+  CHECK(target == "http://api.invalid/api/v1/nodes/n");
+  for (const char* other : {"socks5://u:secret@p:1080", "https://u:secret@p", "http://"}) {
+    const absl::Status refused = config_with(other).status();
+    CHECK(absl::IsInvalidArgument(refused));
+    CHECK_THAT(std::string(Message(refused)),
+               Catch::Contains("the proxy in cluster.proxy-url") && !Catch::Contains("secret"));
+  }
+}
+
 // An API server with one class, whose watches say what a test wants.
 struct WatchedServer {
   // Answers a watch with events and leaves it open, or with its end.

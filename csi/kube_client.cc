@@ -70,7 +70,10 @@ absl::Status StatusOf(int http_status, std::string_view body, std::string_view w
 }  // namespace
 
 KubeClient::KubeClient(KubeConfig config)
-    : config_(std::move(config)), transport_(MakeStreamTransport(config_.tls)) {}
+    : config_(std::move(config)),
+      transport_(config_.proxy.empty()
+                     ? MakeStreamTransport(config_.tls)
+                     : MakeStreamTransportThrough(config_.proxy.view(), config_.tls)) {}
 
 absl::StatusOr<SecretBytes> KubeClient::Authorization() const {
   SecretBytes value;
