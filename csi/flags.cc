@@ -130,6 +130,12 @@ absl::Status SetMostBytes(std::string_view text, Flags* flags) {
   return absl::InvalidArgumentError("must be a positive number");
 }
 
+absl::Status SetAuthType(std::string_view text, Flags*) {
+  if (text == "kubernetes" || text == "jwt") return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "must be kubernetes or jwt: pods log in with their ServiceAccount's token");
+}
+
 absl::Status SetVolumeBackend(std::string_view text, Flags* flags) {
   if (text != "auto" && text != "fuse" && text != "tmpfs") {
     return absl::InvalidArgumentError("must be auto, fuse or tmpfs");
@@ -222,8 +228,10 @@ const std::vector<Flag>& Table() {
           "vault-namespace", "its namespace; also VAULT_NAMESPACE",
           [](Flags & f) -> auto& { return f.defaults.vault_namespace; }),
       Text(
-          "vault-mount", "the auth mount where a class names none: kubernetes",
+          "vault-mount", "the auth mount where a class names none; also VAULT_MOUNT: kubernetes",
           [](Flags & f) -> auto& { return f.defaults.auth_mount; }),
+      {"vault-auth-type", false,
+       "its kind, as in vault-csi-provider: kubernetes or jwt, which log in alike", SetAuthType},
       Text(
           "vault-tls-ca-cert", "a PEM file; also VAULT_CACERT",
           [](Flags & f) -> auto& { return f.defaults.tls.ca_file; }),
@@ -261,6 +269,7 @@ const Flag* Find(std::string_view name) {
 absl::Status ReadEnvironment(Flags* flags) {
   const std::pair<const char*, std::string_view> names[] = {
       {"VAULT_ADDR", "vault-addr"},
+      {"VAULT_MOUNT", "vault-mount"},
       {"VAULT_NAMESPACE", "vault-namespace"},
       {"VAULT_CACERT", "vault-tls-ca-cert"},
       {"VAULT_CAPATH", "vault-tls-ca-directory"},

@@ -36,6 +36,22 @@ TEST_CASE("flags are taken as Go writes them, the upstream driver's too") {
   CHECK(folders->most_answer_bytes == 1000);
 }
 
+TEST_CASE("flags of upstream's programs are taken, and why they mean nothing is said") {
+  const auto flags = Parse({"--nodeid=n", "--grpc-supported-providers=gcp;vault",
+                            "--csi-address=/csi/csi.sock", "--provider-health-check",
+                            "--provider-health-check-interval=2m", "--filtered-watch-secret=false",
+                            "--plugin-registration-path=/r", "--health-port=9809",
+                            "--probe-timeout=3s", "--automaxprocs"});
+  INFO(flags.status());
+  REQUIRE(flags.ok());
+  for (const char* words :
+       {"--grpc-supported-providers (all are", "--provider-health-check-interval (",
+        "--plugin-registration-path (use --plugin-registration-dir)",
+        "--health-port (--metrics-addr serves"}) {
+    CHECK_THAT(flags->without_effect, Catch::Contains(words));
+  }
+}
+
 TEST_CASE("rotation is the kubelet's, unless flags of the upstream driver say more") {
   struct Case {
     std::vector<const char*> flags;
@@ -62,19 +78,23 @@ TEST_CASE("rotation is the kubelet's, unless flags of the upstream driver say mo
 TEST_CASE("the environment of the Vault provider counts, a flag counts more") {
   setenv("VAULT_ADDR", "http://env", 1);
   setenv("VAULT_NAMESPACE", "team", 1);
+  setenv("VAULT_MOUNT", "k8s", 1);
   const auto flags = Parse({"--nodeid=n", "--vault-addr=http://flag"});
   CHECK(flags->defaults.address == "http://flag");
   CHECK(flags->defaults.vault_namespace == "team");
+  CHECK(flags->defaults.auth_mount == "k8s");
   CHECK(Parse({"--nodeid=n"})->defaults.address == "http://env");
   unsetenv("VAULT_ADDR");
   unsetenv("VAULT_NAMESPACE");
+  unsetenv("VAULT_MOUNT");
 }
 
 TEST_CASE("vault-csi-provider's command line and environment count, or it is said why not") {
   setenv("VAULT_ADDR", "unix:///var/run/vault/agent.sock", 1);
   setenv("VAULT_PROXY_ADDR", "http://p", 1);
   const auto flags = Parse({"--nodeid=n", "-debug=true", "-health-addr=:8080", "-cache-size=0",
-                            "-hmac-secret-name=h", "-vault-mount=jwt", "-vault-namespace=ns",
+                            "-hmac-secret-name=h", "-vault-mount=jwt", "-vault-auth-type=jwt",
+                            "-vault-namespace=ns",
                             "-vault-tls-ca-cert=/ca", "-vault-tls-ca-directory=/cas",
                             "-vault-tls-server-name=s", "-vault-tls-client-cert=/c",
                             "-vault-tls-client-key=/k", "-write-secrets=false"});
@@ -116,6 +136,7 @@ TEST_CASE("a wrong command line is one clear line") {
       {{"--nodeid=n", "--driver-name=a/b"}, "--driver-name \"a/b\" must be"},
       {{"--nodeid=n", "--seccomp=yes"}, "--seccomp: must be enforce, log or off"},
       {{"--nodeid=n", "--endpoint=/provider/vault.sock"}, "--endpoint is the CSI socket"},
+      {{"--nodeid=n", "--vault-auth-type=aws"}, "--vault-auth-type: must be kubernetes or jwt"},
       {{"--nodeid=n", "--debug=maybe"}, "--debug: must be true or false"},
       {{"--nodeid=n", "--kubelet-root=var"}, "--kubelet-root must be an absolute path"},
       {{"--nodeid=n", "--plugin-registration-dir=/r"}, "belong together"},

@@ -15,6 +15,7 @@ constexpr std::string_view kOneMode = "the plugin registers itself";
 
 constexpr FlagWithoutEffect kFlags[] = {
     {"provider", false, "the class says which"},
+    {"grpc-supported-providers", false, "all are spoken to over gRPC"},
     {"min-provider-version", false, "providers of any version are asked"},
     {"enable-pprof", true, kNoPprof},
     {"pprof-port", false, kNoPprof},
@@ -40,6 +41,14 @@ constexpr FlagWithoutEffect kFlags[] = {
     {"hmac-secret-name", false, "versions are made under a key of the process"},
     {"cache-size", false, kNoCache},
     {"http-endpoint", false, kOwnHealth},
+    {"health-port", false, kOwnHealth},
+    {"metrics-address", false, "use --metrics-addr"},
+    {"csi-address", false, "the plugin serves --endpoint itself"},
+    {"plugin-registration-path", false, "use --plugin-registration-dir"},
+    {"probe-timeout", false, kOneMode},
+    {"connection-timeout", false, kOneMode},
+    {"operation-timeout", false, kOneMode},
+    {"automaxprocs", true, kNoPprof},
     {"timeout", false, kOneMode},
     {"mode", false, kOneMode}};
 
