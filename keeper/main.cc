@@ -26,6 +26,8 @@ constexpr int kMostPeers = 16;
 constexpr int kRetryMs = 20;
 // Where nobody stands by, threads of a dead plugin that wait in the kernel are freed for that long.
 constexpr int kLastRespectMs = 100;
+// So long a keeper that has taken the place of another one waits for the plugin that serves.
+constexpr int64_t kYouthMs = 1000;
 constexpr uint32_t kResend = 7;  // FUSE_NOTIFY_RESEND, Linux 6.9
 
 enum class Role { kGuest, kStandsBy, kServes, kDying };
@@ -44,6 +46,15 @@ Peer peers[kMostPeers];
 uint64_t arrivals = 0;
 int dead_ms = 0;      // since the plugin was seen dead, where nobody has taken over
 bool killed = false;  // so the last one that served ended
+int64_t young_until = 0;
+
+int64_t NowMs() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * int64_t{1000} + now.tv_nsec / 1'000'000;
+}
+
+bool Young() { return NowMs() < young_until; }
 
 void Say(const char* what, const char* about) {
   fprintf(stderr, "coffer-keeper: %s%s%s\n", what, *about ? ": " : "", about);
@@ -74,13 +85,14 @@ void Forget(Peer& peer) {
 bool Welcome(Peer& peer) {
   peer.role = Role::kServes;
   dead_ms = 0;
+  young_until = 0;
   Say("a plugin is here", "");
   return Send(peer.fd, kWelcome, static_cast<uint64_t>(killed) << 32 | peer.version);
 }
 
 // Has the one that came last take over: it is the newest build.
 void Promote() {
-  while (Plugin() == nullptr) {
+  while (Plugin() == nullptr && !Young()) {
     Peer* next = Find(Role::kStandsBy);
     if (next == nullptr) return;
     if (!Welcome(*next)) Forget(*next);
@@ -138,7 +150,8 @@ bool Hello(Peer& peer, const Packet& packet) {
   peer.version = version;
   peer.arrival = ++arrivals;
   const bool respect = version == 1 && Find(Role::kDying) != nullptr && dead_ms <= kLastRespectMs;
-  if (Plugin() == nullptr && !respect) return Welcome(peer);
+  const bool waits = Young() && strcmp(packet.facts, kServesAlready) != 0;
+  if (Plugin() == nullptr && !respect && !waits) return Welcome(peer);
   if (version == 1) {
     Send(peer.fd, kBusy);
     return false;
@@ -274,7 +287,7 @@ int Listen(const char* path) {
     exit(1);
   }
   close(old);
-  unlink(path);
+  if (unlink(path) == 0) young_until = NowMs() + kYouthMs;
   umask(0177);
   const int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (bind(listener, where, sizeof address) != 0 || listen(listener, kMostPeers) != 0) {
@@ -309,7 +322,7 @@ void SayRefused(const char* what, int error) {
     wait[kMostPeers + 1] = {listener, POLLIN, 0};
     const bool freeing =
         plugin == nullptr && Find(Role::kDying) != nullptr && dead_ms <= kLastRespectMs;
-    poll(wait, kMostPeers + 2, freeing ? kRetryMs : -1);
+    poll(wait, kMostPeers + 2, freeing || Young() ? kRetryMs : -1);
 
     for (int i = 0; i < kMostPeers; ++i) {
       // One that has closed and whose place was taken since is looked at next time.
@@ -323,6 +336,7 @@ void SayRefused(const char* what, int error) {
       dead_ms += kRetryMs;
       FreeDeadThreads();
     }
+    Promote();  // who stands by since this one was young
     if (wait[kMostPeers + 1].revents != 0) Accept(listener);
   }
 }

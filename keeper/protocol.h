@@ -6,13 +6,14 @@
 //   facts    := bytes that only the plugin understands, 0..1024
 //
 //   plugin → keeper                                        keeper → plugin
-//     hello   number=oldest<<32|newest version  [pidfd]      welcome  number=killed<<32|version
+//     hello   number=oldest<<32|newest version               welcome  number=killed<<32|version
+//             [facts="serves"]  [pidfd]
 //                                                             standby  another one is served; a
 //                                                                      welcome comes after it
 //                                                             busy     the same, in version 1, and
 //                                                                      the end
 //                                                             refuse   number=oldest<<32|newest
-//     clear                                                  (these five have no answer: what was
+//     clear (until version 2)                                (these five have no answer: what was
 //     put     target facts number=image's  fuse image         sent is kept, also if the sender
 //     add     target number=image's  image                    dies before it is read)
 //     remove  target number=image's
@@ -24,6 +25,9 @@
 //
 //   volume := target facts number=its images  [fuse]         end := number=process id of the plugin
 //   image  := target number=image's  image                            (0: none) facts=how many stand by
+//
+// "serves", since version 3: the plugin serves the volumes already. It alone is welcomed by a keeper
+// that has just taken the place of another one, and which can't know who was that one's.
 //
 // killed: 1 where the keeper has seen the plugin before this one die. It may have threads that are
 // on their way out of the kernel still; "gone" says that they are, too: what they took in their last
@@ -45,11 +49,12 @@
 namespace coffer::keeper {
 
 inline constexpr uint32_t kOldestVersion = 1;
-inline constexpr uint32_t kNewestVersion = 2;
+inline constexpr uint32_t kNewestVersion = 3;
 inline constexpr uint32_t kMostTarget = 4095;
 inline constexpr uint32_t kMostFacts = 1024;
 // Of a plugin whose process has no number here: it is in another PID namespace.
 inline constexpr uint64_t kElsewhere = ~uint64_t{0};
+inline constexpr char kServesAlready[] = "serves";
 inline constexpr char kDefaultSocket[] = "/run/coffer-keeper/keeper.sock";
 
 enum Kind : uint32_t {

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <iterator>
 
 #include "absl/time/clock.h"
 #include "common/log.h"
@@ -21,20 +20,32 @@ namespace coffer::volume {
 namespace {
 
 constexpr int kRetryMs = 50;
+constexpr int kLockMs = 2;
 constexpr int kPatienceMs = 1000;
+constexpr int kTakePatienceMs = 30'000;  // of who is welcome, and knows that the keeper lives
 constexpr int kPollMs = 10;  // where there is nobody to tell
 constexpr int kLockedOutMs = 1000;
 constexpr int kPidfdThread = O_EXCL;  // PIDFD_THREAD, Linux 6.9
 
+// Unavailable: there is none; DeadlineExceeded: it is there, but stands still.
 absl::Status Broken(std::string_view what, int error) {
-  return absl::UnavailableError(
-      StrCat("the keeper: ", what, ": ", std::string_view(strerrordesc_np(error))));
+  const std::string text =
+      StrCat("the keeper: ", what, ": ", std::string_view(strerrordesc_np(error)));
+  return error == EAGAIN || error == ETIMEDOUT ? absl::DeadlineExceededError(text)
+                                               : absl::UnavailableError(text);
 }
+
+absl::Status Stopped() { return absl::CancelledError("stopped while standing by"); }
 
 // Whether one of the descriptors (-1: none) can be read within `ms` milliseconds, or for ever (-1).
 bool Readable(int a, int b, int ms) {
   pollfd wait[] = {{a, POLLIN, 0}, {b, POLLIN, 0}};
   return poll(wait, 2, ms) > 0;
+}
+
+absl::Status AwaitPacket(int connection, int stop_fd, int ms) {
+  if (!Readable(connection, stop_fd, ms)) return Broken("doesn't answer", ETIMEDOUT);
+  return Readable(stop_fd, -1, 0) ? Stopped() : absl::OkStatus();
 }
 
 }  // namespace
@@ -43,6 +54,11 @@ KeeperClient::KeeperClient(std::string socket)
     : socket_(std::move(socket)), stop_(eventfd(0, EFD_CLOEXEC)), thread_([this] {
         ReconnectLoop();
       }) {}
+
+void KeeperClient::OnLate(std::function<bool(Kept)> on_late) {
+  std::lock_guard lock(mutex_);
+  on_late_ = std::move(on_late);
+}
 
 void KeeperClient::OnGone(std::function<void()> on_gone) {
   std::lock_guard lock(mutex_);
@@ -59,7 +75,7 @@ bool KeeperClient::LockTurn() {
   return true;
 }
 
-absl::StatusOr<KeeperClient::Answer> KeeperClient::Connect(UniqueFd* connection) const {
+absl::StatusOr<UniqueFd> KeeperClient::Greet(bool serves) const {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (socket_.size() >= sizeof address.sun_path) {
@@ -69,7 +85,6 @@ absl::StatusOr<KeeperClient::Answer> KeeperClient::Connect(UniqueFd* connection)
   UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   const timeval patience = {1, 0};
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return Broken(StrCat("can't connect to ", socket_), errno);
   }
@@ -78,18 +93,16 @@ absl::StatusOr<KeeperClient::Answer> KeeperClient::Connect(UniqueFd* connection)
   const UniqueFd life(static_cast<int>(syscall(SYS_pidfd_open, thread_id_, kPidfdThread)));
   const int pidfd = life.get();
   if (!keeper::Send(fd.get(), keeper::kHello,
-                    keeper::Versions(keeper::kOldestVersion, keeper::kNewestVersion), "", "",
-                    &pidfd, pidfd >= 0 ? 1 : 0)) {
+                    keeper::Versions(keeper::kOldestVersion, keeper::kNewestVersion), "",
+                    serves ? keeper::kServesAlready : "", &pidfd, pidfd >= 0 ? 1 : 0)) {
     return Broken("can't say hello", errno);
   }
-  *connection = std::move(fd);
-  return AwaitWelcome(connection->get(), -1, kPatienceMs);
+  return fd;
 }
 
 absl::StatusOr<KeeperClient::Answer> KeeperClient::AwaitWelcome(int connection, int stop_fd,
                                                                int ms) const {
-  if (!Readable(connection, stop_fd, ms)) return Broken("doesn't answer", ETIMEDOUT);
-  if (Readable(stop_fd, -1, 0)) return absl::CancelledError("stopped while standing by");
+  RETURN_IF_ERROR(AwaitPacket(connection, stop_fd, ms));
   const auto packet = std::make_unique<keeper::Packet>();
   if (const int got = keeper::Receive(connection, packet.get()); got <= 0) {
     return Broken("doesn't answer", got == 0 ? ECONNRESET : errno);
@@ -111,31 +124,51 @@ absl::StatusOr<KeeperClient::Answer> KeeperClient::AwaitWelcome(int connection, 
   }
 }
 
+absl::StatusOr<KeeperClient::Answer> KeeperClient::Connect(const StandBy& stand_by, bool serves,
+                                                           const std::function<void()>& begin) {
+  ASSIGN_OR_RETURN(connection_, Greet(serves));
+  absl::StatusOr<Answer> answer = AwaitWelcome(connection_.get(), stand_by.stop_fd, kPatienceMs);
+  if (absl::IsDeadlineExceeded(answer.status())) {
+    log::Warning("the keeper doesn't answer; waiting for it, since it may hold volumes", {});
+    begin();
+    answer = AwaitWelcome(connection_.get(), stand_by.stop_fd, -1);
+  }
+  return answer;
+}
+
 // OK: welcomed, and no other plugin serves. Another error: this plugin is to serve without a keeper.
-absl::Status KeeperClient::AwaitTurn(absl::Duration patience, const StandBy& stand_by) {
+// `kept`: what a keeper has given, while it was this plugin's turn, before it was gone.
+absl::Status KeeperClient::AwaitTurn(absl::Duration patience, const StandBy& stand_by,
+                                     Holdings* kept) {
   absl::Time end = absl::Now() + patience;
   bool standing_by = false;
   const auto begin = [&] {
     if (!std::exchange(standing_by, true)) stand_by.begins();
   };
+  const auto may_serve = [&] { return LockTurn() || !kept->empty(); };
   for (;;) {
     bool locked_out = false;
-    absl::StatusOr<Answer> answer = Connect(&connection_);
+    const absl::Time start = absl::Now();
+    absl::StatusOr<Answer> answer = Connect(stand_by, !kept->empty(), begin);
+    end += absl::Now() - start;  // a keeper that is slow is there
     if (answer.ok() && *answer == Answer::kStandBy) {
       begin();
+      kept->clear();
       lock_.reset();  // it is for who serves
       answer = AwaitWelcome(connection_.get(), stand_by.stop_fd, -1);
       end = absl::Now() + patience;  // who serves may need a moment yet to have the lock
     }
     if (absl::IsCancelled(answer.status())) return answer.status();
-    if (!answer.ok()) {
+    if (absl::IsDeadlineExceeded(answer.status())) {
+      connection_.reset();
+      begin();
+    } else if (!answer.ok()) {
       connection_.reset();
       if (absl::Now() > end || !absl::IsUnavailable(answer.status())) {
-        if (LockTurn()) return answer.status();
+        if (may_serve()) return answer.status();
         begin();
       }
-    } else if (*answer == Answer::kAfterKill ||
-               (*answer == Answer::kWelcome && LockTurn())) {
+    } else if (*answer == Answer::kAfterKill || (*answer == Answer::kWelcome && may_serve())) {
       return absl::OkStatus();
     } else {
       connection_.reset();
@@ -144,57 +177,78 @@ absl::Status KeeperClient::AwaitTurn(absl::Duration patience, const StandBy& sta
     }
     // Who serves and has lost its connection comes back to the keeper soon.
     for (int i = 0; i < (locked_out ? kLockedOutMs / kPollMs : 1); ++i) {
-      if (Readable(stand_by.stop_fd, -1, kPollMs)) {
-        return absl::CancelledError("stopped while standing by");
-      }
+      if (Readable(stand_by.stop_fd, -1, kPollMs)) return Stopped();
       if (locked_out && LockTurn()) break;
     }
   }
+}
+
+absl::Status KeeperClient::Ask(int connection, bool take, int stop_fd, Holdings* kept) const {
+  if (!keeper::Send(connection, take ? keeper::kTake : keeper::kLook)) return Broken("can't be asked", errno);
+  const auto packet = std::make_unique<keeper::Packet>();
+  Kept volume;
+  std::uint64_t images_to_come = 0;
+  for (;;) {
+    const int got = keeper::Receive(connection, packet.get(), MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) {
+      RETURN_IF_ERROR(AwaitPacket(connection, stop_fd, kTakePatienceMs));
+      continue;
+    }
+    if (got <= 0) return Broken("went away", got == 0 ? ECONNRESET : errno);
+    if (packet->head.kind == keeper::kEnd) return absl::OkStatus();
+    UniqueFd fd(packet->fd_count == 1 ? packet->fds[0] : -1);
+    if (packet->head.kind == keeper::kVolume) {
+      volume = {packet->target, packet->facts, std::move(fd), {}};
+      images_to_come = take ? packet->head.number : 0;
+    } else if (packet->head.kind == keeper::kImage && images_to_come > 0) {
+      volume.images[packet->head.number] = std::move(fd);
+      --images_to_come;
+    } else {
+      continue;
+    }
+    if (images_to_come == 0) (*kept)[packet->target] = std::move(volume);
+  }
+}
+
+void KeeperClient::Hold(const Kept& kept) {
+  Volume& volume = volumes_[kept.target] = {kept.facts, kept.fuse.get(), {}};
+  for (const auto& [number, image] : kept.images) volume.images[number] = image.get();
 }
 
 absl::StatusOr<std::vector<KeeperClient::Kept>> KeeperClient::Take(absl::Duration patience,
                                                                    const StandBy& stand_by) {
   std::unique_lock lock(mutex_);
   wake_.wait(lock, [this] { return thread_id_ != 0; });
-  absl::StatusOr<std::vector<Kept>> kept = std::vector<Kept>();
-  if (absl::Status turn = AwaitTurn(patience, stand_by); !turn.ok()) kept = turn;
-  if (kept.ok()) {
-    const auto packet = std::make_unique<keeper::Packet>();
-    std::uint64_t images_to_come = 0;  // of the last volume
-    int got = keeper::Send(connection_.get(), keeper::kTake) ? 1 : -1;
-    while (got > 0 && (got = keeper::Receive(connection_.get(), packet.get())) > 0) {
-      if (packet->head.kind == keeper::kEnd) break;
-      if (packet->head.kind == keeper::kVolume && packet->fd_count == 1) {
-        kept->push_back({packet->target, packet->facts, UniqueFd(packet->fds[0]), {}});
-        volumes_[packet->target] = {packet->facts, packet->fds[0], {}};
-        images_to_come = packet->head.number;
-      } else if (packet->head.kind == keeper::kImage && packet->fd_count == 1 && !kept->empty() &&
-                 kept->back().target == packet->target) {
-        kept->back().images[packet->head.number] = UniqueFd(packet->fds[0]);
-        volumes_[packet->target].images[packet->head.number] = packet->fds[0];
-        --images_to_come;
-      }
+  Holdings kept;
+  absl::Status turn;
+  while ((turn = AwaitTurn(patience, stand_by, &kept)).ok()) {
+    const bool first = kept.empty();
+    turn = Ask(connection_.get(), /*take=*/true, stand_by.stop_fd, &kept);
+    if (turn.ok()) {
+      knows_all_ = true;
+      for (const auto& [target, volume] : kept) Hold(volume);
+      if (!first && !TellAll()) connection_.reset();  // it may be another keeper
+      break;
     }
-    if (got <= 0) {
-      log::Warning("the keeper went away while volumes were taken over: those that came live on",
-                   {{"volumes", kept->size()},
-                    {"cause", std::string_view(strerrordesc_np(got == 0 ? ECONNRESET : errno))}});
-      if (images_to_come > 0) {
-        volumes_.erase(kept->back().target);
-        kept->pop_back();
-      }
-      connection_.reset();
+    connection_.reset();
+    if (absl::IsCancelled(turn)) break;
+    log::Warning("volumes are not taken over yet", {{"so far", kept.size()}, {"cause", turn}});
+    // Of a keeper that is dead there is no more to be had than this.
+    if (!kept.empty()) patience = absl::ZeroDuration();
+    if (!absl::IsUnavailable(turn) && Readable(stand_by.stop_fd, -1, kPatienceMs)) {
+      turn = Stopped();
+      break;
     }
-  }
-  if (kept.ok()) {
-    const auto volumes_end = std::stable_partition(
-        kept->begin(), kept->end(), [](const Kept& k) { return k.target.starts_with('/'); });
-    std::move(volumes_end, kept->end(), std::back_inserter(others_));
-    kept->erase(volumes_end, kept->end());
   }
   taken_ = true;
   wake_.notify_all();
-  return kept;
+  if (!turn.ok() && (absl::IsCancelled(turn) || kept.empty())) return turn;
+  std::vector<Kept> volumes;
+  for (auto& [target, volume] : kept) {
+    Hold(volume);
+    (target.starts_with('/') ? volumes : others_).push_back(std::move(volume));
+  }
+  return volumes;
 }
 
 std::vector<KeeperClient::Kept> KeeperClient::TakeOthers() {
@@ -203,7 +257,6 @@ std::vector<KeeperClient::Kept> KeeperClient::TakeOthers() {
 }
 
 bool KeeperClient::TellAll() {
-  if (!keeper::Send(connection_.get(), keeper::kClear)) return false;
   for (const auto& [target, volume] : volumes_) {
     bool first = true;
     for (const auto& [number, image] : volume.images) {
@@ -230,6 +283,48 @@ bool KeeperClient::Listen(bool* gone) {
   }
 }
 
+// What the keeper holds and this plugin doesn't know: it was dropped while there was no connection, or
+// is here to be taken where Take() was in vain.
+bool KeeperClient::Reconcile(Holdings kept) {
+  for (auto& [target, volume] : kept) {
+    if (volumes_.contains(target)) continue;
+    if (knows_all_) {
+      if (!keeper::Send(connection_.get(), keeper::kDrop, 0, target.c_str())) return false;
+    } else if (target.starts_with('/')) {
+      Hold(volume);
+      if (!on_late_(std::move(volume))) volumes_.erase(target);
+    } else {
+      Hold(volume);
+      others_.push_back(std::move(volume));
+    }
+  }
+  knows_all_ = true;
+  return TellAll();
+}
+
+// One step on the way to a keeper: `greeted` is one that has yet to answer.
+void KeeperClient::Reconnect(std::unique_lock<std::mutex>& lock, UniqueFd* greeted) {
+  const bool take = !knows_all_;
+  lock.unlock();
+  Holdings kept;
+  bool welcome = false;
+  if (!*greeted) *greeted = Greet(/*serves=*/true).value_or(UniqueFd());
+  if (*greeted && Readable(greeted->get(), -1, 0)) {
+    const absl::StatusOr<Answer> answer = AwaitWelcome(greeted->get(), stop_.get(), 0);
+    welcome = answer.ok() && (*answer == Answer::kWelcome || *answer == Answer::kAfterKill) &&
+              Ask(greeted->get(), take, stop_.get(), &kept).ok();
+    if (!welcome) greeted->reset();  // one that stands by may have come first: it leaves again
+  }
+  lock.lock();
+  if (!welcome || left_) return;
+  connection_ = std::move(*greeted);
+  if (Reconcile(std::move(kept))) {
+    log::Info("the keeper is here again, and holds all volumes", {{"volumes", volumes_.size()}});
+  } else {
+    connection_.reset();
+  }
+}
+
 // The thread whose end tells the keeper that the plugin was killed: it waits for no file system.
 void KeeperClient::ReconnectLoop() {
   std::unique_lock lock(mutex_);
@@ -237,37 +332,29 @@ void KeeperClient::ReconnectLoop() {
   wake_.notify_all();
   wake_.wait(lock, [this] { return taken_ || left_; });
   bool somebody_dies = false;
+  absl::Time next_ask = absl::InfinitePast();
+  UniqueFd greeted;
   while (!left_) {
     // Who was killed has the lock for as long as one of its threads is in the kernel. Such a thread
     // may take a request with it after the kernel was asked to ask again, and itself wait for what
     // hangs on that one's answer: so it is asked until there is nobody left, and once more.
     const bool dying = !LockTurn();
-    bool gone = std::exchange(somebody_dies, dying) || dying;
+    bool gone = std::exchange(somebody_dies, dying) && !dying;
     if (connection_ && !Listen(&gone)) {
       log::Warning("the keeper is gone; volumes live as long as this plugin", {});
       connection_.reset();
     }
-    if (!connection_) {
-      UniqueFd fresh;
-      lock.unlock();
-      const absl::StatusOr<Answer> answer = Connect(&fresh);
-      lock.lock();
-      if (left_) break;
-      connection_ = std::move(fresh);
-      const bool welcome = answer.ok() && *answer != Answer::kStandBy && *answer != Answer::kBusy;
-      if (welcome && TellAll()) {
-        log::Info("the keeper is here again, and holds all volumes",
-                  {{"volumes", volumes_.size()}});
-      } else {
-        connection_.reset();  // one that stands by may have come first: it leaves again
-      }
-    }
+    if (!connection_) Reconnect(lock, &greeted);
+    if (left_) break;
+    if (dying && absl::Now() >= next_ask) gone = true;
+    if (gone) next_ask = absl::Now() + absl::Milliseconds(kRetryMs);
     const std::function<void()> on_gone = gone ? on_gone_ : [] {};
-    const int connection = connection_.get();
+    const int connection = connection_ ? connection_.get() : greeted.get();
     lock.unlock();
     on_gone();
-    // At most for a while: who tells may find the connection broken.
-    Readable(connection, stop_.get(), kRetryMs);
+    // At most for a while: who tells may find the connection broken. Without the lock another one
+    // could be the first to have it.
+    Readable(connection, stop_.get(), dying ? kLockMs : kRetryMs);
     lock.lock();
   }
 }

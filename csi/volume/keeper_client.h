@@ -6,6 +6,9 @@
 // socket, so that a keeper which has just started, or has lost a connection, makes no second one.
 // Only where the keeper has seen the one before die the lock isn't waited for: a dead process holds
 // it as long as one of its threads is in the kernel.
+//
+// A keeper is believed dead when nobody listens at its socket any more. One that is slow is waited
+// for, since it may hold everything; and it is never told to drop what this plugin hasn't taken.
 #pragma once
 
 #include <condition_variable>
@@ -40,7 +43,7 @@ class KeeperClient {
   // Waits for a keeper, and for the plugin before this one to be gone, and takes what there is; the
   // keeper goes on to hold it. To be called first, once. Unavailable: no keeper within `patience`;
   // FailedPrecondition: one of another version. Then, too, what comes later is kept when one
-  // answers.
+  // answers. Of a keeper that dies while it gives, what came whole is taken.
   absl::StatusOr<std::vector<Kept>> Take(absl::Duration patience, const StandBy& stand_by);
   absl::StatusOr<std::vector<Kept>> Take(absl::Duration patience) {
     return Take(patience, StandBy());
@@ -48,6 +51,9 @@ class KeeperClient {
   // Called on a thread of this object's when nothing of a plugin that was killed runs any more,
   // after Take() has returned: requests that it took in its last moment are to be asked for again.
   void OnGone(std::function<void()> on_gone);
+  // Called on such a thread with each volume of a keeper that comes after Take() was in vain, and
+  // that this plugin hasn't mounted anew: whether it is taken over now. Not to call this object.
+  void OnLate(std::function<bool(Kept)> on_late);
 
   // What the keeper holds that is no volume: what was Put under names that are no paths. After Take,
   // once.
@@ -74,11 +80,19 @@ class KeeperClient {
     std::map<std::uint64_t, int> images;
   };
 
+  using Holdings = std::map<std::string, Kept>;  // by target
+
   enum class Answer { kWelcome, kAfterKill, kStandBy, kBusy };
-  // A connection, and what the keeper says to it. Without the lock: it may take its time.
-  absl::StatusOr<Answer> Connect(UniqueFd* connection) const;
+  // A connection over which hello is said. Without the lock, as all that may take its time.
+  absl::StatusOr<UniqueFd> Greet(bool serves) const;
   absl::StatusOr<Answer> AwaitWelcome(int connection, int stop_fd, int ms) const;
-  absl::Status AwaitTurn(absl::Duration patience, const StandBy& stand_by);
+  // Both, for as long as somebody listens at the socket; `begin`: called where that takes long.
+  absl::StatusOr<Answer> Connect(const StandBy& stand_by, bool serves,
+                                 const std::function<void()>& begin);
+  absl::Status AwaitTurn(absl::Duration patience, const StandBy& stand_by, Holdings* kept);
+  // Adds what the keeper holds to `kept`, or puts it in the place of what is there; also where it
+  // breaks off, what came whole. `take`: with descriptors.
+  absl::Status Ask(int connection, bool take, int stop_fd, Holdings* kept) const;
   // Whether this plugin has the lock, or nobody can have it.
   bool LockTurn();
   // False: the connection has ended. `gone`: the keeper has said so.
@@ -86,7 +100,11 @@ class KeeperClient {
   // Does `send` over the connection, if there is one; ends it if that fails.
   template <class Send>
   void Tell(const Send& send);
+  // These are false where the connection fails.
+  bool Reconcile(Holdings kept);
   bool TellAll();
+  void Hold(const Kept& kept);
+  void Reconnect(std::unique_lock<std::mutex>& lock, UniqueFd* greeted);
   void ReconnectLoop();
 
   const std::string socket_;
@@ -96,9 +114,11 @@ class KeeperClient {
   UniqueFd lock_;
   const UniqueFd stop_;  // eventfd
   std::function<void()> on_gone_ = [] {};
+  std::function<bool(Kept)> on_late_ = [](Kept) { return false; };
   std::map<std::string, Volume> volumes_;
   std::vector<Kept> others_;  // until TakeOthers
   bool taken_ = false, left_ = false;
+  bool knows_all_ = false;  // that a keeper could hold: once one has given everything
   int thread_id_ = 0;  // thread_'s; 0: not yet
   std::thread thread_;
 };

@@ -171,6 +171,78 @@ TEST_CASE("of a keeper that dies while it gives, what is whole is taken") {
   CHECK_FALSE(client.connected());
 }
 
+TEST_CASE("a keeper that stands still is waited for, and takes nothing amiss") {
+  Play play;
+  play.StartPlugin();
+  REQUIRE(play.Served());
+  Play::Kill(&play.plugin);
+  REQUIRE(play.KeeperHolds("1 volumes; no plugin"));
+  REQUIRE(kill(play.keeper, SIGSTOP) == 0);
+  std::thread later([&] {
+    std::this_thread::sleep_for(1500ms);
+    kill(play.keeper, SIGCONT);
+  });
+  KeeperClient client(play.socket);
+  SystemClock clock;
+  VolumeServer server(clock, 2, "/", &client);
+  CHECK(server.Adopt(absl::ZeroDuration()).value_or(0) == 1);
+  later.join();
+  CHECK(play.KeeperHolds("1 volumes; plugin: process"));
+  CHECK(server.Unmount(play.target).ok());
+}
+
+TEST_CASE("what a keeper holds that comes after it was given up is taken over, and not cleared") {
+  Play play;
+  play.StartPlugin();
+  REQUIRE(play.Served());
+  Play::Kill(&play.plugin);
+  REQUIRE(play.KeeperHolds("1 volumes; no plugin"));
+  const std::string away = play.socket + ".away";
+  fs::rename(play.socket, away);
+  KeeperClient client(play.socket);
+  SystemClock clock;
+  VolumeServer server(clock, 2, "/", &client);
+  REQUIRE(absl::IsUnavailable(server.Adopt(absl::ZeroDuration()).status()));
+  const std::string other = play.folder.path + "/other";
+  fs::create_directory(other);
+  REQUIRE(server.Mount({"other", other}, Files({{"a", "1"}})).ok());
+  fs::rename(away, play.socket);
+  CHECK(play.KeeperHolds("2 volumes; plugin: process"));
+  for (int i = 0; i < 6000 && server.List().size() < 2; ++i) std::this_thread::sleep_for(10ms);
+  CHECK(server.List().size() == 2);
+  CHECK(VersionAt(AT_FDCWD, play.target + "/a") >= 0);
+  CHECK(server.Swap(play.target, Files({{"a", "2"}})).ok());
+  CHECK(Read(play.target + "/a") == "2");
+  CHECK(server.Unmount(play.target).ok());
+  CHECK(server.Unmount(other).ok());
+  CHECK(play.KeeperHolds("0 volumes"));
+}
+
+TEST_CASE("a keeper in the place of another one welcomes first who serves already") {
+  Play play;
+  REQUIRE(play.KeeperHolds("0 volumes; no plugin"));
+  Play::Kill(&play.keeper);
+  play.StartKeeper();
+  REQUIRE(play.KeeperHolds("0 volumes; no plugin"));
+  const auto start = Steady::now();
+  KeeperClient idle(play.socket);
+  std::thread waits([&] { CHECK(idle.Take(absl::Seconds(60)).ok()); });
+  REQUIRE(play.KeeperHolds("; 1 stand(s) by"));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  play.socket.copy(address.sun_path, sizeof address.sun_path - 1);
+  const UniqueFd peer(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  REQUIRE(connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  keeper::Packet packet;
+  REQUIRE(keeper::Send(peer.get(), keeper::kHello, keeper::Versions(3, 3), "",
+                       keeper::kServesAlready));
+  REQUIRE(keeper::Receive(peer.get(), &packet) == 1);
+  // Where this machine was slow, the other one was there before.
+  if (Steady::now() - start < 900ms) CHECK(packet.head.kind == keeper::kWelcome);
+  shutdown(peer.get(), SHUT_RDWR);
+  waits.join();
+}
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they take more themselves
 TEST_CASE("the keeper needs less than 2 MB") {
   Play play;

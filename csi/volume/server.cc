@@ -285,34 +285,56 @@ absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience,
                                                 const StandBy& stand_by) {
   if (keeper_ == nullptr) return std::size_t{0};
   keeper_->OnGone([this] { AskAllAgain(); });
+  keeper_->OnLate([this](KeeperClient::Kept kept) { return AdoptLate({std::move(kept)}); });
   ASSIGN_OR_RETURN(std::vector<KeeperClient::Kept> all, keeper_->Take(patience, stand_by));
   std::vector<std::shared_ptr<Volume>> adopted;
   for (KeeperClient::Kept& kept : all) {
     Handover handover{std::move(kept)};
-    const std::string target = handover.kept.target;
-    absl::StatusOr<std::shared_ptr<Volume>> volume = AdoptOne(handover);
-    if (volume.ok()) {
-      adopted.push_back(*std::move(volume));
-      continue;
-    }
-    log::Warning("a volume can't be taken over; the next publish makes it anew",
-                 {{"target", target}, {"cause", volume.status()}});
-    keeper_->Drop(target);
-    if (absl::IsNotFound(volume.status()) || absl::IsInvalidArgument(volume.status())) continue;
-    if (const absl::Status detached = DetachMount(target); !detached.ok()) {
-      log::Warning("a dead mount is left", {{"target", target}, {"cause", detached}});
-    }
+    if (auto volume = AdoptOrDetach(handover)) adopted.push_back(std::move(volume));
   }
   // Readers come first.
-  for (const std::shared_ptr<Volume>& volume : adopted) {
-    if (const absl::Status resumed = volume->Resume(); !resumed.ok()) {
-      log::Warning("a swap that was left off can't be ended",
-                   {{"volume", volume->info().volume_id}, {"cause", resumed}});
-    }
-    RemoveOldSoon(volume);
-    RemoveWhenOver(volume);
-  }
+  for (const std::shared_ptr<Volume>& volume : adopted) GoOn(volume);
   return adopted.size();
+}
+
+std::shared_ptr<Volume> VolumeServer::AdoptOrDetach(Handover& handover) {
+  const std::string target = handover.kept.target;
+  absl::StatusOr<std::shared_ptr<Volume>> volume = AdoptOne(handover);
+  if (volume.ok()) return *std::move(volume);
+  log::Warning("a volume can't be taken over; the next publish makes it anew",
+               {{"target", target}, {"cause", volume.status()}});
+  keeper_->Drop(target);
+  if (absl::IsNotFound(volume.status()) || absl::IsInvalidArgument(volume.status())) return nullptr;
+  if (const absl::Status detached = DetachMount(target); !detached.ok()) {
+    log::Warning("a dead mount is left", {{"target", target}, {"cause", detached}});
+  }
+  return nullptr;
+}
+
+void VolumeServer::GoOn(const std::shared_ptr<Volume>& volume) {
+  if (const absl::Status resumed = volume->Resume(); !resumed.ok()) {
+    log::Warning("a swap that was left off can't be ended",
+                 {{"volume", volume->info().volume_id}, {"cause", resumed}});
+  }
+  RemoveOldSoon(volume);
+  RemoveWhenOver(volume);
+}
+
+// Its place is taken at once; the rest may wait for the kernel, which this thread must not.
+bool VolumeServer::AdoptLate(Handover handover) {
+  const std::string target = handover.kept.target;
+  {
+    std::lock_guard lock(mutex_);
+    if (left_ || !by_target_.try_emplace(target).second) return false;
+  }
+  log::Info("a keeper that came late holds a volume", {{"target", target}});
+  const auto shared = std::make_shared<Handover>(std::move(handover));
+  At(std::chrono::steady_clock::now(), [this, shared, target] {
+    if (const std::shared_ptr<Volume> volume = AdoptOrDetach(*shared)) return GoOn(volume);
+    std::lock_guard lock(mutex_);
+    by_target_.erase(target);
+  });
+  return true;
 }
 
 void VolumeServer::At(std::chrono::steady_clock::time_point due, std::function<void()> remove) {

@@ -142,6 +142,11 @@ class VolumeServer {
   void RemoveWhenOver(const std::shared_ptr<Volume>& volume);
   struct Handover;  // what a keeper holds of one volume
   absl::StatusOr<std::shared_ptr<Volume>> AdoptOne(Handover& handover);
+  // Null, and the log says why: it can't be served any more, and is detached.
+  std::shared_ptr<Volume> AdoptOrDetach(Handover& handover);
+  // Ends what the plugin before this one has begun.
+  void GoOn(const std::shared_ptr<Volume>& volume);
+  bool AdoptLate(Handover handover);
 
   const Clock& clock_;
   const std::string root_;

@@ -5,10 +5,12 @@
 
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
 
 from kept_node import KeptNode, WEBAPP_OBJECTS, eventually, free_port
@@ -132,6 +134,59 @@ class StandbyTest(unittest.TestCase):
         eventually(lambda: node.status() == (1, active.pid, 1), "the keeper knows both")
         self.assertIsNone(standby.poll())
         self.assertEqual(self.password(), "password-1")
+
+    def test_keeper_stands_still(self):
+        """a keeper that stands still while a plugin is killed, or starts, loses no volume"""
+        node = self.node
+        self.ok(node.publish())
+        for stop_first in (False, True):
+            active, standby = node.serving(), node.start_standby()
+            if stop_first:
+                node.keeper.send_signal(signal.SIGSTOP)
+                active.kill()
+            else:
+                mark = len(node.log_text())
+                active.kill()
+                eventually(lambda mark=mark: "volumes are kept" in node.log_text()[mark:], "the keeper sees it")
+                node.keeper.send_signal(signal.SIGSTOP)
+            time.sleep(2.5)
+            node.keeper.send_signal(signal.SIGCONT)
+            node.wait(active)
+            self.assertEqual(self.password(), "password-1")
+            eventually(lambda standby=standby: node.status() == (1, standby.pid, 0), "it is taken over")
+        node.serving().kill()
+        node.wait(node.plugins[0])
+        node.keeper.send_signal(signal.SIGSTOP)
+        plugin = node.start_plugin()
+        time.sleep(3.5)
+        node.keeper.send_signal(signal.SIGCONT)
+        eventually(lambda: node.status() == (1, plugin.pid, 0), "the next one has the volume")
+        self.assertEqual(self.password(), "password-1")
+
+    def test_one_serves_whoever_dies_when(self):
+        """the keeper dies just after a plugin: the next one serves, and no other one does"""
+        node, moment = self.node, random.Random(3)
+        self.ok(node.publish())
+        node.start_standby()
+        node.start_standby()
+        for _ in range(8):
+            active, mark = node.serving(), len(node.log_text())
+            os.listdir(node.target())
+            active.kill()
+            eventually(lambda mark=mark: "volumes are kept" in node.log_text()[mark:], "the keeper sees it")
+            time.sleep(moment.uniform(0.002, 0.06))
+            node.keeper.kill()
+            node.keeper.wait()
+            node.start_keeper()
+            node.wait(active)
+            pids = [plugin.pid for plugin in node.plugins]
+            eventually(lambda pids=pids: (node.status() or (0, 0, 0))[1] in pids and node.status()[2] == 1, "one serves")
+            eventually(lambda: node.call("probe")[0] == "OK", "and answers")
+            self.assertEqual(node.log_text()[mark:].count("coffer-csi serves"), 1)
+            # A keeper that died with what it had yet to give leaves a mount that the next publish replaces.
+            self.ok(node.publish())
+            self.assertEqual(self.password(), "password-1")
+            node.start_standby()
 
 
 if __name__ == "__main__":
