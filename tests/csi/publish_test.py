@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -330,6 +331,19 @@ class PublishTest(unittest.TestCase):
         node.start()
         self.ok(node.unpublish())
         self.assert_nothing_left(node.target())
+
+    def test_more_volumes_than_descriptors_at_the_start(self):
+        """a runtime that allows 64 of them, as others 1,024, sets no limit"""
+        node = self.node
+        node.kill()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        node.start()
+        self.ok(node.call(
+            "publish-many", "--count=80", "--parallel=4", f"--target={os.path.dirname(node.target('many'))}",
+            "--class=webapp", "--service-account=vault", "--audience=vault", f"--token-file={node.token_file}"))
+        self.assertEqual(len(node.mounts()), 80)
 
     def test_stop(self):
         """SIGTERM: exit code 0, sockets gone, tokens given back"""
