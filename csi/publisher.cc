@@ -1,5 +1,6 @@
 #include "csi/publisher.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,7 +9,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
-#include <set>
 #include <thread>
 
 #include "common/log.h"
@@ -21,6 +21,8 @@ namespace {
 
 // How long the dead mounts of a predecessor may take to tell that they are dead.
 constexpr std::chrono::seconds kDeadCheck{5};
+// After that long one of them is believed to hang, and those after it are asked beside it.
+constexpr std::chrono::milliseconds kHangs{100};
 
 // Changes when a class does: a class from a folder has no version.
 std::size_t FingerprintOf(const ClassObject& secret_class) {
@@ -66,11 +68,12 @@ void DropExpiredTokens(absl::Time now, VolumeContext* context) {
   }
 }
 
-// Whether nobody answers for the mount: the kernel says ENOTCONN at once. A server that hangs
-// blocks.
+// Whether nobody answers for the mount: the kernel says ENOTCONN at once where it has to ask, which
+// it hasn't for a stat. A server that hangs blocks.
 bool IsDead(const std::string& target) {
-  struct stat facts = {};
-  return stat(target.c_str(), &facts) != 0 && errno == ENOTCONN;
+  struct statx facts = {};
+  return statx(AT_FDCWD, target.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &facts) != 0 &&
+         errno == ENOTCONN;
 }
 
 volume::FileRules RulesOf(provider::File& file) {
@@ -322,26 +325,34 @@ void Publisher::DetachDeadMounts() {
     log::Warning("looking for old mounts", {{"error", mounts.status()}});
     return;
   }
-  // A thread of its own asks, in case a mount has a server that hangs; then it is left alone.
+  // Threads of their own ask, in case a mount has a server that hangs; then it is left alone.
   struct Shared {
+    const std::vector<volume::VolumeInfo> mounts;
     std::mutex mutex;
-    std::condition_variable found;
-    std::set<std::string> dead;
-    bool done = false;
+    std::condition_variable told;
+    std::vector<std::string> dead = {};
+    std::size_t next = 0, done = 0;
   };
-  auto shared = std::make_shared<Shared>();
-  std::thread([shared, all = *mounts] {
-    for (const volume::VolumeInfo& info : all) {
-      const bool dead = IsDead(info.target);
-      std::lock_guard lock(shared->mutex);
-      if (dead) shared->dead.insert(info.target);
+  const auto shared = std::make_shared<Shared>(*mounts);
+  const auto ask = [shared] {
+    std::unique_lock lock(shared->mutex);
+    while (shared->next < shared->mounts.size()) {
+      const std::string& target = shared->mounts[shared->next++].target;
+      lock.unlock();
+      const bool dead = IsDead(target);
+      lock.lock();
+      if (dead) shared->dead.push_back(target);
+      ++shared->done;
+      shared->told.notify_all();
     }
-    std::lock_guard lock(shared->mutex);
-    shared->done = true;
-    shared->found.notify_all();
-  }).detach();
+  };
+  const auto end = std::chrono::steady_clock::now() + kDeadCheck;
   std::unique_lock lock(shared->mutex);
-  shared->found.wait_for(lock, kDeadCheck, [&] { return shared->done; });
+  for (bool hangs = true; shared->done < mounts->size() && std::chrono::steady_clock::now() < end;) {
+    if (hangs && shared->next < mounts->size()) std::thread(ask).detach();
+    const std::size_t before = shared->done;
+    hangs = !shared->told.wait_for(lock, kHangs, [&] { return shared->done > before; });
+  }
   for (const std::string& target : shared->dead) {
     const absl::Status detached = volume::DetachMount(target);
     if (detached.ok()) {

@@ -2,6 +2,8 @@
 // real one is in tests/csi.
 #include "csi/publisher.h"
 
+#include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -285,12 +287,31 @@ TEST_CASE(
     std::vector<volume::SnapshotFile> files;
     files.push_back({.path = "old", .content = SecretBytes::CopyOf("x")});
     REQUIRE(died.Mount({"v", f.target}, std::move(files)).ok());
+    REQUIRE(fs::exists(f.target));  // the kernel knows its attributes from here on
   }
   REQUIRE(volume::FindMounts(f.root)->size() == 1);
   f.publisher.DetachDeadMounts();
   CHECK(volume::FindMounts(f.root)->empty());
   REQUIRE(f.Publish().ok());
   CHECK(ReadFile(f.target + "/p") == "one");
+}
+
+TEST_CASE("a mount that hangs is left alone at start, and hides no dead one") {
+  Fixture f;
+  const std::string hanging = f.root + "/hanging";
+  fs::create_directories(hanging);
+  fs::create_directories(f.target);
+  const UniqueFd nobody(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  REQUIRE(mount("coffer:hangs", hanging.c_str(), "fuse.coffer", 0,
+                StrCat("fd=", nobody.get(), ",rootmode=40755,user_id=0,group_id=0").c_str()) == 0);
+  {
+    volume::VolumeServer died(f.clock, 1);
+    REQUIRE(died.Mount({"v", f.target}, {}).ok());
+  }
+  REQUIRE(volume::FindMounts(f.root)->size() == 2);
+  f.publisher.DetachDeadMounts();
+  CHECK(volume::FindMounts(f.root)->size() == 1);
+  CHECK(umount2(hanging.c_str(), MNT_DETACH) == 0);
 }
 
 TEST_CASE("a live mount of another process is left alone at start") {

@@ -314,9 +314,11 @@ class PublishTest(unittest.TestCase):
         """a plugin that was killed leaves dead mounts, the next one clears them and publishes anew"""
         node = self.node
         self.ok(node.publish())
+        read(node.target(), "password")
+        os.stat(node.target())
         node.kill()
-        with self.assertRaises(OSError):
-            read(node.target(), "password")
+        with self.assertRaises(OSError):  # nor can the kernel know it
+            read(node.target(), "username")
         node.start()
         self.assertEqual(node.mounts(), [])
         self.ok(node.publish())
