@@ -4,6 +4,7 @@
 // alone, so that it needs an update about never.
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/fuse.h>
 #include <poll.h>
@@ -39,6 +40,10 @@ struct Peer {
   Role role = Role::kGuest;
   uint32_t version = 0;
   uint64_t arrival = 0;
+  // How far it has been answered what is kept.
+  bool asked = false, with_descriptors = false;
+  uint64_t serial = 0;  // of the volume that is being told
+  uint64_t told = 0;    // packets of that
 };
 
 Table table;
@@ -56,8 +61,15 @@ int64_t NowMs() {
 
 bool Young() { return NowMs() < young_until; }
 
+// Unheard where nobody reads standard error: volumes hang on this thread.
 void Say(const char* what, const char* about) {
-  fprintf(stderr, "coffer-keeper: %s%s%s\n", what, *about ? ": " : "", about);
+  char line[PIPE_BUF];
+  const int size = snprintf(line, sizeof line, "coffer-keeper: %s%s%s\n", what,
+                            *about ? ": " : "", about);
+  pollfd out = {STDERR_FILENO, POLLOUT, 0};
+  if (poll(&out, 1, 0) != 1 || (out.revents & POLLOUT) == 0) return;
+  const size_t length = size < PIPE_BUF ? static_cast<size_t>(size) : PIPE_BUF - 1;
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line, length);
 }
 
 Peer* Find(Role role) {
@@ -160,30 +172,56 @@ bool Hello(Peer& peer, const Packet& packet) {
   return Send(peer.fd, kStandby);
 }
 
-bool SendAll(int socket, bool with_descriptors) {
-  for (const Volume* volume = table.first(); volume != nullptr; volume = volume->next) {
-    if (!Send(socket, kVolume, volume->image_count(), volume->target(), volume->facts(),
-              &volume->fuse, with_descriptors)) {
-      return false;
-    }
-    for (const Image* image = volume->images; with_descriptors && image != nullptr;
-         image = image->next) {
-      if (!Send(socket, kImage, image->number, volume->target(), "", &image->fd, 1)) return false;
-    }
+// The `index`th packet about a volume; before the last of them there is one for each image.
+bool SendPiece(const Peer& peer, const Volume& volume, uint64_t index) {
+  if (index == 0) {
+    return Send(peer.fd, kVolume, volume.image_count(), volume.target(), volume.facts(),
+                &volume.fuse, peer.with_descriptors);
   }
+  const Image* image = volume.images;
+  while (--index > 0) image = image->next;
+  return Send(peer.fd, kImage, image->number, volume.target(), "", &image->fd, 1);
+}
+
+bool SendEnd(const Peer& peer) {
   char stand_by[16];
   int count = 0;
-  for (const Peer& peer : peers) count += peer.fd >= 0 && peer.role == Role::kStandsBy;
+  for (const Peer& other : peers) count += other.fd >= 0 && other.role == Role::kStandsBy;
   snprintf(stand_by, sizeof stand_by, "%d", count);
   const Peer* plugin = Plugin();
   uint64_t serves = 0;
   if (plugin != nullptr) serves = plugin->pid > 0 ? static_cast<uint64_t>(plugin->pid) : kElsewhere;
-  return Send(socket, kEnd, serves, "", stand_by);
+  return Send(peer.fd, kEnd, serves, "", stand_by);
+}
+
+// Tells the peer what is kept, as far as it has room for it; the rest when it has read. False: the
+// peer is to be closed.
+bool Answer(Peer& peer) {
+  for (const Volume* volume = table.first(); volume != nullptr; volume = volume->next) {
+    if (volume->serial > peer.serial) continue;
+    if (volume->serial < peer.serial) peer.told = 0;
+    peer.serial = volume->serial;
+    const uint64_t pieces = 1 + (peer.with_descriptors ? volume->image_count() : 0);
+    for (; peer.told < pieces; ++peer.told) {
+      if (!SendPiece(peer, *volume, peer.told)) return errno == EAGAIN;
+    }
+  }
+  if (!SendEnd(peer)) return errno == EAGAIN;
+  peer.asked = false;
+  return true;
+}
+
+bool Ask(Peer& peer, bool with_descriptors) {
+  peer.asked = true;
+  peer.with_descriptors = with_descriptors;
+  peer.serial = UINT64_MAX;
+  peer.told = 0;
+  return Answer(peer);
 }
 
 bool Handle(Peer& peer, Packet& packet) {
   const Kind kind = static_cast<Kind>(packet.head.kind);
-  if (kind == kLook) return SendAll(peer.fd, false);
+  if (kind == kLook) return Ask(peer, false);
   if (peer.role == Role::kDying) return true;  // too late
   if (kind == kHello && peer.role == Role::kGuest) return Hello(peer, packet);
   if (peer.role != Role::kServes) return false;
@@ -206,16 +244,18 @@ bool Handle(Peer& peer, Packet& packet) {
       table.Drop(packet.target);
       return true;
     case kTake:
-      return SendAll(peer.fd, true);
+      return Ask(peer, true);
     default:
       return false;
   }
 }
 
-// All that is there to be read. False: closed, or not our language.
+// All that is there to be read; who has asked is answered first. False: closed, or not our
+// language.
 bool Serve(Peer& peer) {
   static Packet packet;
-  for (;;) {
+  if (peer.asked && !Answer(peer)) return false;
+  while (!peer.asked) {
     const int got = Receive(peer.fd, &packet, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return true;
     if (got <= 0) {
@@ -228,11 +268,13 @@ bool Serve(Peer& peer) {
     }
     if (!go_on) return false;
   }
+  return true;
 }
 
 // The plugin was killed. What it said before is heard, then who stands by takes over, though threads
 // of the dead may still be on their way out of the kernel.
 void Bury(Peer& peer) {
+  peer.asked = false;
   if (!Serve(peer)) return Close(peer);
   Say("the plugin was killed; its volumes are kept", "");
   killed = true;
@@ -244,7 +286,7 @@ void Bury(Peer& peer) {
 }
 
 void Accept(int listener) {
-  const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd < 0) return;
   ucred who = {};
   socklen_t size = sizeof who;
@@ -253,8 +295,6 @@ void Accept(int listener) {
     close(fd);
     return;
   }
-  const timeval patience = {1, 0};
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   for (Peer& peer : peers) {
     if (peer.fd >= 0) continue;
     peer.fd = fd;
@@ -316,7 +356,9 @@ void SayRefused(const char* what, int error) {
   Say("holds volumes for who asks at", path);
   for (;;) {
     pollfd wait[kMostPeers + 2] = {};
-    for (int i = 0; i < kMostPeers; ++i) wait[i] = {peers[i].fd, POLLIN, 0};
+    for (int i = 0; i < kMostPeers; ++i) {
+      wait[i] = {peers[i].fd, static_cast<short>(peers[i].asked ? POLLOUT : POLLIN), 0};
+    }
     Peer* plugin = Plugin();
     wait[kMostPeers] = {plugin == nullptr ? -1 : plugin->life, POLLIN, 0};
     wait[kMostPeers + 1] = {listener, POLLIN, 0};

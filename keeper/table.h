@@ -24,6 +24,7 @@ struct Image {
 struct Volume {
   Volume* next;
   Image* images;
+  uint64_t serial;  // the later it came, the greater
   int fuse;
   uint16_t target_size;
   char text[1];  // target NUL facts NUL
@@ -39,7 +40,7 @@ struct Volume {
 
 class Table {
  public:
-  Volume* first() const { return first_; }
+  Volume* first() const { return first_; }  // the one that came last
 
   // These take descriptors out of the packet (leaving -1). False: there is no memory, or no such
   // volume. A volume that is put again replaces the one before.
@@ -53,6 +54,7 @@ class Table {
     memcpy(volume->text + packet.head.target_size + 1, packet.facts, packet.head.facts_size + 1u);
     volume->fuse = packet.fds[0];
     packet.fds[0] = -1;
+    volume->serial = ++serials_;
     volume->next = first_;
     first_ = volume;
     return AddTo(*volume, packet.head.number, &packet.fds[1]);
@@ -127,6 +129,7 @@ class Table {
   }
 
   Volume* first_ = nullptr;
+  uint64_t serials_ = 0;
 };
 
 }  // namespace coffer::keeper

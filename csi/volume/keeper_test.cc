@@ -1,6 +1,7 @@
 // Plugins and keepers that are killed and started under readers who never stop. Needs root and
 // /dev/fuse.
 #include "csi/volume/keeper_testing.h"
+#include "csi/volume/secret_mapping.h"
 #include "keeper/protocol.h"
 
 namespace coffer::volume {
@@ -218,6 +219,15 @@ TEST_CASE("what a keeper holds that comes after it was given up is taken over, a
   CHECK(play.KeeperHolds("0 volumes"));
 }
 
+UniqueFd Connected(const Play& play) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  play.socket.copy(address.sun_path, sizeof address.sun_path - 1);
+  UniqueFd peer(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  REQUIRE(connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  return peer;
+}
+
 TEST_CASE("a keeper in the place of another one welcomes first who serves already") {
   Play play;
   REQUIRE(play.KeeperHolds("0 volumes; no plugin"));
@@ -226,13 +236,12 @@ TEST_CASE("a keeper in the place of another one welcomes first who serves alread
   REQUIRE(play.KeeperHolds("0 volumes; no plugin"));
   const auto start = Steady::now();
   KeeperClient idle(play.socket);
-  std::thread waits([&] { CHECK(idle.Take(absl::Seconds(60)).ok()); });
-  REQUIRE(play.KeeperHolds("; 1 stand(s) by"));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  play.socket.copy(address.sun_path, sizeof address.sun_path - 1);
-  const UniqueFd peer(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  REQUIRE(connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  std::atomic<bool> began = false;
+  std::thread waits([&] {
+    CHECK(idle.Take(absl::Seconds(60), {.begins = [&] { began = true; }}).ok());
+  });
+  while (!began && Steady::now() - start < 900ms) std::this_thread::sleep_for(1ms);
+  const UniqueFd peer = Connected(play);
   keeper::Packet packet;
   REQUIRE(keeper::Send(peer.get(), keeper::kHello, keeper::Versions(3, 3), "",
                        keeper::kServesAlready));
@@ -241,6 +250,47 @@ TEST_CASE("a keeper in the place of another one welcomes first who serves alread
   if (Steady::now() - start < 900ms) CHECK(packet.head.kind == keeper::kWelcome);
   shutdown(peer.get(), SHUT_RDWR);
   waits.join();
+}
+
+TEST_CASE("who asks what is kept and doesn't read holds nobody up, and hears all when it reads") {
+  constexpr int kVolumes = 2000;  // more than a socket has room for
+  Play play;
+  KeeperClient client(play.socket);
+  REQUIRE(client.Take(absl::Seconds(60)).ok());
+  const UniqueFd fuse(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  auto memory = SecretMapping::Make(1);
+  REQUIRE(memory.ok());
+  for (int i = 0; i < kVolumes; ++i) {
+    client.Put(StrCat("/", i), "", fuse.get(), 1, memory->fd());
+  }
+  const UniqueFd slow = Connected(play);
+  REQUIRE(keeper::Send(slow.get(), keeper::kLook));
+  REQUIRE(play.KeeperHolds(StrCat(kVolumes, " volumes; plugin: process")));
+  client.Put("/new", "", fuse.get(), 1, memory->fd());
+  client.Drop("/0");
+  REQUIRE(play.KeeperHolds("/new"));
+  keeper::Packet packet;
+  int told = 0;
+  while (keeper::Receive(slow.get(), &packet) == 1 && packet.head.kind == keeper::kVolume) ++told;
+  CHECK(packet.head.kind == keeper::kEnd);
+  CHECK(told == kVolumes - 1);
+}
+
+TEST_CASE("a keeper whose log nobody reads works on") {
+  Play play;
+  Play::Kill(&play.keeper);
+  int log[2];
+  REQUIRE(pipe2(log, O_CLOEXEC | O_NONBLOCK) == 0);
+  while (write(log[1], "x", 1) == 1) {
+  }
+  REQUIRE(fcntl(log[1], F_SETFL, 0) == 0);
+  play.StartKeeper(log[1]);
+  CHECK(play.KeeperHolds("0 volumes; no plugin"));
+  KeeperClient client(play.socket);
+  CHECK(client.Take(absl::Seconds(60)).ok());
+  CHECK(play.KeeperHolds("0 volumes; plugin: process"));
+  close(log[0]);
+  close(log[1]);
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they take more themselves

@@ -93,12 +93,13 @@ class Play {
     munmap(shared, sizeof(Shared));
   }
 
-  void StartKeeper() {
+  // `log`: what it writes to in place of /dev/null.
+  void StartKeeper(int log = -1) {
     keeper = fork();
     if (keeper != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     const UniqueFd null(open("/dev/null", O_WRONLY));
-    dup2(null.get(), STDERR_FILENO);
+    dup2(log >= 0 ? log : null.get(), STDERR_FILENO);
     execl(COFFER_KEEPER, COFFER_KEEPER, StrCat("-socket=", socket).c_str(), nullptr);
     _exit(1);
   }
