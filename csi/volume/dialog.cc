@@ -341,12 +341,13 @@ void Answer(Tree& tree, std::span<const std::uint8_t> bytes, SecretBytes& answer
   std::memcpy(answer.data(), &out, sizeof out);
 }
 
-PageDrop::PageDrop(std::uint64_t inode) {
+PageDrop::PageDrop(std::uint64_t inode, std::int64_t offset) {
   fuse_out_header header{};
   header.len = sizeof bytes;
   header.error = FUSE_NOTIFY_INVAL_INODE;
-  fuse_notify_inval_inode_out out{};  // from 0, to the end
+  fuse_notify_inval_inode_out out{};  // to the end
   out.ino = inode;
+  out.off = offset;
   static_assert(sizeof header + sizeof out == sizeof bytes);
   std::memcpy(bytes, &header, sizeof header);
   std::memcpy(bytes + sizeof header, &out, sizeof out);

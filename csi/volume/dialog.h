@@ -44,9 +44,11 @@ struct Delivery {
 void Answer(Tree& tree, std::span<const std::uint8_t> request, SecretBytes& answer,
             Delivery* delivery = nullptr);
 
-// The notification that drops a file's cached pages.
+// The notification that drops what is cached of an inode: its attributes, and the pages from `offset`
+// on. The kernel says ENOENT of an inode that it doesn't know.
 struct PageDrop {
-  explicit PageDrop(std::uint64_t inode);
+  static constexpr std::int64_t kNoPages = -1;  // waits for nobody who reads them
+  explicit PageDrop(std::uint64_t inode, std::int64_t offset = 0);
   alignas(8) std::uint8_t bytes[40];
 };
 

@@ -2,6 +2,7 @@
 // /dev/fuse.
 #include "csi/volume/keeper_testing.h"
 #include "csi/volume/secret_mapping.h"
+#include "csi/volume/snapshot.h"
 #include "keeper/protocol.h"
 
 namespace coffer::volume {
@@ -250,6 +251,44 @@ TEST_CASE("a keeper in the place of another one welcomes first who serves alread
   if (Steady::now() - start < 900ms) CHECK(packet.head.kind == keeper::kWelcome);
   shutdown(peer.get(), SHUT_RDWR);
   waits.join();
+}
+
+TEST_CASE("an old snapshot whose references were counted twice is wiped when the kernel knows it no more") {
+  Play play;
+  SystemClock clock;
+  {
+    KeeperClient client(play.socket);
+    VolumeServer server(clock, 2, "/", &client);
+    REQUIRE(server.Adopt(absl::Seconds(60)).ok());
+    REQUIRE(server.Mount({"id", play.target}, Files({{"a", "old"}, {"b/c", "old"}})).ok());
+    CHECK(Read(play.target + "/b/c") == "old");
+    REQUIRE(play.KeeperHolds("1 volumes; plugin: process"));
+    server.HandOver(absl::Seconds(60));
+  }
+  {  // as when requests are answered twice
+    KeeperClient client(play.socket);
+    auto kept = client.Take(absl::Seconds(60));
+    REQUIRE(kept.ok());
+    auto snapshot = Snapshot::Open(std::move(kept->at(0).images.begin()->second));
+    REQUIRE(snapshot.ok());
+    for (std::uint32_t i = 0; i < (*snapshot)->node_count(); ++i) (*snapshot)->AddLookup(i);
+    (*snapshot)->Spare();
+    client.Leave();
+  }
+  KeeperClient client(play.socket);
+  VolumeServer server(clock, 2, "/", &client);
+  REQUIRE(server.Adopt(absl::Seconds(60)).value_or(0) == 1);
+  UniqueFd open_file(open((play.target + "/a").c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(server.Swap(play.target, Files({{"a", "new"}})).ok());
+  for (int i = 0; i < 6000 && Names(play.target).size() > 3; ++i) std::this_thread::sleep_for(10ms);
+  REQUIRE(Names(play.target).size() == 3);  // ..data, its folder, a
+  char text[8] = {};
+  CHECK(pread(open_file.get(), text, sizeof text, 0) == 3);
+  CHECK(std::string(text) == "old");
+  CHECK(play.KeeperHolds(StrCat(play.target, "\t2 content(s)")));
+  open_file.reset();
+  CHECK(play.KeeperHolds(StrCat(play.target, "\t1 content(s)")));
+  CHECK(server.Unmount(play.target).ok());
 }
 
 TEST_CASE("who asks what is kept and doesn't read holds nobody up, and hears all when it reads") {

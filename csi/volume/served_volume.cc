@@ -252,9 +252,9 @@ void Volume::Wipe(std::vector<std::unique_ptr<Snapshot>> gone) const {
   }
 }
 
-void Volume::RemoveOld() {
+std::optional<Tree::Time> Volume::RemoveOld() {
   std::lock_guard change_lock(change_mutex_);
-  if (closed_) return;
+  if (closed_) return std::nullopt;
   const absl::StatusOr<UniqueFd> root = Writable();
   const auto before = std::chrono::steady_clock::now() - kGrace;
   while (!leaving_) {
@@ -291,12 +291,34 @@ void Volume::RemoveOld() {
     }
     DropPages(open);
   }
-  std::vector<std::unique_ptr<Snapshot>> forgotten;
+  std::vector<Tree::Inodes> doubtful;
   {
     std::lock_guard lock(mutex_);
+    doubtful = tree_.Doubtful();
+  }
+  std::erase_if(doubtful, [this](Tree::Inodes inodes) { return KernelKnows(inodes); });
+  std::vector<std::unique_ptr<Snapshot>> forgotten;
+  bool doubts = false;
+  {
+    std::lock_guard lock(mutex_);
+    for (const Tree::Inodes& inodes : doubtful) tree_.ForgetAll(inodes.first);
     forgotten = tree_.TakeForgotten();
+    doubts = !tree_.Doubtful().empty();
   }
   Wipe(std::move(forgotten));
+  const auto now = std::chrono::steady_clock::now();
+  if (!doubts || now < next_doubt_) return std::nullopt;
+  return next_doubt_ = now + kDoubt;
+}
+
+// Folders come first: who is about to learn of an inode has its folder, and the folder of a removed
+// snapshot is found by nobody any more.
+bool Volume::KernelKnows(Tree::Inodes inodes) const {
+  for (std::uint64_t i = 0; i < inodes.count; ++i) {
+    const PageDrop drop(inodes.first + i, PageDrop::kNoPages);
+    if (write(fuse_.get(), drop.bytes, sizeof drop.bytes) >= 0 || errno != ENOENT) return true;
+  }
+  return false;
 }
 
 std::optional<Tree::Time> Volume::RemoveVanished() {

@@ -39,6 +39,8 @@ class Volume {
   static constexpr std::chrono::milliseconds kGrace{1000};
   // Swaps that come faster than the grace lets old snapshots go are held up.
   static constexpr std::size_t kMostOld = 256;
+  // So often the kernel is asked which inodes it knows.
+  static constexpr std::chrono::milliseconds kDoubt{5000};
 
   // `keeper`: null, or who is told of everything that the next plugin needs.
   // `watch`: none where opens aren't delivered.
@@ -69,8 +71,10 @@ class Volume {
   void Hurry() { leaving_ = true; }
   // The next plugin serves the volume: the contents aren't wiped.
   void Spare();
-  // Removes the folders of old snapshots whose grace is over.
-  void RemoveOld();
+  // Removes the folders of old snapshots whose grace is over, and wipes those that are forgotten.
+  // When it is to be called again for those of which only the kernel can tell; none: never, or it
+  // will be already.
+  std::optional<Tree::Time> RemoveOld();
   // Wipes the files whose time is over, and removes those that are gone. When the next one's is.
   std::optional<Tree::Time> RemoveVanished();
   // Whether a file is gone, or a snapshot forgotten by the kernel, since the last call: RemoveOld and
@@ -90,6 +94,7 @@ class Volume {
                            const std::vector<std::string>& stale);
   void Wipe(std::vector<std::unique_ptr<Snapshot>> gone) const;
   void DropPages(const std::vector<std::uint64_t>& inodes) const;
+  bool KernelKnows(Tree::Inodes inodes) const;
 
   void Tell(Gate::Passage passage, Opener opener) const;
 
@@ -105,6 +110,7 @@ class Volume {
   std::atomic<bool> vanished_ = false;
 
   std::mutex change_mutex_;           // before mutex_
+  Tree::Time next_doubt_{};           // under it
   std::atomic<bool> closed_ = false;  // set under change_mutex_
 
   std::atomic<bool> leaving_ = false;

@@ -348,7 +348,7 @@ void VolumeServer::RemoveAt(std::chrono::steady_clock::time_point due,
   At(due, [this, weak = std::weak_ptr(volume)] {
     const std::shared_ptr<Volume> there = weak.lock();
     if (there == nullptr) return;
-    there->RemoveOld();
+    if (const auto again = there->RemoveOld()) RemoveAt(*again, there);
     RemoveWhenOver(there);
   });
 }

@@ -330,4 +330,9 @@ void Snapshot::Forget(std::uint32_t index, std::uint64_t count) {
   header().lookups -= known;
 }
 
+void Snapshot::ForgetAll() {
+  for (std::uint32_t i = 0; i < node_count(); ++i) nodes_[i].lookups = 0;
+  header().lookups = 0;
+}
+
 }  // namespace coffer::volume

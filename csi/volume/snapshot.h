@@ -150,6 +150,7 @@ class Snapshot {
   // The kernel took or gave back references. lookups() is the sum over all nodes.
   void AddLookup(std::uint32_t index);
   void Forget(std::uint32_t index, std::uint64_t count);
+  void ForgetAll();
   std::uint64_t lookups() const { return header().lookups; }
 
  private:

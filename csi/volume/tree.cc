@@ -37,7 +37,7 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
         next_inode_ = std::max(next_inode_, inode + 1);
       }
     }
-    held_.push_back({std::move(snapshot), now});
+    held_.push_back({std::move(snapshot), now, /*inherited=*/true});
   }
   for (const Held& held : held_) held.snapshot->FinishVanishing();
   for (auto& [inode, name] : links) links_.push_back({inode, std::move(name)});
@@ -368,6 +368,19 @@ std::size_t Tree::waiting_removals() const {
       std::count_if(held_.begin(), held_.end(), [this](const Held& held) {
         return held.snapshot.get() != current_ && held.marks().removed == 0;
       }));
+}
+
+std::vector<Tree::Inodes> Tree::Doubtful() const {
+  std::vector<Inodes> all;
+  for (const Held& held : held_) {
+    if (!held.inherited || held.marks().removed == 0) continue;
+    all.push_back({held.snapshot->first_inode(), held.snapshot->node_count()});
+  }
+  return all;
+}
+
+void Tree::ForgetAll(std::uint64_t first_inode) {
+  if (Held* held = Find(first_inode)) held->snapshot->ForgetAll();
 }
 
 std::vector<std::unique_ptr<Snapshot>> Tree::TakeAll() {

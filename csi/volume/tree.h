@@ -126,6 +126,15 @@ class Tree {
   std::vector<std::uint64_t> KnownFiles(bool with_current) const;
   // Old snapshots whose folders are still there.
   std::size_t waiting_removals() const;
+  // Old snapshots of a plugin before this one whose folders are gone: what it counted may be too much,
+  // since a request may be answered twice and a FORGET be lost with who has read it. Their inodes,
+  // folders before what is in them.
+  struct Inodes {
+    std::uint64_t first, count;
+  };
+  std::vector<Inodes> Doubtful() const;
+  // The kernel knows none of a snapshot's inodes.
+  void ForgetAll(std::uint64_t first_inode);
   // Everything, to be wiped by the caller: nothing is served from here on.
   std::vector<std::unique_ptr<Snapshot>> TakeAll();
 
@@ -140,6 +149,7 @@ class Tree {
   struct Held {
     std::unique_ptr<Snapshot> snapshot;
     Time retired{};  // when "..data" left it
+    bool inherited = false;
     Marks& marks() const { return snapshot->marks(); }
   };
   struct Link {
