@@ -1,7 +1,8 @@
 # coffer_room(<target> [LINK libs...] [NO_PCH])
 #   One static library of the .cc files in the current folder (all but main.cc, *_main.cc, *_test.cc
 #   and *_fuzz.cc), one ctest program <target>_test of the *_test.cc files, and with COFFER_FUZZ one
-#   libFuzzer program per *_fuzz.cc, which ctest runs for COFFER_FUZZ_SECONDS from COFFER_FUZZ_SEED.
+#   libFuzzer program per *_fuzz.cc, which ctest runs for COFFER_FUZZ_SECONDS from COFFER_FUZZ_SEED
+#   and the valid samples of corpus/<its name>/. What it finds itself it keeps in the build folder.
 #   LINK names the rooms to the left and outside libraries; a room that is not linked can't be used,
 #   which is how the direction of includes is held.
 # coffer_program(<name> [SOURCE main.cc] LINK libs...)
@@ -39,7 +40,14 @@ function(coffer_room target)
       target_compile_options(${name} PRIVATE -fsanitize=fuzzer)
       target_link_options(${name} PRIVATE -fsanitize=fuzzer)
       set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
-      add_test(NAME ${name} COMMAND ${name} -max_total_time=${COFFER_FUZZ_SECONDS}
+      set(seeds ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${name})
+      if(NOT EXISTS ${seeds})
+        message(FATAL_ERROR "${name} has no samples to begin with: ${seeds}")
+      endif()
+      set(found ${CMAKE_BINARY_DIR}/fuzz/corpus/${name})
+      file(MAKE_DIRECTORY ${found})
+      # libFuzzer writes to the first folder alone.
+      add_test(NAME ${name} COMMAND ${name} ${found} ${seeds} -max_total_time=${COFFER_FUZZ_SECONDS}
                                             -seed=${COFFER_FUZZ_SEED} -rss_limit_mb=2048
                                             -timeout=10 -print_final_stats=1)
       set_tests_properties(${name} PROPERTIES TIMEOUT 300)
