@@ -181,6 +181,7 @@ int Publish(Session& session) {
                 {"pod", "pod"},
                 {"pod-uid", "pod_uid"},
                 {"service-account", "service_account"},
+                {"fs-group", "fs_group"},
                 {"target", "target"},
                 {"volume-id", "volume_id"}},
                &body);
@@ -258,6 +259,8 @@ std::vector<Command> CsiCommands() {
                   "coffer-csi-publish"},
                  {"pod-uid", FlagType::kText, "The pod's uid: all zero.",
                   "00000000-0000-0000-0000-000000000000"},
+                 {"fs-group", FlagType::kText,
+                  "The pod's fsGroup; if not set, that of the volume at the target, or none."},
                  volume},
        .run = Publish,
        .local = true},

@@ -167,6 +167,7 @@ absl::StatusOr<VolumeContext> ReadContext(const Json& body) {
         if (key == "csi.storage.k8s.io/serviceAccount.name") return TextAt(body, "service_account");
         return "";
       }));
+  RETURN_IF_ERROR(ReadMountGroup(TextAt(body, "fs_group"), &context));
   context.attributes = {{"secretProviderClass", context.secret_class},
                         {"csi.storage.k8s.io/pod.name", context.pod.name},
                         {"csi.storage.k8s.io/pod.namespace", context.pod.kubernetes_namespace},

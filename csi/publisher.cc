@@ -155,6 +155,9 @@ absl::Status Publisher::PublishAs(const std::string& volume_id, const std::strin
         StrCat("target path ", target, " holds volume ", hold->volume_id, " already"));
   }
   hold->volume_id = volume_id;
+  if (served && caller == Caller::kPerson && !context.fs_group) {
+    context.fs_group = hold->context.fs_group;
+  }
   outcome->again = served;
   if (!served) hold.Drop();  // unless all goes well
 

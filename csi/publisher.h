@@ -33,7 +33,8 @@ class Publisher {
     Handover* handover = nullptr;        // told all that the next plugin must know
   };
   // Who asks for a publish. The kubelet asks again and again, and is answered OK without a fetch
-  // where the volume's rotation says that it is too early; a person means it.
+  // where the volume's rotation says that it is too early; a person means it, and leaves the fsGroup
+  // as it is where none is named.
   enum class Caller { kKubelet, kPerson };
 
   // All are kept by the caller. `root`: the kubelet's folder, which targets lie below.

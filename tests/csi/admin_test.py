@@ -119,12 +119,19 @@ class AdminTest(unittest.TestCase):
     def test_kubelets_volumes(self):
         """a volume of the kubelet's keeps its name, and shows the error of its last rotation"""
         node, target = self.node, self.node.target("kubelet")
-        self.assertEqual(node.publish(target, "csi-kubelet")[0], "OK")
+        self.assertEqual(node.publish(target, "csi-kubelet", "webapp", "--group=2000")[0], "OK")
         (volume,) = node.status()["volumes"]
         self.assertEqual(volume["volume_id"], "csi-kubelet")
         code, out, err = self.publish(f"-token-file=vault={node.token_file}", target=target)
         self.assertEqual(code, 0, err)
         self.assertIn("Volume csi-kubelet is published", out)
+        for flags, group in ([], 2000), (["-fs-group=3000"], 3000):
+            code, _, err = self.publish(f"-token-file=vault={node.token_file}", *flags, target=target)
+            self.assertEqual(code, 0, err)
+            self.assertEqual(os.stat(os.path.join(target, "username")).st_gid, group)
+        code, _, err = self.publish("-fs-group=staff", target=target)
+        self.assertEqual(code, 2)
+        self.assertIn('volume_mount_group "staff" must be a group id', err)
 
         node.write_class("webapp", WEBAPP_OBJECTS.replace("/config", "/nothing"))
         self.addCleanup(node.write_class, "webapp", WEBAPP_OBJECTS)
