@@ -1,7 +1,7 @@
 """Secrets are imported from Kubernetes and from another Vault-API server: real keystores, and a server
 that answers lists of Secrets as the API server does.
 
-    import_test.py BIN_DIR
+    import_test.py BIN_DIR [VAULT_DIR]     (VAULT_DIR: HashiCorp's Vault lies there, and is that other server)
 """
 
 import base64
@@ -19,9 +19,12 @@ import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "vault"))
 from coffer_test import Keystore  # noqa: E402
+from real_vault import RealVault  # noqa: E402
 
 BIN_DIR = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin")
+VAULT_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else ""
 
 
 def secret(namespace, name, data, kind="Opaque", labels=None):
@@ -84,8 +87,8 @@ class ImportTest(unittest.TestCase):
         cls.folder = tempfile.mkdtemp(prefix="coffer-import-")
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         cls.keystores = []
-        for _ in range(2):
-            keystore = Keystore(BIN_DIR)
+        for kind, folder in ((RealVault, VAULT_DIR) if VAULT_DIR else (Keystore, BIN_DIR), (Keystore, BIN_DIR)):
+            keystore = kind(folder)
             cls.addClassCleanup(keystore.stop)
             keystore.root = keystore.initialize(1, 1)[1]
             cls.keystores.append(keystore)

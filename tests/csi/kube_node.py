@@ -79,7 +79,7 @@ class ClusterNode(Node):
             os.path.join(self.bin_dir, "coffer-csi"), f"--endpoint=unix://{self.socket}",
             f"--nodeid={NODE}", f"--kubelet-root={self.kubelet}", "--log-level=debug",
             f"--kubeconfig={self.cluster.path('plugin.kubeconfig')}",
-            f"--metrics-addr=127.0.0.1:{self.metrics_port}",
+            f"--metrics-addr=127.0.0.1:{self.metrics_port}", *self.flags(),
         ], stdout=self.log, stderr=self.log)
         for _ in range(500):
             if self.plugin.poll() is not None:
@@ -117,10 +117,13 @@ def prepare(cluster):
     cluster.write("plugin.kubeconfig", json.dumps(config))
 
 
-def make_pod(cluster, name):
-    """A pod on the node, which nobody runs; its uid."""
+def make_pod(cluster, name, secret_class="webapp"):
+    """A pod on the node with a volume of the class, which nobody runs; its uid."""
     cluster.apply({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
         "spec": {"nodeName": NODE, "serviceAccountName": "vault", "automountServiceAccountToken": False,
-                 "containers": [{"name": "app", "image": "none"}]}})
+                 "containers": [{"name": "app", "image": "none"}],
+                 "volumes": [{"name": "secrets", "csi": {
+                     "driver": "secrets-store.csi.k8s.io", "readOnly": True,
+                     "volumeAttributes": {"secretProviderClass": secret_class}}}]}})
     return cluster.get("pod", name)["metadata"]["uid"]

@@ -47,12 +47,15 @@ class Node:
         self.signer = TokenSigner(self.folder)
         self.token_file = os.path.join(self.folder, "token")
         self.write_token(self.signer.token())
-        self.keystore = Keystore(bin_dir, storage=storage)
+        self.keystore = self.make_keystore(storage)
         self.fill()
         self.write_class("webapp", WEBAPP_OBJECTS)
         self.log_path = os.path.join(self.folder, "csi.log")
         self.plugin = None
         self.start()
+
+    def make_keystore(self, storage):
+        return Keystore(self.bin_dir, storage=storage)
 
     def fill(self):
         self.shares, self.root = self.keystore.initialize()

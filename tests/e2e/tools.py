@@ -12,6 +12,8 @@ PROGRAMS = ("kube-apiserver", "kubelet", "kube-controller-manager", "kube-schedu
 PACKAGES = {"etcd": "etcd-server", "containerd": "containerd", "runc": "runc", "kubectl": "kubernetes-client",
             "buildah": "buildah", "dnsmasq": "dnsmasq-base", "ip": "iproute2", "iptables": "iptables", "conntrack": "conntrack", "jq": "jq",
             "mdb_copy": "lmdb-utils"}
+# What Coffer is tried against: folders of tests/ with a go.mod, and the programs that it names as tools.
+PEERS = {"vault": ("vault", "vault-plugin-auth-kubernetes", "rabbitmq"), "upstream": ("secrets-store-csi-driver",)}
 
 
 def build_tools(folder):
@@ -35,6 +37,16 @@ def build_tools(folder):
         print("    building helm", flush=True)
         subprocess.run(["go", "install", "-trimpath", "-ldflags", "-s -w", HELM], check=True,
                        env={**os.environ, "GOBIN": folder})
+
+
+def build_peers(folder):
+    """Fills `folder`/vault with HashiCorp's Vault and plugins of it, `folder`/upstream with the upstream CSI driver."""
+    for peer, programs in PEERS.items():
+        place = os.path.join(folder, peer)
+        if not all(os.path.exists(os.path.join(place, name)) for name in programs):
+            print(f"    building {', '.join(programs)}", flush=True)
+            subprocess.run(["go", "install", "-trimpath", "-tags", "minimal", "-ldflags", "-s -w", "tool"], check=True,
+                           cwd=os.path.join(HERE, "..", peer), env={**os.environ, "GOBIN": place})
 
 
 def build_webapp(folder):

@@ -29,20 +29,23 @@ class Keystore:
         self.config = os.path.join(self.folder, "keystore.hcl")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(
-                f'storage "lmdb" {{ path = "{self.folder}/data"\n{storage} }}\n'
+                self.storage_config(storage) +
                 f'listener "tcp" {{\n  address = "127.0.0.1:{self.port}"\n  tls_disable = true\n}}\n'
                 + extra_config
             )
         self.process = None
         self.start()
 
+    def storage_config(self, more):
+        return f'storage "lmdb" {{ path = "{self.folder}/data"\n{more} }}\n'
+
+    def command(self):
+        return [os.path.join(self.bin_dir, "coffer-keystore"), f"-config={self.config}"]
+
     def start(self):
         self.log = open(os.path.join(self.folder, "keystore.log"), "ab")
-        self.process = subprocess.Popen(
-            [os.path.join(self.bin_dir, "coffer-keystore"), f"-config={self.config}"],
-            stdout=self.log, stderr=self.log,
-        )
-        for _ in range(200):
+        self.process = subprocess.Popen(self.command(), stdout=self.log, stderr=self.log)
+        for _ in range(1500):
             if self.process.poll() is not None:
                 break
             try:
@@ -51,7 +54,7 @@ class Keystore:
             except OSError:
                 time.sleep(0.02)
         with open(self.log.name, encoding="utf-8", errors="replace") as log:
-            raise RuntimeError("coffer-keystore doesn't answer:\n" + log.read())
+            raise RuntimeError(f"{self.command()[0]} doesn't answer:\n" + log.read())
 
     def kill(self):
         self.process.kill()
