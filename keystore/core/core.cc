@@ -13,11 +13,7 @@
 namespace coffer::keystore {
 namespace {
 
-// A transaction is run again this often when others write what it reads; then the client is told to.
-constexpr int kAttempts = 64;
-constexpr std::size_t kExpiredAtOnce = 256;
 constexpr std::chrono::seconds kTellOfStorageEvery(10);
-
 constexpr std::string_view kSystemPath = "sys/";
 
 MountEntry SystemMount() {
@@ -199,6 +195,12 @@ void Core::Attempt(std::shared_ptr<Call> call) {
 
   auto answer = std::make_shared<Response>(*std::move(response));
   barrier_.Commit(std::move(call->txn), [this, call, answer](absl::Status committed) {
+    if (committed.ok() && answer->revokes) {
+      return workers_.Run([this, call, answer] {
+        const absl::Status revoked = RevokeNoted();
+        Finish(call, revoked.ok() ? absl::StatusOr<Response>(std::move(*answer)) : revoked);
+      });
+    }
     if (committed.ok()) return Finish(call, std::move(*answer));
     if (!absl::IsAborted(committed) || call->attempts >= kAttempts) {
       return Finish(call, std::move(committed));
@@ -395,7 +397,7 @@ absl::StatusOr<SecretBytes> Core::AddRootToken(Txn& root, std::string_view id) {
   spec.policies = {"root"};
   spec.no_default_policy = true;
   spec.display_name = "root";
-  spec.path = "auth/token/root";
+  spec.path = kRootTokenPath;
   spec.renewable = false;
   spec.id = SecretBytes::CopyOf(id);
   MountEntry token_mount;
@@ -412,36 +414,6 @@ void Core::Seal() {
   mounts_.OnSeal();
   audit_.OnSeal();
   for (auto& [type, served] : served_) served.backend->OnSeal();
-}
-
-void Core::StartExpiry() {
-  expiry_ = std::thread([this] { ExpireForever(); });
-}
-
-void Core::ExpireForever() {
-  std::unique_lock lock(mutex_);
-  while (!ending_) {
-    lock.unlock();
-    if (!barrier_.sealed()) {
-      const absl::Status expired = ExpireNow();
-      if (!expired.ok() && !absl::IsAborted(expired) && !barrier_.sealed()) {
-        log::Warning("expired tokens weren't revoked; they are refused all the same",
-                     {{"error", expired}});
-      }
-    }
-    lock.lock();
-    changed_.wait_for(lock, std::chrono::seconds(1), [this] { return ending_; });
-  }
-}
-
-absl::Status Core::ExpireNow() {
-  for (std::size_t revoked = kExpiredAtOnce; revoked == kExpiredAtOnce;) {
-    ASSIGN_OR_RETURN(std::unique_ptr<BarrierTxn> txn, barrier_.Begin());
-    Txn root = txn->root();
-    ASSIGN_OR_RETURN(revoked, tokens_.RevokeExpired(root, kExpiredAtOnce));
-    if (txn->has_writes()) RETURN_IF_ERROR(CommitAndWait(barrier_, std::move(txn)));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace coffer::keystore

@@ -49,7 +49,8 @@ class Core {
   // Counts every request; whoever makes gauges does so before the first.
   Telemetry& telemetry() { return telemetry_; }
 
-  // Revokes what has expired, now and then every second until Core ends; rests while sealed.
+  // Revokes what has expired and what TokenStore::RevokeBelow noted, now and then every second until
+  // Core ends; rests while sealed.
   void StartExpiry();
 
   // Writes what a new keystore holds (default policy, mount table) and makes the root token: `id`, or
@@ -61,6 +62,9 @@ class Core {
   void Seal();
 
  private:
+  // A transaction is run again this often when others write what it reads; then the client is told to.
+  static constexpr int kAttempts = 64;
+
   struct Served {
     Backend* backend;
     RouteTable routes;
@@ -86,8 +90,11 @@ class Core {
   void CountUse(std::shared_ptr<Call> call, absl::Status failure);
   absl::StatusOr<SecretBytes> AddRootToken(Txn& root, std::string_view id);
   absl::Status LogIn(const Call& call, Txn& root, Response* response);
+  // core_expiry.cc
   void ExpireForever();
   absl::Status ExpireNow();
+  absl::Status RevokeNoted();
+  absl::Status Write(const std::function<absl::Status(Txn&)>& work);
 
   Barrier& barrier_;
   TokenStore& tokens_;
@@ -104,6 +111,7 @@ class Core {
   bool ending_ = false;
   std::optional<std::chrono::steady_clock::time_point> storage_told_;  // when the log was last told
   std::thread expiry_;
+  std::mutex revoking_;
   WorkerPool workers_;  // last: ends first
 };
 

@@ -47,6 +47,8 @@ struct Response {
   std::optional<Auth> auth;
   std::optional<Login> login;
   std::optional<WrapInfo> wrapped;
+  // The answer waits until what TokenStore::RevokeBelow noted is done.
+  bool revokes = false;
   std::string content_type;  // "" = application/json; else `raw_body` is the body
   SecretBytes raw_body;
   // The answer goes on, over a WebSocket: nothing else here counts.

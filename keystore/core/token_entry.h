@@ -32,6 +32,9 @@ struct TokenSpec {
   std::string role;           // the auth/token role that it was made by, or ""
 };
 
+// The path of tokens that init and generate-root make.
+inline constexpr std::string_view kRootTokenPath = "auth/token/root";
+
 struct TokenEntry {
   std::string hash;      // lower-case hex SHA-256 of the token
   std::string accessor;  // 24 characters of [A-Za-z0-9]

@@ -3,6 +3,7 @@
 //   sys/token/accessor/<accessor>     its hash
 //   sys/token/child/<parent>/<hash>   one for each child, so that siblings are made without conflict
 //   sys/token/cubbyhole/<hash>/...    what goes with the token
+//   sys/token/revoking/<uuid>         a prefix of paths, the tokens of which are to be revoked
 //   sys/expire/<hour>/<ten>/<second>-<hash>
 // The last is the order of expiry: <second> is when the token is due, in Unix seconds rounded up;
 // <hour> and <ten> are that by 3600 and by 10. Names of a directory are read as a whole, so they are
@@ -26,12 +27,14 @@ namespace coffer::keystore {
 namespace {
 
 constexpr std::string_view kExpire = "sys/expire/";
+constexpr std::string_view kIds = "sys/token/id/";
 constexpr std::string_view kAccessors = "sys/token/accessor/";
+constexpr std::string_view kRevoking = "sys/token/revoking/";
 constexpr std::int64_t kHour = 3600;
 constexpr std::int64_t kTen = 10;
 constexpr std::size_t kTokenLength = 24;
 
-std::string IdPath(std::string_view hash) { return StrCat("sys/token/id/", hash); }
+std::string IdPath(std::string_view hash) { return StrCat(kIds, hash); }
 std::string AccessorPath(std::string_view accessor) { return StrCat(kAccessors, accessor); }
 std::string ChildrenPath(std::string_view parent) {
   return StrCat("sys/token/child/", parent, "/");
@@ -336,6 +339,39 @@ absl::Status TokenStore::RevokeOrphan(Txn& txn, std::string_view hash) {
     RETURN_IF_ERROR(Rewrite(txn, *child, orphan));
   }
   return absl::OkStatus();
+}
+
+absl::Status TokenStore::RevokeBelow(Txn& txn, std::string_view prefix) {
+  return txn.Put(StrCat(kRevoking, RandomUuid()), prefix);
+}
+
+absl::StatusOr<std::vector<TokenStore::Noted>> TokenStore::ToRevoke(Txn& txn) {
+  ASSIGN_OR_RETURN(std::vector<std::string> names, txn.List(kRevoking));
+  std::vector<Noted> noted;
+  for (std::string& name : names) {
+    ASSIGN_OR_RETURN(const std::optional<SecretBytes> prefix, txn.Get(StrCat(kRevoking, name)));
+    if (prefix) noted.push_back({std::move(name), std::string(prefix->view())});
+  }
+  return noted;
+}
+
+absl::Status TokenStore::Forget(Txn& txn, const Noted& noted) {
+  return txn.Delete(StrCat(kRevoking, noted.name));
+}
+
+absl::StatusOr<std::vector<std::string>> TokenStore::HashesBelow(Txn& txn,
+                                                                 std::string_view prefix) {
+  ASSIGN_OR_RETURN(std::vector<std::string> hashes, txn.List(kIds));
+  std::vector<std::string> below;
+  for (std::string& hash : hashes) {
+    // Not through the cache, which these would only fill with what is soon gone.
+    ASSIGN_OR_RETURN(const std::optional<SecretBytes> stored, txn.Get(IdPath(hash)));
+    if (!stored) continue;
+    ASSIGN_OR_RETURN(const auto entry, DecodeToken(hash, stored->view()));
+    if (entry->path == kRootTokenPath || !StrCat(entry->path, "/").starts_with(prefix)) continue;
+    below.push_back(std::move(hash));
+  }
+  return below;
 }
 
 absl::StatusOr<std::vector<std::string>> TokenStore::Accessors(Txn& txn) {

@@ -57,6 +57,19 @@ class TokenStore {
   absl::Status Revoke(Txn& txn, std::string_view hash);
   // Revokes the token alone; its children become orphans.
   absl::Status RevokeOrphan(Txn& txn, std::string_view hash);
+  // Notes that all tokens whose path is `prefix` (ends in "/") or below it are to be revoked with
+  // their trees, other than those of init and generate-root. Core does it once this is committed,
+  // and after a crash goes on: Response::revokes.
+  absl::Status RevokeBelow(Txn& txn, std::string_view prefix);
+  struct Noted {
+    std::string name;
+    std::string prefix;
+  };
+  // What RevokeBelow noted and Forget hasn't taken away.
+  absl::StatusOr<std::vector<Noted>> ToRevoke(Txn& txn);
+  absl::Status Forget(Txn& txn, const Noted& noted);
+  absl::StatusOr<std::vector<std::string>> HashesBelow(Txn& txn, std::string_view prefix);
+
   // Of all tokens, also those that have expired and wait for RevokeExpired; sorted.
   absl::StatusOr<std::vector<std::string>> Accessors(Txn& txn);
 

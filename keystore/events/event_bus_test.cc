@@ -73,7 +73,8 @@ struct Fixture {
   TestKeystore keystore;
   EventBus events{keystore.barrier, keystore.tokens, keystore.policies, absl::Milliseconds(10), 8};
   SystemBackend system{{PolicyRoutes(keystore.policies, keystore.tokens),
-                        MountRoutes(keystore.core, keystore.mounts, keystore.policies),
+                        MountRoutes(keystore.core, keystore.mounts, keystore.policies,
+                                    keystore.tokens),
                         events.Routes()}};
   KvV1 kv_v1{&events};
   KvV2 kv_v2{keystore.clock, &events};

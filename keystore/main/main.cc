@@ -23,6 +23,7 @@
 #include "keystore/secrets/kv_v1.h"
 #include "keystore/secrets/kv_v2.h"
 #include "keystore/system/audit_routes.h"
+#include "keystore/system/lease_routes.h"
 #include "keystore/system/metrics_routes.h"
 #include "keystore/system/mount_routes.h"
 #include "keystore/system/openapi_routes.h"
@@ -124,9 +125,9 @@ absl::Status Run(const CommandLine& command_line) {
                                    {[&core] { return core.InitializeContents(); },
                                     [&core] { return core.CreateRootToken(); },
                                     [&core] { core.Seal(); }}),
-                        PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
-                        OpenApiRoutes(core, mounts, std::string(kApiVersion)), events.Routes(),
-                        AuditRoutes(audit), WrappingRoutes(tokens),
+                        PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies, tokens),
+                        LeaseRoutes(tokens), OpenApiRoutes(core, mounts, std::string(kApiVersion)),
+                        events.Routes(), AuditRoutes(audit), WrappingRoutes(tokens),
                         MetricsRoutes(core.telemetry(), clock, MetricsOptionsFor(config))});
   core.telemetry().Gauge("core.unsealed", "1 where the keystore is open, 0 where it is sealed",
                          [&barrier] { return barrier.sealed() ? 0 : 1; });

@@ -28,8 +28,8 @@ bool IsSingleton(const MountEntry& mount) {
 // Shared by secrets engines (prefix "") and auth methods (prefix "auth/").
 class MountHandlers {
  public:
-  MountHandlers(Core& core, MountStore& mounts, bool auth)
-      : core_(core), mounts_(mounts), auth_(auth) {}
+  MountHandlers(Core& core, MountStore& mounts, TokenStore& tokens, bool auth)
+      : core_(core), mounts_(mounts), tokens_(tokens), auth_(auth) {}
 
   absl::StatusOr<Response> List(const Request&, Txn& txn) const;
   absl::StatusOr<Response> Read(const Request& request, Txn& txn) const;
@@ -50,6 +50,7 @@ class MountHandlers {
 
   Core& core_;
   MountStore& mounts_;
+  TokenStore& tokens_;
   const bool auth_;
 };
 
@@ -194,6 +195,14 @@ absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn)
       return absl::InvalidArgumentError(StrCat("path is already in use at ", mount.path));
     }
   }
+  // Else the new mount's tokens would be revoked with the old one's.
+  ASSIGN_OR_RETURN(const std::vector<TokenStore::Noted> revoking, tokens_.ToRevoke(root));
+  for (const auto& [name, prefix] : revoking) {
+    if (prefix.starts_with(path) || path.starts_with(prefix)) {
+      return absl::UnavailableError(
+          StrCat("tokens of what was mounted at ", prefix, " are being revoked: try again"));
+    }
+  }
   MountEntry mount = NewMount(std::move(path), std::string(request.text("type")),
                               std::string(request.text("description")));
   if (mount.type.empty()) return absl::InvalidArgumentError("the field \"type\" is missing");
@@ -235,10 +244,13 @@ absl::StatusOr<Response> MountHandlers::Disable(const Request& request, Txn& txn
         StrCat("\"", found->entry().path, "\" can't be disabled: the keystore needs it"));
   }
   RETURN_IF_ERROR(root.DeleteAll(MountStorage(found->entry())));
+  RETURN_IF_ERROR(tokens_.RevokeBelow(root, found->entry().path));
   txn.OnCommit([path = found->entry().path] { log::Info("unmounted", {{"path", path}}); });
   found->entries.erase(found->entries.begin() + static_cast<std::ptrdiff_t>(found->index));
   RETURN_IF_ERROR(mounts_.Save(root, found->entries));
-  return Response::Empty();
+  Response response;
+  response.revokes = true;
+  return response;
 }
 
 absl::StatusOr<Response> MountHandlers::ReadTuning(const Request& request, Txn& txn) const {
@@ -302,8 +314,9 @@ absl::StatusOr<Response> VisibleMount(MountStore& mounts, const Acl& acl, const 
   return Response::Data(std::move(data));
 }
 
-void AddMountRoutes(Core& core, MountStore& mounts, bool auth, std::vector<Route>* routes) {
-  const auto handlers = std::make_shared<const MountHandlers>(core, mounts, auth);
+void AddMountRoutes(Core& core, MountStore& mounts, TokenStore& tokens, bool auth,
+                    std::vector<Route>* routes) {
+  const auto handlers = std::make_shared<const MountHandlers>(core, mounts, tokens, auth);
   const auto bind = [&](absl::StatusOr<Response> (MountHandlers::*handler)(const Request&, Txn&)
                             const) -> Handler {
     return [handlers, handler](const Request& request, Txn& txn) {
@@ -355,10 +368,11 @@ void AddMountRoutes(Core& core, MountStore& mounts, bool auth, std::vector<Route
 
 }  // namespace
 
-std::vector<Route> MountRoutes(Core& core, MountStore& mounts, PolicyStore& policies) {
+std::vector<Route> MountRoutes(Core& core, MountStore& mounts, PolicyStore& policies,
+                               TokenStore& tokens) {
   std::vector<Route> routes;
-  AddMountRoutes(core, mounts, /*auth=*/false, &routes);
-  AddMountRoutes(core, mounts, /*auth=*/true, &routes);
+  AddMountRoutes(core, mounts, tokens, /*auth=*/false, &routes);
+  AddMountRoutes(core, mounts, tokens, /*auth=*/true, &routes);
   routes.push_back({"internal/ui/mounts",
                     "The mounts that the caller's policies reach.",
                     {},

@@ -8,6 +8,7 @@
 namespace coffer::keystore {
 
 // Patterns are relative to "sys/". What is given must outlive the routes.
-std::vector<Route> MountRoutes(Core& core, MountStore& mounts, PolicyStore& policies);
+std::vector<Route> MountRoutes(Core& core, MountStore& mounts, PolicyStore& policies,
+                               TokenStore& tokens);
 
 }  // namespace coffer::keystore

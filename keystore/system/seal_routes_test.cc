@@ -68,7 +68,7 @@ struct Keystore {
       {SealRoutes(seal, clock, {"1.15.0", "2025-06-03T11:40:51Z", "inmem"},
                   {[this] { return core.InitializeContents(); },
                    [this] { return core.CreateRootToken(); }, [this] { core.Seal(); }}),
-       PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies)}};
+       PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies, tokens)}};
   Json keys;  // base64
   std::string root;
 };

@@ -11,6 +11,7 @@
 #include "keystore/core/core.h"
 #include "keystore/storage/memory_store.h"
 #include "keystore/system/audit_routes.h"
+#include "keystore/system/lease_routes.h"
 #include "keystore/system/metrics_routes.h"
 #include "keystore/system/mount_routes.h"
 #include "keystore/system/policy_routes.h"
@@ -85,8 +86,9 @@ struct TestKeystore {
                                    {[this] { return core.InitializeContents(); },
                                     [this] { return core.CreateRootToken(); },
                                     [this] { core.Seal(); }}),
-                        PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies),
-                        AuditRoutes(audit), WrappingRoutes(tokens), MetricsRoutes(core.telemetry(), clock, {})}};
+                        PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies, tokens),
+                        LeaseRoutes(tokens), AuditRoutes(audit), WrappingRoutes(tokens),
+                        MetricsRoutes(core.telemetry(), clock, {})}};
   SecretBytes share;
   std::string root_token;
 };

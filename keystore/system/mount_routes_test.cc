@@ -1,0 +1,206 @@
+#include "keystore/system/mount_routes.h"
+
+#include <catch2/catch.hpp>
+
+#include "common/strings.h"
+#include "keystore/system/testing.h"
+
+namespace coffer::keystore {
+namespace {
+
+// An auth method that lets everyone in, and a secrets engine that keeps what it is told.
+class Door : public Backend {
+ public:
+  const std::vector<Route>& routes() const override { return routes_; }
+
+ private:
+  static absl::StatusOr<Response> LogIn(const Request& request, Txn&) {
+    Response response;
+    response.login.emplace();
+    TokenSpec& token = response.login->token;
+    token.path = StrCat(request.mount->path, "login");
+    token.ttl = request.duration("ttl");
+    token.type = request.text("type");
+    token.num_uses = request.integer("num_uses");
+    token.policies = request.list("policies");
+    return response;
+  }
+  static absl::StatusOr<Response> Keep(const Request& request, Txn& txn) {
+    RETURN_IF_ERROR(txn.Put("kept", request.text("value")));
+    return Response::Empty();
+  }
+  static absl::StatusOr<Response> Show(const Request&, Txn& txn) {
+    ASSIGN_OR_RETURN(const auto kept, txn.Get("kept"));
+    return Response::Data({{"value", kept ? Json(kept->view()) : Json(nullptr)}});
+  }
+  const std::vector<Route> routes_ = {
+      {"login", "", {{"ttl", FieldType::kDuration, ""}, {"type", FieldType::kString, ""},
+                     {"num_uses", FieldType::kInteger, ""}, {"policies", FieldType::kList, ""}},
+       {{Operation::kUpdate, LogIn}}, Access::kUnauthenticated},
+      {"kept", "", {{"value", FieldType::kString, ""}},
+       {{Operation::kUpdate, Keep}, {Operation::kRead, Show}}}};
+};
+
+struct Fixture : TestKeystore {
+  Fixture() {
+    core.Register("door", door);
+    core.Register("kv/1", door);
+    core.Register("kv/2", door);
+  }
+
+  Auth LogIn(std::string_view mount, Json data = Json::object()) {
+    auto made = Write(StrCat("auth/", mount, "/login"), std::move(data), "");
+    CAPTURE(made.status().ToString());
+    REQUIRE(made.ok());
+    return *std::move(made->auth);
+  }
+  // A child of `parent`, as auth/token/create makes it.
+  std::string Child(const Auth& parent) {
+    auto txn = barrier.Begin();
+    Txn root = (*txn)->root();
+    TokenSpec spec;
+    spec.path = "auth/token/create";
+    spec.parent = parent.entry->hash;
+    auto made = tokens.Create(root, std::move(spec), MountEntry{.path = "auth/token/"});
+    REQUIRE(made.ok());
+    REQUIRE(CommitAndWait(barrier, *std::move(txn)).ok());
+    return std::string(made->id.view());
+  }
+  bool Lives(std::string_view token) {
+    auto txn = barrier.Begin();
+    Txn root = (*txn)->root();
+    const auto found = tokens.Lookup(root, token);
+    REQUIRE(found.ok());
+    return *found != nullptr;
+  }
+  bool Lives(const Auth& auth) { return Lives(auth.client_token.view()); }
+
+  Door door;
+};
+
+absl::StatusCode CodeOf(const absl::StatusOr<Response>& response) {
+  return response.status().code();
+}
+std::string MessageOf(const absl::StatusOr<Response>& response) {
+  return std::string(Message(response.status()));
+}
+
+TEST_CASE("a disabled auth method's tokens end with it, children too, and no others") {
+  Fixture keystore;
+  keystore.Enable("auth/door", "door");
+  keystore.Enable("auth/door2", "door");
+  const Auth one = keystore.LogIn("door"), batch = keystore.LogIn("door", {{"type", "batch"}});
+  const Auth other = keystore.LogIn("door2");
+  const std::string child = keystore.Child(one), stranger = keystore.Child(other);
+  std::vector<Auth> many;  // more than go into one transaction
+  for (int i = 0; i < 600; ++i) many.push_back(keystore.LogIn("door"));
+
+  const auto disabled = keystore.Delete("sys/auth/door");
+  REQUIRE(disabled.ok());
+  CHECK(disabled->http_status == 0);
+  CHECK_FALSE(keystore.Lives(one));
+  CHECK_FALSE(keystore.Lives(child));
+  int living = 0;
+  for (const Auth& auth : many) living += keystore.Lives(auth);
+  CHECK(living == 0);
+  CHECK(keystore.Lives(other));
+  CHECK(keystore.Lives(stranger));
+  CHECK(keystore.Lives(keystore.root_token));
+  CHECK(keystore.Lives(batch));  // nothing of it is stored: it ends with its TTL
+
+  // What is enabled there next begins anew.
+  keystore.Enable("auth/door", "door");
+  CHECK(keystore.Lives(keystore.LogIn("door")));
+  CHECK_FALSE(keystore.Lives(one));
+}
+
+TEST_CASE("a revocation that a crash broke off goes on once the keystore is open") {
+  Fixture keystore;
+  keystore.Enable("auth/door", "door");
+  const Auth auth = keystore.LogIn("door");
+  {
+    // What Disable commits; the crash comes after it.
+    auto txn = keystore.barrier.Begin();
+    Txn root = (*txn)->root();
+    REQUIRE(keystore.tokens.RevokeBelow(root, "auth/door/").ok());
+    REQUIRE(CommitAndWait(keystore.barrier, *std::move(txn)).ok());
+  }
+  CHECK(keystore.Lives(auth));
+  const auto early = keystore.Write("sys/auth/door/below", {{"type", "door"}});
+  CHECK(CodeOf(early) != absl::StatusCode::kOk);
+  keystore.core.StartExpiry();
+  for (int i = 0; i < 500 && keystore.Lives(auth); ++i) absl::SleepFor(absl::Milliseconds(10));
+  CHECK_FALSE(keystore.Lives(auth));
+}
+
+TEST_CASE("nothing is enabled where tokens are still being revoked") {
+  Fixture keystore;
+  auto txn = keystore.barrier.Begin();
+  Txn root = (*txn)->root();
+  REQUIRE(keystore.tokens.RevokeBelow(root, "auth/door/").ok());
+  REQUIRE(CommitAndWait(keystore.barrier, *std::move(txn)).ok());
+  CHECK(MessageOf(keystore.Write("sys/auth/door", {{"type", "door"}})) ==
+        "tokens of what was mounted at auth/door/ are being revoked: try again");
+  CHECK(keystore.Write("sys/auth/door2", {{"type", "door"}}).ok());
+  CHECK(keystore.Delete("sys/auth/door2").ok());  // does all that is noted
+  CHECK(keystore.Write("sys/auth/door", {{"type", "door"}}).ok());
+}
+
+TEST_CASE("revoke-prefix and revoke-force revoke what a path made") {
+  struct Case {
+    std::string_view path;
+    Json data;
+    int http_status;
+    bool door, door2;  // whether their tokens live on
+  };
+  const Case cases[] = {
+      {"sys/leases/revoke-prefix/auth/door", Json::object(), 0, false, true},
+      {"sys/leases/revoke-prefix/auth/door/", Json::object(), 0, false, true},
+      {"sys/leases/revoke-prefix/auth/door/login", Json::object(), 0, false, true},
+      {"sys/leases/revoke-prefix/auth/door/log", Json::object(), 0, true, true},
+      {"sys/leases/revoke-force/auth/door2", Json::object(), 0, true, false},
+      {"sys/leases/revoke-prefix/auth", Json::object(), 0, false, false},
+      {"sys/leases/revoke-prefix/secret", Json::object(), 0, true, true},
+      {"sys/leases/revoke-prefix/auth/door", {{"sync", false}}, 202, true, true},
+      {"sys/revoke-prefix/auth/door", Json::object(), 0, false, true},
+      {"sys/revoke-force/auth/door", Json::object(), 0, false, true},
+  };
+  for (const Case& c : cases) {
+    INFO(c.path);
+    Fixture keystore;
+    keystore.Enable("auth/door", "door");
+    keystore.Enable("auth/door2", "door");
+    const Auth door = keystore.LogIn("door"), door2 = keystore.LogIn("door2");
+    const std::string child = keystore.Child(door);
+    const auto revoked = keystore.Write(c.path, c.data);
+    REQUIRE(revoked.ok());
+    CHECK(revoked->http_status == c.http_status);
+    CHECK(keystore.Lives(door) == c.door);
+    CHECK(keystore.Lives(child) == c.door);
+    CHECK(keystore.Lives(door2) == c.door2);
+    CHECK(keystore.Lives(keystore.root_token));
+    CHECK(keystore.Write("auth/door/login", Json::object(), "").ok());
+  }
+  Fixture keystore;
+  CHECK(MessageOf(keystore.Write("sys/leases/revoke-prefix/", Json::object())) ==
+        "the prefix is missing");
+}
+
+TEST_CASE("revoke-prefix needs sudo") {
+  Fixture keystore;
+  keystore.Enable("auth/door", "door");
+  for (const bool sudo : {false, true}) {
+    const std::string capabilities = sudo ? "[\"update\", \"sudo\"]" : "[\"update\"]";
+    REQUIRE(keystore.Write("sys/policies/acl/revoker",
+                           {{"policy", StrCat("path \"sys/leases/*\" { capabilities = ",
+                                              capabilities, " }")}}).ok());
+    const Auth auth = keystore.LogIn("door", {{"policies", {"revoker"}}});
+    const auto revoked = keystore.Write("sys/leases/revoke-prefix/auth/door", Json::object(),
+                                        auth.client_token.view());
+    CHECK(revoked.ok() == sudo);
+    CHECK(keystore.Lives(auth) == !sudo);
+  }
+}
+
+}  // namespace
+}  // namespace coffer::keystore
