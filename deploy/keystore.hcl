@@ -29,8 +29,9 @@ listener "tcp" {
 ui       = true
 api_addr = "https://keystore.example.com:8200"   # where clients reach this keystore
 
-# default_lease_ttl = "768h"   # of tokens whose role says nothing
-# max_lease_ttl     = "768h"
+# cluster_name      = "shop"   # counts when it is initialised; otherwise vault-cluster-…
+# default_lease_ttl = "768h"   # of tokens where neither role nor mount says anything
+# max_lease_ttl     = "768h"   # of tokens of mounts that aren't tuned
 # log_level         = "info"
 # log_format        = "standard"   # or "json"
 

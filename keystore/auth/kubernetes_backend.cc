@@ -51,8 +51,8 @@ absl::StatusOr<std::shared_ptr<const T>> Parsed(const SecretBytes& stored, Make 
 
 }  // namespace
 
-KubernetesBackend::KubernetesBackend(const Clock& clock, PodFiles pod_files)
-    : clock_(clock), pod_files_(std::move(pod_files)), routes_(MakeRoutes()) {}
+KubernetesBackend::KubernetesBackend(const Clock& clock, PodFiles pod_files, LeaseTtls ttls)
+    : clock_(clock), ttls_(ttls), pod_files_(std::move(pod_files)), routes_(MakeRoutes()) {}
 
 void KubernetesBackend::OnSeal() {
   configs_.Clear();
@@ -130,12 +130,9 @@ absl::StatusOr<Response> KubernetesBackend::WriteRole(const Request& request, Tx
   RETURN_IF_ERROR(CheckRoleName(request.text("name")));
   const std::string path = RolePath(request.text("name"));
   ASSIGN_OR_RETURN(const std::optional<Json> stored, txn.GetJson(path));
-  const absl::Duration longest = request.mount->max_lease_ttl > absl::ZeroDuration()
-                                     ? request.mount->max_lease_ttl
-                                     : kSystemLeaseTtl;
   Response response;
-  ASSIGN_OR_RETURN(const Json role, ChangedRole(stored.value_or(nullptr), request, longest,
-                                                &response.warnings));
+  ASSIGN_OR_RETURN(const Json role, ChangedRole(stored.value_or(nullptr), request,
+                                                ttls_.MaxOf(*request.mount), &response.warnings));
   RETURN_IF_ERROR(txn.PutJson(path, role));
   return response;
 }

@@ -13,7 +13,7 @@ namespace coffer::keystore {
 class KubernetesBackend : public Backend {
  public:
   // The clock must outlive the backend.
-  explicit KubernetesBackend(const Clock& clock, PodFiles pod_files = {});
+  explicit KubernetesBackend(const Clock& clock, PodFiles pod_files = {}, LeaseTtls ttls = {});
   const std::vector<Route>& routes() const override { return routes_; }
   void OnSeal() override;
 
@@ -35,6 +35,7 @@ class KubernetesBackend : public Backend {
   std::vector<Route> MakeRoutes();
 
   const Clock& clock_;
+  const LeaseTtls ttls_;
   const PodFiles pod_files_;
   ParsedCache<KubernetesConfig> configs_;
   ParsedCache<KubernetesRole> roles_;

@@ -140,9 +140,7 @@ absl::StatusOr<Response> TokenBackend::WriteRole(const Request& request, Txn& tx
     if (role[cidrs].empty()) role.erase(cidrs);
   }
 
-  const absl::Duration longest = request.mount->max_lease_ttl > absl::ZeroDuration()
-                                     ? request.mount->max_lease_ttl
-                                     : kSystemLeaseTtl;
+  const absl::Duration longest = tokens_.ttls().MaxOf(*request.mount);
   const auto limit = role.at("token_explicit_max_ttl").get<std::int64_t>();
   if (limit > absl::ToInt64Seconds(longest)) {
     response.warnings.push_back(

@@ -30,7 +30,8 @@ absl::Status WrongSize() {
 
 }  // namespace
 
-ShamirSeal::ShamirSeal(Barrier& barrier) : barrier_(barrier) {
+ShamirSeal::ShamirSeal(Barrier& barrier, std::string cluster_name)
+    : barrier_(barrier), cluster_name_(std::move(cluster_name)) {
   barrier_.OnSeal([this] {
     Ceremony::Sealed(*this);
     std::lock_guard lock(unseal_mutex_);
@@ -96,8 +97,9 @@ absl::StatusOr<std::vector<SecretBytes>> ShamirSeal::Initialize(
     RETURN_IF_ERROR(contents());
     ASSIGN_OR_RETURN(std::unique_ptr<BarrierTxn> tree, barrier_.Begin());
     const SecretBytes suffix = EncodeHex(RandomSecret(kClusterSuffix).span());
-    RETURN_IF_ERROR(tree->root().PutJson(
-        kClusterPath, {{"name", StrCat("vault-cluster-", suffix.view())}, {"id", RandomUuid()}}));
+    const std::string name =
+        cluster_name_.empty() ? StrCat("vault-cluster-", suffix.view()) : cluster_name_;
+    RETURN_IF_ERROR(tree->root().PutJson(kClusterPath, {{"name", name}, {"id", RandomUuid()}}));
     RETURN_IF_ERROR(CommitAndWait(barrier_, std::move(tree)));
 
     ASSIGN_OR_RETURN(std::unique_ptr<StoreTxn> txn, barrier_.store().Begin());

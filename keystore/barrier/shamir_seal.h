@@ -70,7 +70,8 @@ class ShamirSeal {
   static constexpr std::size_t kOtpLength = 28;
 
   // The barrier must outlive the seal, and isn't sealed or unsealed after it.
-  explicit ShamirSeal(Barrier& barrier);
+  // `cluster_name`: what a new keystore is called; empty: "vault-cluster-" and four random bytes.
+  explicit ShamirSeal(Barrier& barrier, std::string cluster_name = {});
   ~ShamirSeal();
 
   // These don't wait for others; they only read the store.
@@ -145,6 +146,7 @@ class ShamirSeal {
   VerifyUpdate DescribeVerify() const;
 
   Barrier& barrier_;
+  const std::string cluster_name_;
   std::mutex unseal_mutex_;  // of unseal_
   Gathering unseal_;
   std::mutex ceremony_mutex_;  // of what follows; held while the disk is awaited

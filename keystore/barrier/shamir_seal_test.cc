@@ -52,6 +52,19 @@ TEST_CASE("a new keystore is not initialised, then sealed, then open") {
   CHECK(keystore.seal.status()->cluster_id == id);
 }
 
+TEST_CASE("a new keystore has the name that it is given, and keeps it") {
+  MemoryStore store;
+  ManualClock clock;
+  Shares shares;
+  for (const char* name : {"shop", "other"}) {
+    Barrier barrier{store, clock};
+    ShamirSeal seal{barrier, name};
+    if (shares.empty()) shares = *seal.Initialize({1, 1}, [] { return absl::OkStatus(); });
+    REQUIRE(seal.Unseal(Text(shares[0])).ok());
+    CHECK(seal.status()->cluster_name == "shop");
+  }
+}
+
 TEST_CASE("every configuration opens with its threshold of shares") {
   for (const ShareConfig config :
        {ShareConfig{1, 1}, {2, 2}, {3, 2}, {7, 7}, {255, 2}, {255, 255}}) {

@@ -173,6 +173,9 @@ const Setting<S> kSettings[] = {
     {"user_lockout"},
 };
 
+// The longest lease where no max_lease_ttl is given.
+constexpr absl::Duration kMaxLeaseTtl = absl::Hours(768);
+
 // Vault's other spellings of levels, and ours.
 constexpr struct {
   std::string_view name;
@@ -233,9 +236,10 @@ absl::Status CheckServerConfig(const ServerConfig& config) {
     return absl::InvalidArgumentError(
         "the configuration names no listener: add listener \"tcp\" { address = \"…\" }");
   }
-  if (config.max_lease_ttl > absl::ZeroDuration() &&
-      config.default_lease_ttl > config.max_lease_ttl) {
-    return absl::InvalidArgumentError("default_lease_ttl is longer than max_lease_ttl");
+  const bool has_max = config.max_lease_ttl > absl::ZeroDuration();
+  if (config.default_lease_ttl > (has_max ? config.max_lease_ttl : kMaxLeaseTtl)) {
+    return absl::InvalidArgumentError(
+        StrCat("default_lease_ttl is longer than max_lease_ttl", has_max ? "" : ", which is 768h"));
   }
   return absl::OkStatus();
 }

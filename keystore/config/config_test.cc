@@ -412,6 +412,9 @@ TEST_CASE("what can't be loaded is named") {
       folder.Write("c.hcl", "default_lease_ttl = \"2h\"\nmax_lease_ttl = \"1h\"");
   CHECK(message({only_storage, only_listener, ttl}) ==
         "default_lease_ttl is longer than max_lease_ttl");
+  const std::string alone = folder.Write("c.hcl", "default_lease_ttl = \"769h\"");
+  CHECK(message({only_storage, only_listener, alone}) ==
+        "default_lease_ttl is longer than max_lease_ttl, which is 768h");
   const std::string wrong = folder.Write("d.hcl", "\n\nx = 1");
   CHECK(message({wrong}) ==
         StrCat(wrong, ": line 3, column 1: there is no setting \"x\" in the configuration"));

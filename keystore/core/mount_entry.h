@@ -16,8 +16,8 @@ struct MountEntry {
   std::string accessor;  // "kv_1a2b3c4d"
   std::string description;
   std::map<std::string, std::string> options;  // {"version": "2"}
-  absl::Duration default_lease_ttl;            // zero: the system's (768 h)
-  absl::Duration max_lease_ttl;                // zero: the system's (768 h)
+  absl::Duration default_lease_ttl;            // zero: the keystore's, LeaseTtls
+  absl::Duration max_lease_ttl;                // zero: the keystore's
   bool local = false;
   bool seal_wrap = false;
   // The rest of Vault's mount config (listing_visibility, token_type, audit_non_hmac_request_keys,
@@ -28,5 +28,18 @@ struct MountEntry {
 };
 
 inline constexpr absl::Duration kSystemLeaseTtl = absl::Hours(768);
+
+// How long leases last, and at most, where their mount doesn't say.
+struct LeaseTtls {
+  absl::Duration default_ttl = kSystemLeaseTtl;
+  absl::Duration max_ttl = kSystemLeaseTtl;
+
+  absl::Duration DefaultOf(const MountEntry& mount) const {
+    return mount.default_lease_ttl > absl::ZeroDuration() ? mount.default_lease_ttl : default_ttl;
+  }
+  absl::Duration MaxOf(const MountEntry& mount) const {
+    return mount.max_lease_ttl > absl::ZeroDuration() ? mount.max_lease_ttl : max_ttl;
+  }
+};
 
 }  // namespace coffer::keystore

@@ -82,10 +82,6 @@ absl::Status CheckType(const TokenSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::Duration OrSystem(absl::Duration ttl) {
-  return ttl > absl::ZeroDuration() ? ttl : kSystemLeaseTtl;
-}
-
 }  // namespace
 
 std::string TokenHash(std::string_view token) {
@@ -139,10 +135,10 @@ absl::StatusOr<TokenStore::Created> TokenStore::Create(Txn& txn, TokenSpec spec,
   if (entry->root() && spec.ttl == kNone && spec.period == kNone) {
     entry->creation_ttl = spec.explicit_max_ttl;
   } else {
-    entry->max_ttl = OrSystem(mount.max_lease_ttl);
+    entry->max_ttl = ttls_.MaxOf(mount);
     if (spec.max_ttl > kNone) entry->max_ttl = std::min(entry->max_ttl, spec.max_ttl);
     ASSIGN_OR_RETURN(Ttl ttl, ComputeTtl({.ttl = spec.ttl,
-                                          .default_ttl = OrSystem(mount.default_lease_ttl),
+                                          .default_ttl = ttls_.DefaultOf(mount),
                                           .max_ttl = entry->max_ttl,
                                           .explicit_max_ttl = spec.explicit_max_ttl,
                                           .period = spec.period,
@@ -273,7 +269,8 @@ absl::StatusOr<TokenStore::Renewed> TokenStore::Renew(Txn& txn, const TokenEntry
                    ComputeTtl({.ttl = increment > absl::ZeroDuration() ? increment
                                                                        : entry->creation_ttl,
                                .default_ttl = entry->creation_ttl,
-                               .max_ttl = OrSystem(given.max_ttl),
+                               .max_ttl = given.max_ttl > absl::ZeroDuration() ? given.max_ttl
+                                                                              : ttls_.max_ttl,
                                .explicit_max_ttl = given.explicit_max_ttl,
                                .period = given.period,
                                .start = entry->creation_time},

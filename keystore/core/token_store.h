@@ -19,7 +19,8 @@ namespace coffer::keystore {
 
 class TokenStore {
  public:
-  explicit TokenStore(const Clock& clock) : clock_(clock) {}
+  explicit TokenStore(const Clock& clock, LeaseTtls ttls = {}) : clock_(clock), ttls_(ttls) {}
+  const LeaseTtls& ttls() const { return ttls_; }
 
   struct Created {
     SecretBytes id;  // "hvs." and 24 or more characters of [A-Za-z0-9]; "hvb." and base64url
@@ -91,6 +92,7 @@ class TokenStore {
   std::shared_ptr<const TokenEntry> OpenBatch(Txn& txn, std::string_view token);
 
   const Clock& clock_;
+  const LeaseTtls ttls_;
   ParsedCache<TokenEntry> cache_;
   std::mutex batch_mutex_;  // of batch_
   // Batch tokens that were opened, by their hash: a token never changes.

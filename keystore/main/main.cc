@@ -54,10 +54,6 @@ absl::Status ConfigureLog(const CommandLine& command_line, const ServerConfig& c
       command_line.log_level.empty() ? config.log_level : command_line.log_level, &level));
   log::Configure(level, config.log_format == "json" ? log::Format::kJson : log::Format::kText);
   for (const std::string& warning : config.warnings) log::Warning(warning);
-  if (config.default_lease_ttl > absl::ZeroDuration() ||
-      config.max_lease_ttl > absl::ZeroDuration()) {
-    log::Warning("default_lease_ttl and max_lease_ttl have no effect: tune the mounts instead");
-  }
   return absl::OkStatus();
 }
 
@@ -110,9 +106,10 @@ absl::Status Run(const CommandLine& command_line) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, OpenStore(*config.storage));
   const SystemClock clock;
   Barrier barrier(*store, clock);
-  ShamirSeal seal(barrier);
+  ShamirSeal seal(barrier, config.cluster_name);
 
-  TokenStore tokens(clock);
+  const LeaseTtls ttls = LeaseTtlsFor(config);
+  TokenStore tokens(clock, ttls);
   PolicyStore policies;
   MountStore mounts;
   EventBus events(barrier, tokens, policies);
@@ -133,9 +130,9 @@ absl::Status Run(const CommandLine& command_line) {
                          [&barrier] { return barrier.sealed() ? 0 : 1; });
   AddProcessGauges(core.telemetry());
   TokenBackend token(tokens, policies, clock);
-  KubernetesBackend kubernetes(clock);
+  KubernetesBackend kubernetes(clock, {}, ttls);
   Cubbyhole cubbyhole;
-  KvV1 kv_v1(&events);
+  KvV1 kv_v1(&events, ttls);
   KvV2 kv_v2(clock, &events);
   core.Register("system", system);
   core.Register("token", token);

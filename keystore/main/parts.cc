@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -56,6 +57,15 @@ ListenerOptions ListenerOptionsFor(const ServerConfig& server, const ListenerCon
       .reject_not_present = config.x_forwarded_for_reject_not_present,
   };
   return options;
+}
+
+LeaseTtls LeaseTtlsFor(const ServerConfig& server) {
+  LeaseTtls ttls;
+  if (server.max_lease_ttl > absl::ZeroDuration()) ttls.max_ttl = server.max_lease_ttl;
+  ttls.default_ttl = server.default_lease_ttl > absl::ZeroDuration()
+                         ? server.default_lease_ttl
+                         : std::min(ttls.default_ttl, ttls.max_ttl);
+  return ttls;
 }
 
 MetricsOptions MetricsOptionsFor(const ServerConfig& server) {

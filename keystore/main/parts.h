@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "keystore/config/config.h"
+#include "keystore/core/mount_entry.h"
 #include "keystore/http/http_server.h"
 #include "keystore/storage/store.h"
 #include "keystore/system/metrics_routes.h"
@@ -16,6 +17,8 @@ absl::StatusOr<std::unique_ptr<Store>> OpenStore(const StorageConfig& config);
 
 // Of one of the configuration's listeners.
 ListenerOptions ListenerOptionsFor(const ServerConfig& server, const ListenerConfig& config);
+
+LeaseTtls LeaseTtlsFor(const ServerConfig& server);
 
 MetricsOptions MetricsOptionsFor(const ServerConfig& server);
 

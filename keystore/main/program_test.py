@@ -254,6 +254,31 @@ class Server(unittest.TestCase):
             self.assertTrue(set(item) & {"get", "post", "patch", "delete"}, path)
             self.assertTrue(item["description"], path)
 
+    def test_the_configuration_names_it_and_says_how_long_leases_last(self):
+        keystore = Keystore(BIN_DIR, extra_config='cluster_name = "shop"\n'
+                            'default_lease_ttl = "30m"\nmax_lease_ttl = "1h"\n')
+        self.addCleanup(keystore.stop)
+        _, root = keystore.initialize(1, 1)
+        for path in ("sys/seal-status", "sys/health"):
+            self.assertEqual(keystore.must("GET", path)["cluster_name"], "shop")
+        keystore.must("POST", "sys/mounts/old", {"type": "kv"}, root)
+        keystore.must("POST", "old/a", {"x": "y"}, root)
+        self.assertEqual(keystore.must("GET", "old/a", token=root)["lease_duration"], 1800)
+        tuned = keystore.must("GET", "sys/mounts/old/tune", token=root)["data"]
+        self.assertEqual((tuned["default_lease_ttl"], tuned["max_lease_ttl"]), (1800, 3600))
+        for asked, given in ((None, 1800), ("45m", 2700), ("2h", 3600)):
+            body = {"policies": ["default"], **({"ttl": asked} if asked else {})}
+            made = keystore.must("POST", "auth/token/create", body, root)
+            self.assertEqual(made["auth"]["lease_duration"], given)
+        status, answer = keystore.request("POST", "sys/mounts/old/tune",
+                                          {"default_lease_ttl": "2h"}, root)
+        self.assertEqual((status, "longer than the max_lease_ttl" in str(answer)), (400, True))
+        keystore.must("POST", "sys/auth/kubernetes", {"type": "kubernetes"}, root)
+        status, answer = keystore.request("POST", "auth/kubernetes/role/web", {
+            "bound_service_account_names": "*", "bound_service_account_namespaces": "*",
+            "token_period": "2h"}, root)
+        self.assertEqual((status, "maximum lease TTL of '1h0m0s'" in str(answer)), (400, True))
+
     def test_a_folder_belongs_to_one_process(self):
         done = run(f"-config={self.keystore.config}")
         self.assertEqual(done.returncode, 1)

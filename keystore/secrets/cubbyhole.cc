@@ -14,6 +14,6 @@ Cubbyhole::Cubbyhole()
             }
             return TokenStore::Cubbyhole(txn, request.caller->hash);
           },
-          false)) {}
+          std::nullopt)) {}
 
 }  // namespace coffer::keystore

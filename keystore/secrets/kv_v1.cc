@@ -5,8 +5,8 @@
 
 namespace coffer::keystore {
 
-KvV1::KvV1(EventBus* events)
-    : routes_(RawRoutes([](const Request&, Txn& txn) { return txn; }, true,
+KvV1::KvV1(EventBus* events, LeaseTtls ttls)
+    : routes_(RawRoutes([](const Request&, Txn& txn) { return txn; }, ttls,
                         [events](const Request& request, Txn& txn, std::string_view operation) {
                           TellKvV1(events, txn, request, operation);
                         })) {}

@@ -9,7 +9,7 @@ namespace coffer::keystore {
 class KvV1 : public Backend {
  public:
   // Null `events`: nobody is told of changes.
-  explicit KvV1(EventBus* events = nullptr);
+  explicit KvV1(EventBus* events = nullptr, LeaseTtls ttls = {});
   const std::vector<Route>& routes() const override { return routes_; }
 
  private:

@@ -25,7 +25,7 @@ absl::StatusOr<std::string_view> ObjectPath(const Request& request) {
   return path;
 }
 
-absl::Duration LeaseOf(const Json& object, const MountEntry& mount) {
+absl::Duration LeaseOf(const Json& object, const LeaseTtls& ttls, const MountEntry& mount) {
   auto given = object.find("ttl");
   if (given == object.end()) given = object.find("lease");
   if (given != object.end()) {
@@ -35,12 +35,12 @@ absl::Duration LeaseOf(const Json& object, const MountEntry& mount) {
       if (lease.ok()) return *lease;
     }
   }
-  return mount.default_lease_ttl > absl::ZeroDuration() ? mount.default_lease_ttl : kSystemLeaseTtl;
+  return ttls.DefaultOf(mount);
 }
 
 }  // namespace
 
-std::vector<Route> RawRoutes(View view, bool leases, Changed changed) {
+std::vector<Route> RawRoutes(View view, std::optional<LeaseTtls> leases, Changed changed) {
   using enum Operation;
   const auto read = [view, leases](const Request& request, Txn& txn) -> absl::StatusOr<Response> {
     const absl::StatusOr<std::string_view> path = ObjectPath(request);
@@ -49,7 +49,7 @@ std::vector<Route> RawRoutes(View view, bool leases, Changed changed) {
     ASSIGN_OR_RETURN(std::optional<Json> object, own.GetJson(*path));
     if (!object) return absl::NotFoundError("");
     Response response;
-    if (leases) response.lease_duration = LeaseOf(*object, *request.mount);
+    if (leases) response.lease_duration = LeaseOf(*object, *leases, *request.mount);
     response.data = *std::move(object);
     return response;
   };

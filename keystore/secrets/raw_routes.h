@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -13,7 +14,7 @@ namespace coffer::keystore {
 // may be used: its "ttl" (or "lease") member, or the mount's default lease TTL.
 // `changed` hears of each "write" and "delete" within its transaction.
 std::vector<Route> RawRoutes(
-    std::function<absl::StatusOr<Txn>(const Request&, Txn&)> view, bool leases,
+    std::function<absl::StatusOr<Txn>(const Request&, Txn&)> view, std::optional<LeaseTtls> leases,
     std::function<void(const Request&, Txn&, std::string_view operation)> changed = nullptr);
 
 }  // namespace coffer::keystore

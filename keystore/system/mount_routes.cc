@@ -86,7 +86,8 @@ Json Describe(const MountEntry& mount) {
           {"deprecation_status", "supported"}};
 }
 
-absl::Status KeepTuning(const Request& request, const Json& config, MountEntry* mount) {
+absl::Status KeepTuning(const Request& request, const Json& config, const LeaseTtls& ttls,
+                        MountEntry* mount) {
   for (const auto& [name, target] :
        {std::pair{"default_lease_ttl", &mount->default_lease_ttl},
         std::pair{"max_lease_ttl", &mount->max_lease_ttl}}) {
@@ -105,9 +106,7 @@ absl::Status KeepTuning(const Request& request, const Json& config, MountEntry* 
                      DecodeFields({&durations, {}}, {{name, *given}}, &unknown));
     *target = absl::Seconds(decoded.at(name).get<std::int64_t>());
   }
-  const absl::Duration longest =
-      mount->max_lease_ttl == absl::ZeroDuration() ? kSystemLeaseTtl : mount->max_lease_ttl;
-  if (mount->default_lease_ttl > longest) {
+  if (mount->default_lease_ttl > ttls.MaxOf(*mount)) {
     return absl::InvalidArgumentError(
         "the default_lease_ttl is longer than the max_lease_ttl of the mount or the system");
   }
@@ -222,7 +221,8 @@ absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn)
   mount.local = request.boolean("local");
   mount.seal_wrap = request.boolean("seal_wrap");
   const Json& config = request.json("config");
-  RETURN_IF_ERROR(KeepTuning(request, config.is_object() ? config : Json::object(), &mount));
+  RETURN_IF_ERROR(KeepTuning(request, config.is_object() ? config : Json::object(),
+                             tokens_.ttls(), &mount));
   Txn storage = root.Under(MountStorage(mount));
   RETURN_IF_ERROR(core_.FindBackend(mount)->OnMount(mount, storage));
   txn.OnCommit([path = mount.path, type = mount.type] {
@@ -258,11 +258,8 @@ absl::StatusOr<Response> MountHandlers::ReadTuning(const Request& request, Txn& 
   ASSIGN_OR_RETURN(Found found, Find(request, root));
   const MountEntry& mount = found.entry();
   Json data = ConfigOf(mount);
-  for (const auto& [name, value] : {std::pair{"default_lease_ttl", mount.default_lease_ttl},
-                                    std::pair{"max_lease_ttl", mount.max_lease_ttl}}) {
-    data[name] =
-        absl::ToInt64Seconds(value == absl::ZeroDuration() ? kSystemLeaseTtl : value);
-  }
+  data["default_lease_ttl"] = absl::ToInt64Seconds(tokens_.ttls().DefaultOf(mount));
+  data["max_lease_ttl"] = absl::ToInt64Seconds(tokens_.ttls().MaxOf(mount));
   data["description"] = mount.description;
   if (!mount.options.empty()) data["options"] = OptionsOf(mount);
   return Response::Data(std::move(data));
@@ -281,7 +278,7 @@ absl::StatusOr<Response> MountHandlers::Tune(const Request& request, Txn& txn) c
         StrCat("\"", mount.path, "\" holds kv version ", version,
                " secrets: mount a new engine of the other version and copy them"));
   }
-  RETURN_IF_ERROR(KeepTuning(request, request.data, &mount));
+  RETURN_IF_ERROR(KeepTuning(request, request.data, tokens_.ttls(), &mount));
   RETURN_IF_ERROR(mounts_.Save(root, found.entries));
   return Response::Empty();
 }
