@@ -57,6 +57,20 @@ int StatusOf(const absl::StatusOr<Response>& response) {
   return response->http_status == 0 ? 200 : response->http_status;
 }
 
+// What tokens a mount's method gives where its role asks for `asked`: the mount's own type is the last
+// word, its default only fills in.
+std::string_view TokenTypeOn(const MountEntry& mount, std::string_view asked) {
+  const auto found = mount.config.find("token_type");
+  std::string_view tuned;
+  if (found != mount.config.end() && found->is_string()) {
+    tuned = found->get_ref<const Json::string_t&>();
+  }
+  if (tuned == "service" || tuned == "batch") return tuned;
+  if (asked == "batch" || asked == "default-batch") return "batch";
+  const bool open = asked.empty() || asked == "default";
+  return open && tuned == "default-batch" ? "batch" : asked;
+}
+
 absl::Status NoRoute(std::string_view path) {
   return absl::NotFoundError(
       StrCat("no handler for route \"", path, "\". route entry not found."));
@@ -366,8 +380,10 @@ absl::Status Core::Authorize(Call& call, const Route* route, Txn& root) {
 }
 
 absl::Status Core::LogIn(const Call& call, Txn& root, Response* response) {
-  ASSIGN_OR_RETURN(TokenStore::Created created,
-                   tokens_.Create(root, std::move(response->login->token), *call.request.mount));
+  const MountEntry& mount = *call.request.mount;
+  TokenSpec& token = response->login->token;
+  token.type = TokenTypeOn(mount, token.type);
+  ASSIGN_OR_RETURN(TokenStore::Created created, tokens_.Create(root, std::move(token), mount));
   response->auth = Auth{std::move(created.id), std::move(created.entry)};
   for (std::string& warning : created.warnings) response->warnings.push_back(std::move(warning));
   response->login.reset();

@@ -86,6 +86,29 @@ Json Describe(const MountEntry& mount) {
           {"deprecation_status", "supported"}};
 }
 
+absl::Status CheckConfig(const MountEntry& mount, std::string_view name, const Json& value) {
+  const auto text = [&] {
+    return value.is_string() ? std::string_view(value.get_ref<const Json::string_t&>()) : "?";
+  };
+  if (name == "listing_visibility") {
+    if (text() == "" || text() == "hidden" || text() == "unauth") return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "invalid listing_visibility: it is \"unauth\", \"hidden\" or \"\"");
+  }
+  if (name != "token_type") return absl::OkStatus();
+  if (!mount.auth()) {
+    return absl::InvalidArgumentError("'token_type' can only be modified on auth mounts");
+  }
+  if (mount.type == "token") {
+    return absl::InvalidArgumentError(
+        "'token_type' cannot be set for 'token' or 'ns_token' auth mounts");
+  }
+  for (const std::string_view type : {"default-service", "default-batch", "service", "batch"}) {
+    if (text() == type) return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("invalid value for 'token_type'");
+}
+
 absl::Status KeepTuning(const Request& request, const Json& config, const LeaseTtls& ttls,
                         MountEntry* mount) {
   for (const auto& [name, target] :
@@ -112,7 +135,11 @@ absl::Status KeepTuning(const Request& request, const Json& config, const LeaseT
   }
   for (const std::string_view name : kKeptConfig) {
     const auto given = config.find(name);
-    if (given != config.end()) mount->config[Json::string_t(name)] = *given;
+    if (given == config.end() || given->is_null()) continue;
+    const bool untuned = name == "token_type" && *given == "";
+    const Json value = untuned ? Json("default-service") : *given;
+    RETURN_IF_ERROR(CheckConfig(*mount, name, value));
+    mount->config[Json::string_t(name)] = value;
   }
   if (request.has("description")) mount->description = std::string(request.text("description"));
   return absl::OkStatus();
@@ -332,7 +359,9 @@ void AddMountRoutes(Core& core, MountStore& mounts, TokenStore& tokens, bool aut
       {"listing_visibility", FieldType::kString, "\"unauth\" or \"hidden\"."},
       {"passthrough_request_headers", FieldType::kList, "Kept."},
       {"allowed_response_headers", FieldType::kList, "Kept."},
-      {"token_type", FieldType::kString, "Kept; tokens are service tokens."}};
+      {"token_type", FieldType::kString,
+       "Of an auth method: \"service\" or \"batch\", whatever the role says, or where it says "
+       "nothing \"default-service\" or \"default-batch\"."}};
   const std::vector<Field> enabling = {
       path,
       {"type", FieldType::kString, "The type, as \"kv\" or \"kubernetes\"."},

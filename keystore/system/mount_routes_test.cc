@@ -202,5 +202,36 @@ TEST_CASE("revoke-prefix needs sudo") {
   }
 }
 
+TEST_CASE("a mount's token_type is the last word, its default fills in") {
+  // By what the role says: "", default, service, batch, default-service, default-batch.
+  constexpr std::string_view kAsked[] = {"",      "default",         "service",
+                                         "batch", "default-service", "default-batch"};
+  const struct {
+    std::string_view tuned;
+    std::string_view types;  // s or b, one for each of kAsked
+  } cases[] = {{"", "sssbsb"},
+               {"default-service", "sssbsb"},
+               {"default-batch", "bbsbsb"},
+               {"service", "ssssss"},
+               {"batch", "bbbbbb"}};
+  Fixture keystore;
+  keystore.Enable("auth/door", "door");
+  for (const auto& c : cases) {
+    REQUIRE(keystore.Write("sys/auth/door/tune", {{"token_type", c.tuned}}).ok());
+    for (std::size_t i = 0; i < std::size(kAsked); ++i) {
+      INFO("mount: " << c.tuned << ", role: " << kAsked[i]);
+      const Auth auth = keystore.LogIn("door", {{"type", kAsked[i]}});
+      CHECK(auth.entry->type == (c.types[i] == 's' ? "service" : "batch"));
+      CHECK(auth.client_token.view().starts_with(c.types[i] == 's' ? "hvs." : "hvb."));
+    }
+  }
+  // What a batch token can't have is refused, not dropped.
+  CHECK(MessageOf(keystore.Write("auth/door/login", {{"num_uses", 1}}, "")) ==
+        "batch tokens cannot have \"num_uses\" set");
+  REQUIRE(keystore.Write("sys/auth/night",
+                         {{"type", "door"}, {"config", {{"token_type", "batch"}}}}).ok());
+  CHECK(keystore.LogIn("night").entry->batch());
+}
+
 }  // namespace
 }  // namespace coffer::keystore
