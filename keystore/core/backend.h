@@ -48,6 +48,7 @@ enum class Access {
   kToken,            // a token whose policies allow the operation
   kSudo,             // and the "sudo" capability
   kAnyToken,         // any token that is valid, whatever its policies
+  kOptionalToken,    // no token, or any that is valid
   kUnauthenticated,  // login routes
   kMetrics,          // as kToken; no token, and works sealed, where request.metrics_for_all
   kBarrierless,      // no token, and works sealed: the Txn is empty

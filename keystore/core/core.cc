@@ -47,6 +47,11 @@ bool NeedsNoBarrier(const Route& route, const Request& request) {
          (route.access == Access::kMetrics && request.metrics_for_all);
 }
 
+bool IsOpen(const Route& route, const Request& request) {
+  return route.access == Access::kUnauthenticated ||
+         (route.access == Access::kOptionalToken && request.token.empty());
+}
+
 bool NeedsPolicy(const Route& route, const Request& request) {
   return route.access == Access::kToken || route.access == Access::kSudo ||
          (route.access == Access::kMetrics && !request.metrics_for_all);
@@ -271,7 +276,7 @@ absl::StatusOr<Response> Core::Run(Call& call) {
     if (served != nullptr) match = served->routes.Find(path.substr(prefix));
   }
   const Route* route = match ? match->route : nullptr;
-  if (route == nullptr || route->access != Access::kUnauthenticated) {
+  if (route == nullptr || !IsOpen(*route, request)) {
     RETURN_IF_ERROR(Identify(call, root));
     if (route == nullptr) RETURN_IF_ERROR(Authorize(call, nullptr, root));
   }

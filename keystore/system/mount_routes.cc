@@ -310,14 +310,25 @@ absl::StatusOr<Response> MountHandlers::Tune(const Request& request, Txn& txn) c
   return Response::Empty();
 }
 
-// What a person's token may see of the mounts, for user interfaces and `vault kv`.
-absl::StatusOr<Response> VisibleMounts(MountStore& mounts, const Acl& acl, Txn& root) {
+bool Reaches(const Acl& acl, const MountEntry& mount) {
+  return acl.root() || acl.GrantsBelow(mount.path);
+}
+
+// What everyone may see of the mounts and what a person's token may, for user interfaces and
+// `vault kv`. Null `acl`: there is no token.
+absl::StatusOr<Response> VisibleMounts(MountStore& mounts, const Acl* acl, Txn& root) {
   ASSIGN_OR_RETURN(const std::shared_ptr<const MountTable> table, mounts.Load(root));
   Json data = {{"auth", Json::object()}, {"secret", Json::object()}};
   for (const MountEntry& mount : table->entries()) {
-    if (!acl.root() && !acl.GrantsBelow(mount.path)) continue;
+    const auto listed = mount.config.find("listing_visibility");
+    const bool for_all = listed != mount.config.end() && *listed == "unauth";
+    if (!for_all && (acl == nullptr || !Reaches(*acl, mount))) continue;
     Json& group = data[mount.auth() ? "auth" : "secret"];
-    group[Json::string_t(mount.auth() ? mount.path.substr(5) : mount.path)] = Describe(mount);
+    group[Json::string_t(mount.auth() ? mount.path.substr(5) : mount.path)] =
+        acl != nullptr ? Describe(mount)
+                       : Json{{"type", mount.type},
+                              {"description", mount.description},
+                              {"options", OptionsOf(mount)}};
   }
   return Response::Data(std::move(data));
 }
@@ -328,7 +339,7 @@ absl::StatusOr<Response> VisibleMount(MountStore& mounts, const Acl& acl, const 
   const std::string_view path = request.text("path");
   const MountEntry* mount = table->Find(path);
   // The same answer for both, so that it doesn't tell what is mounted.
-  if (mount == nullptr || (!acl.root() && !acl.GrantsBelow(mount->path))) {
+  if (mount == nullptr || !Reaches(acl, *mount)) {
     return absl::PermissionDeniedError(StrCat("preflight capability check returned 403, please "
                                               "ensure client's policies grant access to path \"",
                                               path, path.ends_with('/') ? "" : "/", "\""));
@@ -356,7 +367,8 @@ void AddMountRoutes(Core& core, MountStore& mounts, TokenStore& tokens, bool aut
       {"options", FieldType::kMap, "Options of the type, as {\"version\": \"2\"}."},
       {"audit_non_hmac_request_keys", FieldType::kList, "Kept."},
       {"audit_non_hmac_response_keys", FieldType::kList, "Kept."},
-      {"listing_visibility", FieldType::kString, "\"unauth\" or \"hidden\"."},
+      {"listing_visibility", FieldType::kString,
+       "\"unauth\": sys/internal/ui/mounts shows it to everyone, also without a token; \"hidden\"."},
       {"passthrough_request_headers", FieldType::kList, "Kept."},
       {"allowed_response_headers", FieldType::kList, "Kept."},
       {"token_type", FieldType::kString,
@@ -400,16 +412,18 @@ std::vector<Route> MountRoutes(Core& core, MountStore& mounts, PolicyStore& poli
   AddMountRoutes(core, mounts, tokens, /*auth=*/false, &routes);
   AddMountRoutes(core, mounts, tokens, /*auth=*/true, &routes);
   routes.push_back({"internal/ui/mounts",
-                    "The mounts that the caller's policies reach.",
+                    "The mounts that are listed for everyone, and those that the caller's policies "
+                    "reach.",
                     {},
                     {{Operation::kRead, [&](const Request& request, Txn& txn)
                           -> absl::StatusOr<Response> {
                         Txn root = txn.Root();
+                        if (request.caller == nullptr) return VisibleMounts(mounts, nullptr, root);
                         ASSIGN_OR_RETURN(const auto acl,
                                          policies.AclFor(root, request.caller->policies));
-                        return VisibleMounts(mounts, *acl, root);
+                        return VisibleMounts(mounts, acl.get(), root);
                       }}},
-                    Access::kAnyToken});
+                    Access::kOptionalToken});
   routes.push_back({"internal/ui/mounts/{path*}",
                     "The mount that serves a path.",
                     {{"path", FieldType::kString, "The path."}},

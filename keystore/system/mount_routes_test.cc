@@ -233,5 +233,60 @@ TEST_CASE("a mount's token_type is the last word, its default fills in") {
   CHECK(keystore.LogIn("night").entry->batch());
 }
 
+TEST_CASE("ui/mounts shows everyone what is listed for all, and a token what it reaches") {
+  Fixture keystore;
+  keystore.Enable("auth/door", "door");
+  keystore.Enable("auth/back", "door");
+  keystore.Enable("shown", "kv", "2");
+  keystore.Enable("own", "kv", "2");
+  keystore.Enable("other", "kv", "1");
+  for (const char* path : {"auth/door", "mounts/shown"}) {
+    REQUIRE(keystore.Write(StrCat("sys/", path, "/tune"),
+                           {{"listing_visibility", "unauth"}, {"description", "Come in"}}).ok());
+  }
+  REQUIRE(keystore.Write("sys/mounts/other/tune", {{"listing_visibility", "hidden"}}).ok());
+  REQUIRE(keystore.Write("sys/policies/acl/reader",
+                         {{"policy", "path \"own/*\" { capabilities = [\"read\"] }"}}).ok());
+  const Auth auth = keystore.LogIn("door", {{"policies", {"reader"}}});
+  const auto names = [&](std::string_view token, const char* group) {
+    std::vector<std::string> found;
+    const auto read = keystore.Read("sys/internal/ui/mounts", token);
+    REQUIRE(read.ok());
+    for (const auto& [name, mount] : read->data.at(group).items()) {
+      found.emplace_back(std::string_view(name));
+    }
+    return found;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(names("", "auth") == Names{"door/"});
+  CHECK(names("", "secret") == Names{"shown/"});
+  // The default policy reaches its own cubbyhole, and sys/ and auth/token/ in part.
+  CHECK(names(auth.client_token.view(), "auth") == Names{"door/", "token/"});
+  CHECK(names(auth.client_token.view(), "secret") == Names{"cubbyhole/", "own/", "shown/", "sys/"});
+  CHECK(names("root", "secret") == Names{"cubbyhole/", "other/", "own/", "shown/", "sys/"});
+
+  const auto open = keystore.Read("sys/internal/ui/mounts", "");
+  CHECK(open->data.at("secret").at("shown/") ==
+        Json({{"type", "kv"}, {"description", "Come in"}, {"options", {{"version", "2"}}}}));
+  CHECK(keystore.Read("sys/internal/ui/mounts")->data.at("secret").at("shown/").contains("uuid"));
+  CHECK(CodeOf(keystore.Read("sys/internal/ui/mounts", "hvs.wrong")) ==
+        absl::StatusCode::kPermissionDenied);
+
+  // One mount is shown to tokens that reach it alone.
+  for (const auto& [token, path, shown] :
+       {std::tuple<std::string_view, std::string_view, bool>{"root", "own/a/b", true},
+        {"root", "nowhere", false},
+        {auth.client_token.view(), "own/", true},
+        {auth.client_token.view(), "other/", false},
+        {auth.client_token.view(), "shown/", false},
+        {"", "shown/", false}}) {
+    INFO(path);
+    const auto read = keystore.Read(StrCat("sys/internal/ui/mounts/", path), token);
+    CHECK(read.ok() == shown);
+    if (shown) CHECK(read->data.at("path") == "own/");
+    if (!shown) CHECK(CodeOf(read) == absl::StatusCode::kPermissionDenied);
+  }
+}
+
 }  // namespace
 }  // namespace coffer::keystore

@@ -115,6 +115,7 @@ Json ItemOf(const Route& route, std::string_view tag, const std::vector<std::str
   Json item = {{"description", Text(route.summary)}};
   switch (route.access) {
     case Access::kSudo: item["x-vault-sudo"] = true; break;
+    case Access::kOptionalToken:
     case Access::kUnauthenticated:
     case Access::kBarrierless: item["x-vault-unauthenticated"] = true; break;
     default: break;
