@@ -1,6 +1,11 @@
 // Through a whole keystore in memory, with an API server over HTTPS.
 #include "keystore/auth/kubernetes_backend.h"
 
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+
 #include "keystore/auth/kubernetes_test_api_server.h"
 #include "keystore/system/testing.h"
 
@@ -340,6 +345,24 @@ TEST_CASE_METHOD(Fixture, "annotations become metadata where the config says so,
   CHECK(meta.at("team") == "a");
   CHECK(meta.at("role") == "webapp");
   CHECK_FALSE(meta.contains("other"));
+}
+
+TEST_CASE_METHOD(Fixture, "the audit log tells a login's alias as the role's alias_name_source has it") {
+  UseKeys();
+  char folder[] = "/tmp/coffer-audit-XXXXXX";
+  REQUIRE(mkdtemp(folder) != nullptr);
+  const std::string file = StrCat(folder, "/audit.log");
+  Put("sys/audit/file", {{"type", "file"}, {"options", {{"file_path", Json::string_t(file)}}}});
+  for (const auto& [source, alias] : {std::pair{"serviceaccount_uid", "uid-of-default-vault"},
+                                      std::pair{"serviceaccount_name", "default/vault"}}) {
+    PutRole({{"alias_name_source", source}});
+    REQUIRE(LogIn(api.Token("default", "vault")).ok());
+    std::string last;
+    std::ifstream in(file);
+    for (std::string line; std::getline(in, line);) last = line;
+    CHECK(ParseJson(last)->at("response").at("auth").at("alias_name") == alias);
+  }
+  std::filesystem::remove_all(folder);
 }
 
 TEST_CASE_METHOD(Fixture, "the config is read back without the reviewer's token") {

@@ -189,7 +189,7 @@ void AuditDevice::AppendData(const Json& value, const Json* plain_keys, bool pla
 }
 
 void AuditDevice::AppendCaller(const TokenEntry& caller, std::string_view token,
-                               SecretBytes* line) {
+                               std::string_view alias, SecretBytes* line) {
   Key("auth", line);
   line->Append("{");
   if (!token.empty()) {
@@ -199,6 +199,7 @@ void AuditDevice::AppendCaller(const TokenEntry& caller, std::string_view token,
   Key("accessor", line);
   AppendText(caller.accessor, !options_.hash_accessors, line);
   Text("display_name", caller.display_name, line);
+  if (!alias.empty()) Text("alias_name", alias, line);
   Texts("policies", caller.policies, line);
   Texts("token_policies", caller.policies, line);
   if (caller.meta.is_object()) {
@@ -246,7 +247,10 @@ void AuditDevice::AppendResponse(const Request& request, const Response& respons
                                  SecretBytes* line) {
   Key("response", line);
   line->Append("{");
-  if (response.auth) AppendCaller(*response.auth->entry, response.auth->client_token.view(), line);
+  if (response.auth) {
+    AppendCaller(*response.auth->entry, response.auth->client_token.view(), response.auth->alias,
+                 line);
+  }
   const Json* const plain = PlainKeys(request.mount, "audit_non_hmac_response_keys");
   if (!response.data_text.empty()) {
     const absl::StatusOr<Json> data = ParseJson(response.data_text.view());
@@ -282,7 +286,7 @@ absl::Status AuditDevice::Log(const AuditRecord& record) {
   Text("time", FormatRfc3339(record.time), &line);
   Text("type", record.response == nullptr ? "request" : "response", &line);
   if (record.request.caller != nullptr) {
-    AppendCaller(*record.request.caller, record.request.token.view(), &line);
+    AppendCaller(*record.request.caller, record.request.token.view(), {}, &line);
   }
   AppendRequest(record.request, &line);
   if (record.response != nullptr) AppendResponse(record.request, *record.response, &line);

@@ -68,7 +68,8 @@ class AuditDevice {
   std::string HashLocked(std::string_view text);
   void AppendText(std::string_view text, bool plain, SecretBytes* line);
   void AppendData(const Json& value, const Json* plain_keys, bool plain, SecretBytes* line);
-  void AppendCaller(const TokenEntry& caller, std::string_view token, SecretBytes* line);
+  void AppendCaller(const TokenEntry& caller, std::string_view token, std::string_view alias,
+                    SecretBytes* line);
   void AppendRequest(const Request& request, SecretBytes* line);
   void AppendResponse(const Request& request, const Response& response, SecretBytes* line);
   absl::StatusOr<UniqueFd> OpenFile() const;

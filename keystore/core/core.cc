@@ -389,7 +389,8 @@ absl::Status Core::LogIn(const Call& call, Txn& root, Response* response) {
   TokenSpec& token = response->login->token;
   token.type = TokenTypeOn(mount, token.type);
   ASSIGN_OR_RETURN(TokenStore::Created created, tokens_.Create(root, std::move(token), mount));
-  response->auth = Auth{std::move(created.id), std::move(created.entry)};
+  response->auth =
+      Auth{std::move(created.id), std::move(created.entry), std::move(response->login->alias)};
   for (std::string& warning : created.warnings) response->warnings.push_back(std::move(warning));
   response->login.reset();
   return absl::OkStatus();

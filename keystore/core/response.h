@@ -16,13 +16,14 @@ namespace coffer::keystore {
 struct Auth {
   SecretBytes client_token;
   std::shared_ptr<const TokenEntry> entry;
+  Json::string_t alias = {};  // of a login, for the audit log
 };
 
 // What an auth method asks for when it lets someone in; Core makes the token in the same transaction
 // and puts it into `auth`.
 struct Login {
   TokenSpec token;
-  Json::string_t alias;  // for the log
+  Json::string_t alias;  // by what name the method knows whom it lets in
 };
 
 // The token that an answer was wrapped in.
