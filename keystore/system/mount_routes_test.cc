@@ -85,6 +85,10 @@ std::string MessageOf(const absl::StatusOr<Response>& response) {
   return std::string(Message(response.status()));
 }
 
+std::string TextOf(const Json& text) {
+  return std::string(std::string_view(text.get_ref<const Json::string_t&>()));
+}
+
 TEST_CASE("a disabled auth method's tokens end with it, children too, and no others") {
   Fixture keystore;
   keystore.Enable("auth/door", "door");
@@ -285,6 +289,219 @@ TEST_CASE("ui/mounts shows everyone what is listed for all, and a token what it 
     CHECK(read.ok() == shown);
     if (shown) CHECK(read->data.at("path") == "own/");
     if (!shown) CHECK(CodeOf(read) == absl::StatusCode::kPermissionDenied);
+  }
+}
+
+TEST_CASE("tokens live as long as their mount is tuned to, and no longer") {
+  Fixture keystore;
+  keystore.Enable("auth/door", "door");
+  const struct {
+    Json tuned;
+    Json asked;
+    std::int64_t seconds;
+    bool capped;
+  } cases[] = {
+      {Json::object(), Json::object(), 768 * 3600, false},
+      {{{"default_lease_ttl", "10m"}, {"max_lease_ttl", "1h"}}, Json::object(), 600, false},
+      {Json::object(), {{"ttl", "30m"}}, 1800, false},
+      {Json::object(), {{"ttl", "2h"}}, 3600, true},
+      {{{"default_lease_ttl", 0}}, Json::object(), 3600, true},
+      {{{"max_lease_ttl", 7200}}, {{"ttl", "2h"}}, 7200, false},
+      {{{"max_lease_ttl", "2000h"}, {"default_lease_ttl", "1000h"}}, Json::object(), 3'600'000,
+       false},
+      {{{"max_lease_ttl", "system"}, {"default_lease_ttl", "system"}}, Json::object(), 768 * 3600,
+       false},
+  };
+  for (const auto& c : cases) {
+    INFO(c.tuned.dump() << " " << c.asked.dump());
+    REQUIRE(keystore.Write("sys/auth/door/tune", c.tuned).ok());
+    const auto made = keystore.Write("auth/door/login", c.asked, "");
+    REQUIRE(made.ok());
+    CHECK(absl::ToInt64Seconds(made->auth->entry->creation_ttl) == c.seconds);
+    CHECK(made->warnings.size() == (c.capped ? 1 : 0));
+    CHECK(keystore.Lives(*made->auth));
+  }
+  keystore.clock.Advance(absl::Minutes(11));
+  CHECK(keystore.Lives(keystore.LogIn("door")));
+}
+
+TEST_CASE("what a mount can't be tuned to is refused and changes nothing") {
+  Fixture keystore;
+  keystore.Enable("auth/door", "door");
+  keystore.Enable("own", "kv", "2");
+  const Json door = keystore.Read("sys/auth/door/tune")->data;
+  const Json own = keystore.Read("sys/mounts/own/tune")->data;
+  const struct {
+    std::string_view path;
+    Json data;
+    std::string_view error;
+  } cases[] = {
+      {"auth/door", {{"default_lease_ttl", "769h"}}, "longer than the max_lease_ttl"},
+      {"auth/door", {{"default_lease_ttl", "2h"}, {"max_lease_ttl", "1h"}},
+       "longer than the max_lease_ttl"},
+      {"auth/door", {{"default_lease_ttl", "soon"}}, "default_lease_ttl"},
+      {"auth/door", {{"token_type", "b"}}, "invalid value for 'token_type'"},
+      {"auth/door", {{"description", "x"}, {"token_type", "b"}}, "invalid value for 'token_type'"},
+      {"auth/token", {{"token_type", "batch"}}, "cannot be set for 'token'"},
+      {"mounts/own", {{"token_type", "batch"}}, "can only be modified on auth mounts"},
+      {"mounts/own", {{"listing_visibility", "all"}}, "invalid listing_visibility"},
+      {"mounts/own", {{"options", {{"version", "1"}}}}, "holds kv version 2 secrets"},
+      {"mounts/own", {{"options", {{"version", Json::array()}}}}, "must be a string"},
+      {"mounts/none", {{"description", "x"}}, "no secrets engine is mounted at \"none/\""},
+      {"auth/none", {{"description", "x"}}, "no auth method is mounted at \"auth/none/\""},
+  };
+  for (const auto& c : cases) {
+    INFO(c.path << " " << c.data.dump());
+    const auto tuned = keystore.Write(StrCat("sys/", c.path, "/tune"), c.data);
+    CHECK(CodeOf(tuned) == absl::StatusCode::kInvalidArgument);
+    CHECK_THAT(MessageOf(tuned), Catch::Contains(std::string(c.error)));
+  }
+  CHECK(keystore.Read("sys/auth/door/tune")->data == door);
+  CHECK(keystore.Read("sys/mounts/own/tune")->data == own);
+  CHECK(own == Json({{"default_lease_ttl", 768 * 3600},
+                     {"max_lease_ttl", 768 * 3600},
+                     {"force_no_cache", false},
+                     {"description", ""},
+                     {"options", {{"version", "2"}}}}));
+  REQUIRE(keystore.Write("sys/mounts/own/tune", {{"description", "Ours"}, {"max_lease_ttl", "2h"},
+                                                 {"audit_non_hmac_request_keys", {"a"}}}).ok());
+  const Json tuned = keystore.Read("sys/mounts/own/tune")->data;
+  CHECK(tuned.at("description") == "Ours");
+  CHECK(tuned.at("max_lease_ttl") == 7200);
+  CHECK(tuned.at("audit_non_hmac_request_keys") == Json::array({"a"}));
+}
+
+TEST_CASE("nothing is mounted where it can't be reached, is reserved or would hide another") {
+  Fixture keystore;
+  keystore.Enable("team/a", "kv", "2");
+  keystore.Enable("auth/door", "door");
+  const struct {
+    std::string_view path;
+    std::string_view error;  // "": it is mounted
+  } cases[] = {
+      {"mounts/team/a", "path is already in use at team/a/"},
+      {"mounts/team", "path is already in use at team/a/"},
+      {"mounts/team/a/b", "path is already in use at team/a/"},
+      {"mounts/cubbyhole", "path is already in use at cubbyhole/"},
+      {"mounts/sys", "the path \"sys/\" is reserved"},
+      {"mounts/sys/x", "the path \"sys/x/\" is reserved"},
+      {"mounts/auth", "the path \"auth/\" is reserved"},
+      {"mounts/auth/x", "the path \"auth/x/\" is reserved"},
+      {"auth/token", "path is already in use at auth/token/"},
+      {"auth/door/x", "path is already in use at auth/door/"},
+      {"mounts/a//b", "a mount can't have the path"},
+      {"mounts/a/../b", "a mount can't have the path"},
+      {"mounts/..", "a mount can't have the path"},
+      {"mounts/a b", "a mount can't have the path"},
+      {"mounts/a*", "a mount can't have the path"},
+      {"mounts/+", "a mount can't have the path"},
+      {"mounts/{a}", "a mount can't have the path"},
+      {"mounts/a\\b", "a mount can't have the path"},
+      {"mounts/team/ab", ""},
+      {"mounts/door", ""},
+      {"auth/sys", ""},
+      {"mounts/wörter", ""},
+  };
+  for (const auto& c : cases) {
+    INFO(c.path);
+    const bool auth = c.path.starts_with("auth/");
+    const auto enabled =
+        keystore.Write(StrCat("sys/", c.path), {{"type", auth ? "door" : "kv-v2"}});
+    if (c.error.empty()) {
+      CHECK(enabled.ok());
+    } else {
+      CHECK(CodeOf(enabled) == absl::StatusCode::kInvalidArgument);
+      CHECK_THAT(MessageOf(enabled), Catch::Contains(std::string(c.error)));
+    }
+  }
+}
+
+TEST_CASE("enable takes kv's names, and says which types there are") {
+  Fixture keystore;
+  const struct {
+    std::string_view path;
+    Json data;
+    std::string_view version;  // "": there is no such type
+  } cases[] = {{"mounts/a", {{"type", "kv"}}, "none"},
+               {"mounts/b", {{"type", "kv-v1"}}, "1"},
+               {"mounts/c", {{"type", "kv-v2"}}, "2"},
+               {"mounts/d", {{"type", "kv"}, {"options", {{"version", 2}}}}, "2"},
+               {"mounts/e", {{"type", "generic"}}, "1"},
+               {"mounts/f", {{"type", "kv"}, {"options", {{"version", "3"}}}}, ""},
+               {"mounts/g", {{"type", "pki"}}, ""},
+               {"mounts/h", {{"type", "system"}}, ""},
+               {"mounts/i", Json::object(), ""},
+               {"auth/j", {{"type", "ldap"}}, ""},
+               {"auth/k", {{"type", "token"}}, ""}};
+  for (const auto& c : cases) {
+    INFO(c.path);
+    const auto enabled = keystore.Write(StrCat("sys/", c.path), c.data);
+    CHECK(enabled.ok() == !c.version.empty());
+    if (!enabled.ok()) {
+      CHECK(CodeOf(enabled) == absl::StatusCode::kInvalidArgument);
+      CHECK_THAT(MessageOf(enabled),
+                 Catch::Contains(c.data.empty() ? "\"type\" is missing" : "it has "));
+      continue;
+    }
+    const Json mount = keystore.Read(StrCat("sys/", c.path))->data;
+    CHECK(mount.at("type") == "kv");
+    CHECK_THAT(TextOf(mount.at("accessor")), Catch::StartsWith("kv_"));
+    const Json options = c.version == "none" ? Json(nullptr) : Json({{"version", c.version}});
+    CHECK(mount.at("options") == options);
+  }
+}
+
+TEST_CASE("mounts are listed beside \"data\" too, secrets engines and auth methods apart") {
+  Fixture keystore;
+  REQUIRE(keystore.Write("sys/mounts/own", {{"type", "kv-v2"},
+                                            {"description", "Ours"},
+                                            {"config", {{"max_lease_ttl", "1h"}}},
+                                            {"local", true},
+                                            {"seal_wrap", true}}).ok());
+  keystore.Enable("auth/door", "door");
+  const auto mounts = keystore.Read("sys/mounts"), methods = keystore.Read("sys/auth");
+  REQUIRE(mounts.ok());
+  REQUIRE(methods.ok());
+  CHECK(mounts->flattened);
+  CHECK(methods->flattened);
+  CHECK(mounts->data.size() == 3);
+  CHECK(methods->data.size() == 2);
+  Json own = mounts->data.at("own/");
+  CHECK(own == keystore.Read("sys/mounts/own")->data);
+  own.erase("accessor");
+  CHECK(TextOf(own.at("uuid")).size() == 36);
+  own.erase("uuid");
+  CHECK(own == Json({{"type", "kv"},
+                     {"description", "Ours"},
+                     {"config", {{"default_lease_ttl", 0}, {"max_lease_ttl", 3600},
+                                 {"force_no_cache", false}}},
+                     {"options", {{"version", "2"}}},
+                     {"local", true},
+                     {"seal_wrap", true},
+                     {"external_entropy_access", false},
+                     {"plugin_version", ""},
+                     {"running_plugin_version", ""},
+                     {"running_sha256", ""},
+                     {"deprecation_status", "supported"}}));
+  const Json& door = methods->data.at("door/");
+  CHECK(door.at("config").at("token_type") == "default-service");
+  CHECK_THAT(TextOf(door.at("accessor")), Catch::StartsWith("auth_door_"));
+}
+
+TEST_CASE("a disabled mount's contents are gone, and what is mounted there next is empty") {
+  Fixture keystore;
+  keystore.Enable("own", "kv", "2");
+  REQUIRE(keystore.Write("own/kept", {{"value", "x"}}).ok());
+  CHECK(keystore.Read("own/kept")->data.at("value") == "x");
+  // What isn't there is disabled.
+  for (int i = 0; i < 2; ++i) CHECK(keystore.Delete("sys/mounts/own").ok());
+  CHECK(CodeOf(keystore.Read("own/kept")) == absl::StatusCode::kNotFound);
+  CHECK(CodeOf(keystore.Read("sys/mounts/own")) == absl::StatusCode::kInvalidArgument);
+  keystore.Enable("own", "kv", "2");
+  CHECK(keystore.Read("own/kept")->data.at("value").is_null());
+  for (const char* path : {"sys/mounts/sys", "sys/mounts/cubbyhole", "sys/auth/token"}) {
+    INFO(path);
+    CHECK_THAT(MessageOf(keystore.Delete(path)), Catch::Contains("can't be disabled"));
   }
 }
 
