@@ -7,6 +7,7 @@
 import http.client
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -253,6 +254,12 @@ class Server(unittest.TestCase):
             self.assertEqual(path.count("{"), len(item.get("parameters", [])), path)
             self.assertTrue(set(item) & {"get", "post", "patch", "delete"}, path)
             self.assertTrue(item["description"], path)
+            # What stands in the path is told there alone, by its name.
+            captured = {parameter["name"] for parameter in item.get("parameters", [])}
+            self.assertEqual(captured, set(re.findall(r"{(\w+)}", path)))
+            post = item.get("post", {}).get("requestBody", {}).get("content", {})
+            for body in post.values():
+                self.assertFalse(captured & set(body["schema"].get("properties", {})), path)
 
     def test_the_configuration_names_it_and_says_how_long_leases_last(self):
         keystore = Keystore(BIN_DIR, extra_config='cluster_name = "shop"\n'

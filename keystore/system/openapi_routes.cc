@@ -21,7 +21,7 @@ Json SchemaOf(FieldType type) {
   return Json::object();
 }
 
-// "config/{name*}" as OpenAPI writes it, and the names of what it captures.
+// "config/{name*}" as OpenAPI writes it, and the names of what it captures, which are views of it.
 std::string PathOf(std::string_view pattern, std::vector<std::string_view>* captures) {
   std::string path;
   for (std::string_view segment : Split(pattern, '/')) {
@@ -144,8 +144,9 @@ std::string_view TagOf(const MountEntry& mount) {
 // Routes that lead to one path are one item; what an earlier one has said stays.
 void AddMount(const MountEntry& mount, const Backend& backend, Json* paths) {
   for (const Route& route : backend.routes()) {
-    std::vector<std::string_view> captures;
-    const std::string path = PathOf(StrCat(mount.path, route.pattern), &captures);
+    const std::string pattern = StrCat(mount.path, route.pattern);
+    std::vector<std::string_view> captures;  // of `pattern`
+    const std::string path = PathOf(pattern, &captures);
     Json item = ItemOf(route, TagOf(mount), captures);
     const auto [at, fresh] = paths->emplace(Json::string_t(path), item);
     if (fresh) continue;
