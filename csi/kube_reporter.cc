@@ -16,9 +16,13 @@ constexpr std::size_t kMostEvents = 500;
 // With more writes waiting the API server is away, and Events are what can be done without.
 constexpr std::size_t kMostPending = 5000;
 
-// What isn't worth waiting for the right to it.
-absl::Status NotAgainIfDenied(absl::Status status) {
-  if (!absl::IsPermissionDenied(status)) return status;
+// An API server that has just started denies everything until it has read the roles: 13 seconds of
+// the writer's pauses.
+constexpr int kMostDenials = 7;
+
+// What isn't worth waiting for the right to it; `denials` is counted up.
+absl::Status NotAgainIfDenied(absl::Status status, int& denials) {
+  if (!absl::IsPermissionDenied(status) || ++denials < kMostDenials) return status;
   return absl::FailedPreconditionError(status.message());
 }
 
@@ -165,7 +169,7 @@ void KubeReporter::Release(const VolumePtr& volume, const std::string& secret) {
   // is done when this begins.
   writer_.Put(StrCat("Secret ", volume->facts.kubernetes_namespace, "/", secret, " for ",
                      volume->facts.target),
-              [this, volume, secret](absl::Time deadline) {
+              [this, volume, secret, denials = 0](absl::Time deadline) mutable {
                 bool perhaps = false;
                 {
                   std::lock_guard lock(mutex_);
@@ -174,10 +178,12 @@ void KubeReporter::Release(const VolumePtr& volume, const std::string& secret) {
                 }
                 const absl::Status released =
                     perhaps ? NotAgainIfDenied(
-                                  ReleaseSecret(client_, volume->facts, secret, deadline))
+                                  ReleaseSecret(client_, volume->facts, secret, deadline), denials)
                             : absl::OkStatus();
                 std::lock_guard lock(mutex_);
-                if (released.ok() || WroteNothing(released)) volume->secrets.erase(secret);
+                if (released.ok() || (WroteNothing(released) && !absl::IsPermissionDenied(released))) {
+                  volume->secrets.erase(secret);
+                }
                 return released;
               });
 }
@@ -207,9 +213,9 @@ void KubeReporter::Unpublished(const std::string& target, const absl::Status& st
     volumes_.erase(found);
     for (const auto& [name, written] : volume->secrets) secrets.push_back(name);
   }
-  writer_.Put(StrCat("status of ", target), [this, volume](absl::Time deadline) {
+  writer_.Put(StrCat("status of ", target), [this, volume, denials = 0](absl::Time deadline) mutable {
     if (volume->status == Written::kNever) return absl::OkStatus();
-    return NotAgainIfDenied(DeletePodStatus(client_, volume->facts, deadline));
+    return NotAgainIfDenied(DeletePodStatus(client_, volume->facts, deadline), denials);
   });
   for (const std::string& name : secrets) Release(volume, name);
 }
@@ -251,8 +257,8 @@ void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
     event = known;
   }
   writer_.Put(StrCat("Event ", event.kubernetes_namespace, "/", event.name),
-              [this, event](absl::Time deadline) {
-                return NotAgainIfDenied(WriteEvent(client_, node_, event, deadline));
+              [this, event, denials = 0](absl::Time deadline) mutable {
+                return NotAgainIfDenied(WriteEvent(client_, node_, event, deadline), denials);
               });
 }
 

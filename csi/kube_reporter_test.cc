@@ -349,9 +349,16 @@ TEST_CASE("without a right to Secrets nothing is left waiting for volumes that a
   }
   f.api.secrets_forbidden = false;
   f.Publish(1, "one");
-  f.api.secrets_forbidden = true;  // taken away from a volume whose Secret was written
+  f.Publish(2, "one");
+  f.api.secrets_forbidden = true;  // as by an API server that has just started
   f.Unpublish(1);
-  CHECK(f.reporter.writer().pending() == 0);
+  CHECK(f.reporter.writer().pending() == 1);
+  f.api.secrets_forbidden = false;
+  CHECK(f.Comes([&] { return f.reporter.writer().pending() == 0; }));
+  CHECK(f.api.At(kSecret)["metadata"]["ownerReferences"].size() == 1);
+  f.api.secrets_forbidden = true;  // taken away for good
+  f.Unpublish(2);
+  CHECK(f.Comes([&] { return f.reporter.writer().pending() == 0; }));
   CHECK(f.api.At(kSecret).is_object());
 }
 
