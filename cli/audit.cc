@@ -56,7 +56,7 @@ int List(Session& session) {
   if (!session.table()) return PrintDocument(session, devices);
   if (devices.empty()) {
     session.console.Line("No audit devices are enabled.");
-    return kDone;
+    return kApiError;
   }
   const bool detailed = session.flags.on("detailed");
   Table table =

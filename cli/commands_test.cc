@@ -106,7 +106,9 @@ TEST_CASE("audit enables, lists and disables devices") {
   CHECK(shell.Run({"audit", "list", "-detailed"}).out.find("file_path=/a mode=0600") !=
         std::string::npos);
   shell.answers = {{200, R"({"data":{}})"}};
-  CHECK(shell.Run({"audit", "list"}).out == "No audit devices are enabled.\n");
+  const Outcome none = shell.Run({"audit", "list"});
+  CHECK(none.out == "No audit devices are enabled.\n");
+  CHECK(none.code == 2);
 }
 
 TEST_CASE("operator init prints shares, root token and what to do with them") {

@@ -67,6 +67,10 @@ TEST_CASE("the server's refusals read as vault prints them") {
   outcome = shell.Run({"read", "secret/x"});
   CHECK(outcome.code == 2);
   CHECK(outcome.err == "No value found at secret/x\n");
+  shell.answers = {{404, R"({"errors":[]})"}};
+  CHECK(shell.Run({"list", "secret/x"}).err == "No value found at secret/x\n");
+  shell.answers = {{400, R"({"errors":["invalid lease"]})"}};
+  CHECK(shell.Run({"lease", "lookup", "x"}).err.starts_with("error looking up lease id x: "));
 
   shell.answers = {{502, "<html>"}};
   outcome = shell.Run({"delete", "-namespace=team", "secret/x"});

@@ -7,9 +7,10 @@ namespace coffer::cli {
 namespace {
 
 int Lookup(Session& session) {
-  const absl::StatusOr<Json> secret = session.api->Write(
-      "sys/leases/lookup", Json{{"lease_id", Json::string_t(Trim(session.args[0]))}});
-  if (!secret.ok()) return session.Fail("error looking up lease id", secret.status());
+  const std::string id(Trim(session.args[0]));
+  const absl::StatusOr<Json> secret =
+      session.api->Write("sys/leases/lookup", Json{{"lease_id", Json::string_t(id)}});
+  if (!secret.ok()) return session.Fail(StrCat("error looking up lease id ", id), secret.status());
   return PrintAnswer(session, *secret);
 }
 

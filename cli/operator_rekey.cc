@@ -24,13 +24,14 @@ const char* Switch(bool on) { return on ? "true" : "false"; }
 int PrintStatus(Session& session, const Json& status, bool verify) {
   if (!session.table()) return PrintDocument(session, status, kStatusOrder);
   Table table = Table::WithHeader("Key", "Value");
-  table.Add("Nonce", TextAt(status, "nonce"));
+  if (!verify) table.Add("Nonce", TextAt(status, "nonce"));
   table.Add("Started", Switch(TrueAt(status, "started")));
   if (TrueAt(status, "started") || verify) {
     if (!verify) table.Add("Rekey Progress", Progress(status, "required"));
     table.Add("New Shares", StrCat(IntegerAt(status, "n")));
     table.Add("New Threshold", StrCat(IntegerAt(status, "t")));
     if (verify) {
+      table.Add("Verification Nonce", TextAt(status, "nonce"));
       table.Add("Verification Progress", Progress(status, "t"));
     } else {
       table.Add("Verification Required", Switch(TrueAt(status, "verification_required")));
@@ -93,16 +94,16 @@ int PrintKeys(Session& session, const Json& update, const Json& status) {
   const std::int64_t shares = IntegerAt(status, "n"), threshold = IntegerAt(status, "t");
   if (!TrueAt(status, "verification_required")) {
     console.Line(StrCat(
-        "\n", Wrapped(StrCat("Vault rekeyed with ", shares, " key shares and a key threshold of ",
-                             threshold, ". Please securely distribute the key shares printed above. "
-                             "When Vault is re-sealed, restarted, or stopped, you must supply at "
-                             "least ", threshold, " of these keys to unseal it before it can start "
+        "\n", Wrapped(StrCat("Vault unseal keys rekeyed with ", shares, " key shares and a key "
+                             "threshold of ", threshold, ". Please securely distribute the key shares printed "
+                             "above. When Vault is re-sealed, restarted, or stopped, you must supply "
+                             "at least ", threshold, " of these keys to unseal it before it can start "
                              "servicing requests."))));
     return kDone;
   }
   console.Line(StrCat(
-      "\n", Wrapped(StrCat("Vault has created a new key, split into ", shares, " key shares and a key "
-                           "threshold of ", threshold, ". These will not be active until after "
+      "\n", Wrapped(StrCat("Vault has created a new unseal key, split into ", shares, " key shares and "
+                           "a key threshold of ", threshold, ". These will not be active until after "
                            "verification is complete. Please securely distribute the key shares "
                            "printed above. When Vault is re-sealed, restarted, or stopped, you must "
                            "supply at least ", threshold, " of these keys to unseal it before it can "
@@ -144,7 +145,9 @@ int Provide(Session& session, bool verify) {
   if (!update.ok()) return session.Fail("Error posting unseal key", update.status());
   if (!TrueAt(*update, "complete")) return ShowStatus(session, verify);
   if (!verify) return PrintKeys(session, *update, *status);
-  session.console.Line("Rekey verification successful.");
+  session.console.Line(Wrapped(
+      "Rekey verification successful. The rekey operation is complete and the new keys are now "
+      "active."));
   return kDone;
 }
 

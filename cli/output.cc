@@ -1,5 +1,6 @@
 #include "cli/output.h"
 
+#include "absl/time/time.h"
 #include "cli/table.h"
 #include "cli/values.h"
 #include "common/strings.h"
@@ -16,6 +17,7 @@ constexpr std::string_view kSecretOrder[] = {
     "auth.lease_duration", "auth.renewable", "auth.mfa_requirement",
     "wrap_info.token", "wrap_info.accessor", "wrap_info.ttl", "wrap_info.creation_time",
     "wrap_info.creation_path", "wrap_info.wrapped_accessor"};
+constexpr std::string_view kOfAuth = "auth.";
 
 const char* Switch(bool on) { return on ? "true" : "false"; }
 
@@ -28,9 +30,14 @@ Json Envelope(const Json& secret) {
   out["renewable"] = TrueAt(secret, "renewable");
   out["data"] = At(secret, "data");
   out["warnings"] = At(secret, "warnings");
-  for (const char* name : {"auth", "wrap_info"}) {
-    if (At(secret, name).is_object()) out[name] = At(secret, name);
+  if (const Json& auth = At(secret, "auth"); auth.is_object()) {
+    for (std::string_view name : kSecretOrder) {
+      if (!name.starts_with(kOfAuth)) continue;
+      const std::string_view member = name.substr(kOfAuth.size());
+      out["auth"][Json::string_t(member)] = At(auth, member);
+    }
   }
+  if (At(secret, "wrap_info").is_object()) out["wrap_info"] = At(secret, "wrap_info");
   if (!TextAt(secret, "mount_type").empty()) out["mount_type"] = At(secret, "mount_type");
   return out;
 }
@@ -63,11 +70,18 @@ void AddAuth(const Json& auth, Table& table) {
   }
 }
 
+// Go's form of an RFC 3339 time; what is no time stays as it is.
+std::string LongTime(std::string_view text) {
+  absl::Time time;
+  if (!absl::ParseTime(absl::RFC3339_full, ToAbsl(text), &time, nullptr)) return std::string(text);
+  return absl::FormatTime("%Y-%m-%d %H:%M:%E*S +0000 UTC", time, absl::UTCTimeZone());
+}
+
 void AddWrapping(const Json& wrap, Table& table) {
   table.Add("wrapping_token:", TextAt(wrap, "token"));
   table.Add("wrapping_accessor:", TextAt(wrap, "accessor"));
   table.Add("wrapping_token_ttl:", PrintSeconds(IntegerAt(wrap, "ttl")));
-  table.Add("wrapping_token_creation_time:", TextAt(wrap, "creation_time"));
+  table.Add("wrapping_token_creation_time:", LongTime(TextAt(wrap, "creation_time")));
   table.Add("wrapping_token_creation_path:", TextAt(wrap, "creation_path"));
   if (!TextAt(wrap, "wrapped_accessor").empty()) {
     table.Add("wrapped_accessor:", TextAt(wrap, "wrapped_accessor"));
@@ -197,7 +211,9 @@ int PrintList(Session& session, const Json& list) {
 
 int PrintKeysBelow(Session& session, const std::string& path) {
   const absl::StatusOr<Json> secret = session.api->List(path);
-  if (!secret.ok()) return session.Fail(StrCat("Error listing ", path), secret.status());
+  std::string_view shown = path;
+  if (shown.ends_with('/')) shown.remove_suffix(1);
+  if (!secret.ok()) return session.Fail(StrCat("Error listing ", shown), secret.status());
   if (At(*secret, "wrap_info").is_object()) return PrintSecret(session, *secret);
   const Json& keys = At(At(*secret, "data"), "keys");
   if (keys.is_array()) return PrintList(session, keys);
@@ -206,7 +222,7 @@ int PrintKeysBelow(Session& session, const std::string& path) {
     return kApiError;
   }
   return session.Fail(StrCat(At(*secret, "data").is_null() ? "No value" : "No entries",
-                             " found at ", path));
+                             " found at ", shown));
 }
 
 int PrintFieldOfSecret(Session& session, const Json& secret, std::string_view field) {
