@@ -20,8 +20,8 @@ CASES = [
     ("no-key", {"objects": OTHER_KEY}, "vault", r"no-key.*nothing"),
     ("no-audience", {"audience": "elsewhere"}, "vault", r"elsewhere.*tokenRequests"),
     ("other-audience", {"roleName": "narrow"}, "vault", r'other-audience.*"vault".*tokenRequests'),
-    ("no-escape", {"objects": ESCAPE}, "vault", r'no-escape.*must not contain "/"'),
-    ("no-parameter", {"roleNam": "webapp"}, "vault", r"no-parameter.*roleNam.*unknown"),
+    ("no-escape", {"objects": ESCAPE}, "vault", r'no-escape.*objectName: .*"\.\." part'),
+    ("no-parameter", {"roleNam": "webapp"}, "vault", r"roleNam.*unknown, and ignored"),
     ("no-provider", {"provider": "azure"}, "vault", r"no-provider.*azure.*use vault or coffer"),
     ("no-keystore", {"vaultAddress": "http://127.0.0.1:1"}, "vault", r"no-keystore.*127\.0\.0\.1:1"),
 ]
