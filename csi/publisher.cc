@@ -244,7 +244,7 @@ absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, 
   // Before there is a volume: a token is worth giving back also where this ends here.
   Keep(target, entry);
   outcome->error_type = "FailedToMount";
-  absl::Status served = Serve({.volume_id = state.volume_id,
+  const absl::StatusOr<bool> served = Serve({.volume_id = state.volume_id,
                                .target = target,
                                .pod = {.kubernetes_namespace = context.pod.kubernetes_namespace,
                                        .name = context.pod.name,
@@ -255,12 +255,13 @@ absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, 
   if (!served.ok()) {
     state.versions = before;
     state.fetched = absl::InfinitePast();
-    return served;
+    return served.status();
   }
   outcome->error_type.clear();
+  // Versions alone don't tell: a class may name another key of the same secret.
   outcome->rotated =
-      outcome->again && !std::equal(before.begin(), before.end(), state.versions.begin(),
-                                    state.versions.end(), SameVersion);
+      outcome->again && (*served || !std::equal(before.begin(), before.end(), state.versions.begin(),
+                                                state.versions.end(), SameVersion));
   return absl::OkStatus();
 }
 
@@ -293,8 +294,8 @@ absl::StatusOr<provider::FetchResult> Publisher::Fetch(const std::string& target
   return provider_.Fetch(secret_class, context.pod, *entry.state.session, deadline);
 }
 
-absl::Status Publisher::Serve(const volume::VolumeInfo& info,
-                              std::vector<volume::SnapshotFile> files) {
+absl::StatusOr<bool> Publisher::Serve(const volume::VolumeInfo& info,
+                                      std::vector<volume::SnapshotFile> files) {
   const std::string& target = info.target;
   if (volumes_.Serves(target)) return volumes_.Swap(target, std::move(files));
   ASSIGN_OR_RETURN(const bool made, MakeTarget(root_, target));
@@ -303,7 +304,8 @@ absl::Status Publisher::Serve(const volume::VolumeInfo& info,
     const absl::Status removed = RemoveTarget(root_, target);
     if (!removed.ok()) log::Warning("folder left behind", {{"error", removed}});
   }
-  return mounted;
+  RETURN_IF_ERROR(mounted);
+  return true;
 }
 
 absl::Status Publisher::Unpublish(const std::string& volume_id, const std::string& target) {

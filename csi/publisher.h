@@ -118,7 +118,9 @@ class Publisher {
                                               Entry& entry, absl::Time deadline,
                                               PublishOutcome* outcome);
   absl::Status UnpublishAs(const std::string& volume_id, const std::string& target);
-  absl::Status Serve(const volume::VolumeInfo& info, std::vector<volume::SnapshotFile> files);
+  // Whether the content is another than before.
+  absl::StatusOr<bool> Serve(const volume::VolumeInfo& info,
+                             std::vector<volume::SnapshotFile> files);
 
   const Clock& clock_;
   ClassSource& classes_;

@@ -13,6 +13,7 @@
 
 #include "absl/time/clock.h"
 #include "common/http_client_test_server.h"
+#include "csi/volume_records.h"
 
 namespace coffer::csi {
 namespace {
@@ -99,6 +100,10 @@ struct Fixture {
     }
     ++reads;
     while (held) absl::SleepFor(absl::Milliseconds(1));
+    if (request.target().find("/kv2/data/") != std::string_view::npos) {
+      return TestHttpAnswer(200, R"({"data":{"data":{"p":"one","q":"other"},"metadata":
+          {"version":7,"created_time":"2026-01-01T00:00:00Z"}}})");
+    }
     return TestHttpAnswer(status, StrCat(R"({"data":{"p":")", secret, R"("}})"));
   }};
   char name[27] = "/tmp/coffer-publish.XXXXXX";
@@ -110,10 +115,11 @@ struct Fixture {
   provider::Provider provider{clock, workers, provider::Provider::Options()};
   volume::VolumeServer volumes{clock, 1};
   TokenRevoker revoker{clock, provider};
+  VolumeRecords records{clock};
   Publisher publisher{clock, classes,
                       provider, volumes,
                       revoker, root,
-                      {.rotation = rotation}};
+                      {.observers = {&records}, .rotation = rotation}};
 };
 
 TEST_CASE("publish mounts, publish again swaps, unpublish leaves nothing and revokes the token") {
@@ -159,6 +165,23 @@ TEST_CASE("files are of the pod's fsGroup where the class names no group, also w
   REQUIRE(f.publisher.Refetch(f.target, absl::Now() + absl::Seconds(20)).ok());
   CHECK(ReadFile(f.target + "/p") == "two");
   CHECK(facts("p").st_gid == 2000);
+}
+
+TEST_CASE("other content of the same version, as of another key, is a rotation; the same content isn't") {
+  Fixture f;
+  const auto key = [&](const char* name) {
+    f.classes.secret_class.parameters["objects"] =
+        StrCat("- {objectName: p, secretPath: kv2/data/a, secretKey: ", name, "}");
+  };
+  const auto rotated = [&] { return f.records.All()[f.target].rotated > absl::InfinitePast(); };
+  key("p");
+  REQUIRE(f.Publish().ok());
+  REQUIRE(f.Publish().ok());
+  CHECK_FALSE(rotated());
+  key("q");
+  REQUIRE(f.Publish().ok());
+  CHECK(ReadFile(f.target + "/p") == "other");
+  CHECK(rotated());
 }
 
 TEST_CASE("a publish that fails mounts nothing and leaves no folder and no token") {

@@ -151,7 +151,7 @@ class Play {
         while (!stopping) {
           auto files = Files(ContentsOf(++shared->version));
           shared->swapping = true;
-          const absl::Status swapped = server.Swap(target, std::move(files));
+          const absl::Status swapped = server.Swap(target, std::move(files)).status();
           shared->swapping = false;
           if (!swapped.ok()) shared->Complain(StrCat("swap: ", Message(swapped)));
           ++shared->swaps;

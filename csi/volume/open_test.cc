@@ -91,7 +91,7 @@ struct Opened {
   ~Opened() { CHECK(server.Unmount(target).ok()); }
   absl::Status Swap(const Ruleds& contents) {
     clock.Advance(absl::Seconds(1));
-    return server.Swap(target, Files(contents));
+    return server.Swap(target, Files(contents)).status();
   }
   std::string operator/(std::string_view path) const { return StrCat(target, "/", path); }
 

@@ -354,14 +354,15 @@ void VolumeServer::RemoveAt(std::chrono::steady_clock::time_point due,
 }
 
 // A grace after the swap, and a little more: that is when the folder is old enough.
-absl::Status VolumeServer::SwapTmpfs(const std::string& target, std::vector<SnapshotFile> files) {
+absl::StatusOr<bool> VolumeServer::SwapTmpfs(const std::string& target,
+                                             std::vector<SnapshotFile> files) {
   const absl::StatusOr<bool> changed = tmpfs_->Swap(target, std::move(files), clock_.Now());
   if (changed.value_or(false)) {
     At(std::chrono::steady_clock::now() + Volume::kGrace, [this, target] {
       tmpfs_->RemoveOld(target, std::chrono::steady_clock::now() - Volume::kGrace);
     });
   }
-  return changed.status();
+  return changed;
 }
 
 absl::Status VolumeServer::Ready() const {
@@ -382,7 +383,8 @@ void VolumeServer::RemoveWhenOver(const std::shared_ptr<Volume>& volume) {
   if (const auto next = volume->RemoveVanished()) RemoveAt(*next, volume);
 }
 
-absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFile> files) {
+absl::StatusOr<bool> VolumeServer::Swap(std::string_view target,
+                                        std::vector<SnapshotFile> files) {
   std::shared_lock change(changes_);
   if (left_) return Left();
   const std::string plain = WithoutSlash(target);
@@ -397,7 +399,7 @@ absl::Status VolumeServer::Swap(std::string_view target, std::vector<SnapshotFil
     RemoveOldSoon(volume);
     RemoveWhenOver(volume);
   }
-  return changed.status();
+  return changed;
 }
 
 absl::Status VolumeServer::Unmount(std::string_view target) {

@@ -111,7 +111,7 @@ TEST_CASE("a server that has handed over changes nothing more") {
   REQUIRE(server.Mount({"id", play.target}, Files({{"a", "1"}})).ok());
   REQUIRE(play.KeeperHolds("1 volumes; plugin: process"));
   server.HandOver(absl::Seconds(60));
-  CHECK(absl::IsUnavailable(server.Swap(play.target, Files({{"a", "2"}}))));
+  CHECK(absl::IsUnavailable(server.Swap(play.target, Files({{"a", "2"}})).status()));
   CHECK(absl::IsUnavailable(server.Unmount(play.target)));
   CHECK(absl::IsUnavailable(server.Mount({"id", play.target}, Files({{"a", "2"}}))));
   CHECK(server.List().empty());

@@ -62,7 +62,7 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
               break;
             case 2:
             case 3: {
-              const absl::Status status = server.Swap(target, Files(contents));
+              const absl::Status status = server.Swap(target, Files(contents)).status();
               if (status.ok()) {
                 ++swaps;
               } else if (server.Serves(target) && status.code() != absl::StatusCode::kNotFound &&

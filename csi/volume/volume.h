@@ -109,12 +109,12 @@ class VolumeServer {
   // With `info.audit`, or rules of a file that need it, the kernel asks for each open; otherwise it
   // is told not to, which is ten times as fast. That stays so for as long as the mount does.
   absl::Status Mount(const VolumeInfo& info, std::vector<SnapshotFile> files);
-  // Replaces the contents atomically; no change and no event where they are the same already. A
+  // Replaces the contents atomically; false, no change and no event where they are the same already. A
   // second later the old snapshot's folder is removed; its bytes are wiped when the last open
   // handle on them closes. A file that is gone (read once, or its time is over) comes back when its
   // bytes are others. NotFound: no such volume; FailedPrecondition: something else is mounted over
   // it, or files have rules and opens aren't delivered.
-  absl::Status Swap(std::string_view target, std::vector<SnapshotFile> files);
+  absl::StatusOr<bool> Swap(std::string_view target, std::vector<SnapshotFile> files);
   // Detaches the mount, drops cached pages, wipes the contents: also under open handles, which get
   // errors from then on. OK where there is none.
   absl::Status Unmount(std::string_view target);
@@ -128,7 +128,7 @@ class VolumeServer {
   void AnswerLoop();
   void RemovalLoop();
   std::shared_ptr<Volume> Find(std::string_view target) const;
-  absl::Status SwapTmpfs(const std::string& target, std::vector<SnapshotFile> files);
+  absl::StatusOr<bool> SwapTmpfs(const std::string& target, std::vector<SnapshotFile> files);
   absl::Status MountAt(const VolumeInfo& info, std::vector<SnapshotFile> files);
   void Drop(const std::shared_ptr<Volume>& volume);
   std::shared_ptr<Volume> Register(const VolumeInfo& info, UniqueFd fuse, std::uint64_t device,

@@ -63,7 +63,7 @@ struct Mounted {
   ~Mounted() { CHECK(server.Unmount(target).ok()); }
   absl::Status Swap(const std::vector<Content>& contents) {
     clock.Advance(absl::Seconds(1));
-    return server.Swap(target, Files(contents));
+    return server.Swap(target, Files(contents)).status();
   }
 
   Folder folder;
