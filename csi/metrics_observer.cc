@@ -4,6 +4,7 @@ namespace coffer::csi {
 
 void MetricsObserver::Published(const std::string&, const VolumeContext& context,
                                 PublishOutcome& outcome) {
+  if (absl::IsAborted(outcome.status)) return;  // the other call on the volume tells
   const std::string_view provider = outcome.secret_class.provider;
   const std::string_view pod = context.pod.name;
   const std::string_view space = context.pod.kubernetes_namespace;
@@ -49,6 +50,7 @@ void MetricsObserver::Published(const std::string&, const VolumeContext& context
 }
 
 void MetricsObserver::Unpublished(const std::string&, const absl::Status& status) {
+  if (absl::IsAborted(status)) return;
   metrics_.Add(status.ok() ? Counter::kNodeUnpublish : Counter::kNodeUnpublishError,
                {{"os_type", "linux"}});
 }

@@ -100,9 +100,11 @@ Publisher::Publisher(const Clock& clock, ClassSource& classes, provider::Provide
       options_(std::move(options)) {}
 
 absl::StatusOr<Publisher::Entry*> Publisher::Enter(const std::string& volume_id,
-                                                   const std::string& target) {
+                                                   const std::string& target, Caller caller) {
   std::lock_guard lock(mutex_);
   Entry& entry = entries_[target];
+  const bool again = entry.refetching && entry.state.volume_id == volume_id;
+  if (again && caller == Caller::kKubelet) return nullptr;
   if (entry.busy) {
     return absl::AbortedError(
         StrCat("volume ", volume_id, ": another call for ", target, " is under way; try again"));
@@ -114,7 +116,7 @@ absl::StatusOr<Publisher::Entry*> Publisher::Enter(const std::string& volume_id,
 
 Publisher::Hold::~Hold() {
   std::lock_guard lock(publisher_.mutex_);
-  entry_->busy = false;
+  entry_->busy = entry_->refetching = false;
   if (!drop_) return;
   publisher_.revoker_.Revoke(std::move(entry_->state.session), entry_->document);
   publisher_.entries_.erase(target_);
@@ -147,7 +149,9 @@ absl::Status Publisher::PublishAs(const std::string& volume_id, const std::strin
   outcome->error_type = "UnexpectedTargetPath";
   RETURN_IF_ERROR(CheckTarget(root_, target));
   outcome->error_type = "FailedToMount";
-  ASSIGN_OR_RETURN(Entry* const entry, Enter(volume_id, target));
+  ASSIGN_OR_RETURN(Entry* const entry, Enter(volume_id, target, caller));
+  outcome->early = entry == nullptr;
+  if (outcome->early) return absl::OkStatus();
   Hold hold(*this, target, entry);
   const bool served = volumes_.Serves(target);
   if (served && hold->volume_id != volume_id) {
@@ -193,7 +197,7 @@ absl::Status Publisher::Refetch(const std::string& target, absl::Time deadline) 
     if (found == entries_.end()) return absl::OkStatus();
     entry = &found->second;
     if (entry->busy) return absl::AbortedError("another call for the volume is under way");
-    entry->busy = true;
+    entry->busy = entry->refetching = true;
   }
   Hold hold(*this, target, entry);
   // One that somebody has unmounted is for the kubelet to publish.

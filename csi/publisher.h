@@ -75,7 +75,8 @@ class Publisher {
 
  private:
   struct Entry {
-    bool busy = false;  // under mutex_; the rest is the busy call's
+    bool busy = false;  // under mutex_, as is the next one; the rest is the busy call's
+    bool refetching = false;  // busy with a Refetch
     VolumeState state;
     Handover::Id document = 0;  // that keeps the state
   };
@@ -99,8 +100,10 @@ class Publisher {
     bool drop_ = false;
   };
 
-  // Makes the entry busy. Aborted: it is.
-  absl::StatusOr<Entry*> Enter(const std::string& volume_id, const std::string& target);
+  // Makes the entry busy. Aborted: it is. Null where that is by a Refetch, of which a republish by
+  // the kubelet wants no more.
+  absl::StatusOr<Entry*> Enter(const std::string& volume_id, const std::string& target,
+                               Caller caller = Caller::kPerson);
   // Makes the call and tells the observers what came of it.
   template <class Call>
   absl::Status Observed(const std::string& target, const VolumeContext& context, const Call& call);

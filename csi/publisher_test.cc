@@ -294,6 +294,27 @@ TEST_CASE("one call at a time works on a volume; another is told to come again")
   CHECK(ReadFile(f.target + "/p") == "one");
 }
 
+TEST_CASE("the kubelet's republish is content with the plugin's own reading; who means it comes again") {
+  Fixture f;
+  REQUIRE(f.Publish().ok());
+  f.Hold("two");
+  f.held = true;
+  const int reads = f.reads;
+  absl::Status read;
+  std::thread reading(
+      [&] { read = f.publisher.Refetch(f.target, f.clock.Now() + absl::Seconds(100)); });
+  while (f.reads == reads) absl::SleepFor(absl::Milliseconds(1));
+  CHECK(f.Publish().ok());
+  CHECK(absl::IsAborted(f.Publish("another")));
+  CHECK(absl::IsAborted(f.publisher.Refetch(f.target, f.clock.Now())));
+  CHECK(absl::IsAborted(f.publisher.Unpublish("v", f.target)));
+  f.held = false;
+  reading.join();
+  CHECK(read.ok());
+  CHECK(ReadFile(f.target + "/p") == "two");
+  CHECK(f.Publish().ok());
+}
+
 TEST_CASE("a target holds one volume") {
   Fixture f;
   REQUIRE(f.Publish("a").ok());
