@@ -203,7 +203,8 @@ void EventSubscriber::Published(const std::string& target, const VolumeContext&,
   }
 }
 
-void EventSubscriber::Unpublished(const std::string& target, const absl::Status& status) {
+void EventSubscriber::Unpublished(const std::string& target, const volume::PodFacts&,
+                                  const absl::Status& status) {
   if (!status.ok()) return;
   std::lock_guard lock(mutex_);
   volumes_.erase(target);

@@ -41,7 +41,8 @@ class EventSubscriber : public VolumeObserver {
 
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
-  void Unpublished(const std::string& target, const absl::Status& status) override;
+  void Unpublished(const std::string& target, const volume::PodFacts& pod,
+                   const absl::Status& status) override;
 
   bool subscribed() const { return subscribed_; }
   std::uint64_t events() const { return events_; }

@@ -201,7 +201,8 @@ void KubeReporter::TakenOver(const std::string& target, const VolumeContext& con
   PutStatus(volume);
 }
 
-void KubeReporter::Unpublished(const std::string& target, const absl::Status& status) {
+void KubeReporter::Unpublished(const std::string& target, const volume::PodFacts&,
+                               const absl::Status& status) {
   if (!status.ok()) return;
   VolumePtr volume;
   std::vector<std::string> secrets;

@@ -25,7 +25,8 @@ class KubeReporter : public VolumeObserver {
 
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
-  void Unpublished(const std::string& target, const absl::Status& status) override;
+  void Unpublished(const std::string& target, const volume::PodFacts& pod,
+                   const absl::Status& status) override;
   void TakenOver(const std::string& target, const VolumeContext& context,
                  const std::vector<provider::ObjectVersion>& versions,
                  absl::Time fetched) override;

@@ -132,7 +132,7 @@ struct Fixture {
     settled = reporter.writer().Drain(absl::Now() + absl::Seconds(10));
   }
   void Unpublish(int pod) {
-    reporter.Unpublished(Target(pod), absl::OkStatus());
+    reporter.Unpublished(Target(pod), {}, absl::OkStatus());
     settled = reporter.writer().Drain(absl::Now() + absl::Seconds(10));
   }
   // Whether it holds within a minute.
@@ -214,7 +214,7 @@ TEST_CASE("a status that was deleted late is its pod's, not the namesake's on th
                              .pod = {.name = "web-1", .kubernetes_namespace = "shop", .uid = "new"}};
   f.Publish(1, "v1");
   f.api.deletes_fail = true;
-  f.reporter.Unpublished(Fixture::Target(1), absl::OkStatus());
+  f.reporter.Unpublished(Fixture::Target(1), {}, absl::OkStatus());
   PublishOutcome outcome;
   f.reporter.Published(Fixture::Target(2), pod, outcome);
   REQUIRE(f.Comes([&] {

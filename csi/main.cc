@@ -48,6 +48,7 @@
 #include "csi/version.h"
 #include "csi/volume/keeper_client.h"
 #include "csi/volume/volume.h"
+#include "csi/volume_log.h"
 #include "csi/volume_records.h"
 #include "provider/provider.h"
 #include "provider/workers.h"
@@ -249,10 +250,11 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   TokenRevoker revoker(clock, provider, &handover);
   MetricsObserver counts(metrics);
   VolumeRecords records(clock);
+  VolumeLog lines;
   VendorProviders vendors(flags.provider_dirs, flags.most_answer_bytes);
   provider::Workers rotation_workers(kRotationThreads);
   Rotation rotation(clock, rotation_workers);
-  Publisher::Options options{.observers = {&counts, &records, &opens, &rotation},
+  Publisher::Options options{.observers = {&lines, &counts, &records, &opens, &rotation},
                              .vendors = &vendors,
                              .rotation = flags.rotation(),
                              .handover = &handover};

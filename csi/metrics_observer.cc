@@ -49,7 +49,8 @@ void MetricsObserver::Published(const std::string&, const VolumeContext& context
   }
 }
 
-void MetricsObserver::Unpublished(const std::string&, const absl::Status& status) {
+void MetricsObserver::Unpublished(const std::string&, const volume::PodFacts&,
+                                  const absl::Status& status) {
   if (absl::IsAborted(status)) return;
   metrics_.Add(status.ok() ? Counter::kNodeUnpublish : Counter::kNodeUnpublishError,
                {{"os_type", "linux"}});

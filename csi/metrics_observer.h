@@ -13,7 +13,8 @@ class MetricsObserver : public VolumeObserver {
   // A first publish counts as one; each later one of the same volume is a rotation reconcile.
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
-  void Unpublished(const std::string& target, const absl::Status& status) override;
+  void Unpublished(const std::string& target, const volume::PodFacts& pod,
+                   const absl::Status& status) override;
 
  private:
   Metrics& metrics_;

@@ -27,11 +27,11 @@ TEST_CASE("counts come out under the upstream driver's names and labels") {
   published(absl::OkStatus(), true, true);
   published(absl::NotFoundError(""), false, false);
   published(absl::NotFoundError(""), true, false);
-  observer.Unpublished("/t", absl::OkStatus());
-  observer.Unpublished("/t", absl::InternalError(""));
+  observer.Unpublished("/t", {}, absl::OkStatus());
+  observer.Unpublished("/t", {}, absl::InternalError(""));
   published(absl::AbortedError(""), false, false);  // another call does it
   published(absl::AbortedError(""), true, false);
-  observer.Unpublished("/t", absl::AbortedError(""));
+  observer.Unpublished("/t", {}, absl::AbortedError(""));
   const std::string text = metrics.Text();
   const std::string pod = "os_type=\"linux\",pod_name=\"web-1\",pod_namespace=\"shop\",";
   const std::string name = "secret_provider_class=\"webapp\"";

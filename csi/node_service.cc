@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "absl/time/clock.h"
-#include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "csi/grpc_status.h"
@@ -84,7 +83,6 @@ void WipeTokens(const NodePublishVolumeRequest& request) {
 }  // namespace
 
 absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl::Time deadline) {
-  const absl::Time start = absl::Now();
   RETURN_IF_ERROR(CheckPublish(request));
   absl::StatusOr<VolumeContext> context =
       ReadVolumeContext([&request](const std::string& key) -> std::string_view {
@@ -100,16 +98,7 @@ absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl:
   RETURN_IF_ERROR(context.status());
   RETURN_IF_ERROR(
       ReadMountGroup(request.volume_capability().mount().volume_mount_group(), &*context));
-  const absl::Status published =
-      publisher_.Publish(request.volume_id(), request.target_path(), *context, deadline);
-  log::Write(published.ok() ? log::Level::kInfo : log::Level::kWarning,
-             published.ok() ? "published" : "publish failed",
-             {{"pod", StrCat(context->pod.kubernetes_namespace, "/", context->pod.name)},
-              {"class", context->secret_class},
-              {"volume", request.volume_id()},
-              {"microseconds", absl::ToInt64Microseconds(absl::Now() - start)},
-              {"status", published}});
-  return published;
+  return publisher_.Publish(request.volume_id(), request.target_path(), *context, deadline);
 }
 
 grpc::ServerUnaryReactor* NodeService::NodePublishVolume(grpc::CallbackServerContext* context,
@@ -130,9 +119,6 @@ grpc::ServerUnaryReactor* NodeService::NodeUnpublishVolume(
     absl::Status unpublished = CheckVolumeId(request->volume_id());
     if (unpublished.ok()) {
       unpublished = publisher_.Unpublish(request->volume_id(), request->target_path());
-      log::Write(unpublished.ok() ? log::Level::kInfo : log::Level::kWarning,
-                 unpublished.ok() ? "unpublished" : "unpublish failed",
-                 {{"volume", request->volume_id()}, {"status", unpublished}});
     }
     reactor->Finish(ToGrpc(unpublished));
   });

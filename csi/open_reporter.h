@@ -28,7 +28,7 @@ class OpenReporter : public volume::OpenListener, public VolumeObserver {
   void Opened(const volume::OpenEvent& event) override;
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
-  void Unpublished(const std::string&, const absl::Status&) override {}
+  void Unpublished(const std::string&, const volume::PodFacts&, const absl::Status&) override {}
 
  private:
   AuditLog* const audit_log_;

@@ -47,6 +47,13 @@ VolumeContext WorthKeeping(const VolumeContext& context, bool ours) {
   return kept;
 }
 
+volume::PodFacts FactsOf(const VolumeContext& context) {
+  return {.kubernetes_namespace = context.pod.kubernetes_namespace,
+          .name = context.pod.name,
+          .uid = context.pod.uid,
+          .secret_class = context.secret_class};
+}
+
 bool SameTokens(const VolumeContext& a, const VolumeContext& b) {
   return std::equal(a.pod.tokens.begin(), a.pod.tokens.end(), b.pod.tokens.begin(),
                     b.pod.tokens.end(), [](const auto& x, const auto& y) {
@@ -250,10 +257,7 @@ absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, 
   outcome->error_type = "FailedToMount";
   const absl::StatusOr<bool> served = Serve({.volume_id = state.volume_id,
                                .target = target,
-                               .pod = {.kubernetes_namespace = context.pod.kubernetes_namespace,
-                                       .name = context.pod.name,
-                                       .uid = context.pod.uid,
-                                       .secret_class = context.secret_class},
+                               .pod = FactsOf(context),
                                .audit = fetched->audit},
                               std::move(files));
   if (!served.ok()) {
@@ -313,15 +317,18 @@ absl::StatusOr<bool> Publisher::Serve(const volume::VolumeInfo& info,
 }
 
 absl::Status Publisher::Unpublish(const std::string& volume_id, const std::string& target) {
-  const absl::Status status = UnpublishAs(volume_id, target);
-  for (VolumeObserver* observer : options_.observers) observer->Unpublished(target, status);
+  volume::PodFacts pod;
+  const absl::Status status = UnpublishAs(volume_id, target, &pod);
+  for (VolumeObserver* observer : options_.observers) observer->Unpublished(target, pod, status);
   return status;
 }
 
-absl::Status Publisher::UnpublishAs(const std::string& volume_id, const std::string& target) {
+absl::Status Publisher::UnpublishAs(const std::string& volume_id, const std::string& target,
+                                    volume::PodFacts* pod) {
   RETURN_IF_ERROR(CheckTarget(root_, target));
   ASSIGN_OR_RETURN(Entry* const entry, Enter(volume_id, target));
   Hold hold(*this, target, entry);
+  *pod = FactsOf(hold->context);
   if (!volumes_.Serves(target)) hold.Drop();
   RETURN_IF_ERROR(volumes_.Unmount(target));
   hold.Drop();

@@ -120,7 +120,8 @@ class Publisher {
   absl::StatusOr<provider::FetchResult> Fetch(const std::string& target, VolumeContext& context,
                                               Entry& entry, absl::Time deadline,
                                               PublishOutcome* outcome);
-  absl::Status UnpublishAs(const std::string& volume_id, const std::string& target);
+  absl::Status UnpublishAs(const std::string& volume_id, const std::string& target,
+                           volume::PodFacts* pod);
   // Whether the content is another than before.
   absl::StatusOr<bool> Serve(const volume::VolumeInfo& info,
                              std::vector<volume::SnapshotFile> files);

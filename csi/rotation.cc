@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "common/log.h"
 #include "common/random.h"
 
 namespace coffer::csi {
@@ -121,10 +120,6 @@ void Rotation::RefetchNow(const std::string& target) {
     return;
   }
   volume.aborts = 0;
-  if (!status.ok()) {
-    log::Warning("a volume was not read anew and keeps its content",
-                 {{"target", target}, {"error", status}});
-  }
 }
 
 void Rotation::Published(const std::string& target, const VolumeContext&,
@@ -154,7 +149,8 @@ void Rotation::TakenOver(const std::string& target, const VolumeContext&,
   changed_.notify_all();
 }
 
-void Rotation::Unpublished(const std::string& target, const absl::Status& status) {
+void Rotation::Unpublished(const std::string& target, const volume::PodFacts&,
+                           const absl::Status& status) {
   if (!status.ok()) return;
   std::lock_guard lock(mutex_);
   volumes_.erase(target);

@@ -38,7 +38,8 @@ class Rotation : public VolumeObserver {
 
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
-  void Unpublished(const std::string& target, const absl::Status& status) override;
+  void Unpublished(const std::string& target, const volume::PodFacts& pod,
+                   const absl::Status& status) override;
   // It is read anew before long: what the keystore said meanwhile wasn't heard.
   void TakenOver(const std::string& target, const VolumeContext& context,
                  const std::vector<provider::ObjectVersion>& versions,

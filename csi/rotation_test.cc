@@ -125,7 +125,7 @@ TEST_CASE("volumes that are gone are not fetched") {
   });
   f.Publish("/gone");
   f.rotation.Soon("/gone", absl::Hours(1));
-  f.rotation.Unpublished("/gone", absl::OkStatus());
+  f.rotation.Unpublished("/gone", {}, absl::OkStatus());
   f.Publish("/failed", absl::UnavailableError("never mounted"));
   f.Publish("/there");
   f.rotation.Soon("/there", absl::ZeroDuration());

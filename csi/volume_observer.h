@@ -11,6 +11,7 @@
 #include "csi/class_source.h"
 #include "csi/rotation_rule.h"
 #include "csi/secret_objects.h"
+#include "csi/volume/volume.h"
 #include "csi/volume_context.h"
 #include "provider/provider.h"
 
@@ -39,7 +40,9 @@ class VolumeObserver {
   virtual ~VolumeObserver() = default;
   virtual void Published(const std::string& target, const VolumeContext& context,
                          PublishOutcome& outcome) = 0;
-  virtual void Unpublished(const std::string& target, const absl::Status& status) = 0;
+  // `pod` is empty where no such volume was known.
+  virtual void Unpublished(const std::string& target, const volume::PodFacts& pod,
+                           const absl::Status& status) = 0;
   // Of the plugin before this one, before any other call for the volume. `fetched`: when it last was.
   virtual void TakenOver(const std::string& /*target*/, const VolumeContext& /*context*/,
                          const std::vector<provider::ObjectVersion>& /*versions*/,

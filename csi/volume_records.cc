@@ -53,7 +53,8 @@ void VolumeRecords::TakenOver(const std::string& target, const VolumeContext& co
   record.published = record.fetched = fetched;
 }
 
-void VolumeRecords::Unpublished(const std::string& target, const absl::Status& status) {
+void VolumeRecords::Unpublished(const std::string& target, const volume::PodFacts&,
+                                const absl::Status& status) {
   std::lock_guard lock(mutex_);
   if (status.ok()) {
     records_.erase(target);

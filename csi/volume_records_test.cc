@@ -61,10 +61,10 @@ TEST_CASE("a record tells the last success, the last change and the error since"
 TEST_CASE("a record ends with its volume, and stays while that can't be unpublished") {
   Calls calls;
   calls.Publish("/a", absl::OkStatus());
-  calls.records.Unpublished("/a", absl::InternalError("busy"));
+  calls.records.Unpublished("/a", {}, absl::InternalError("busy"));
   CHECK(calls.Of("/a").error == "busy");
-  calls.records.Unpublished("/a", absl::OkStatus());
-  calls.records.Unpublished("/never", absl::InternalError("what"));
+  calls.records.Unpublished("/a", {}, absl::OkStatus());
+  calls.records.Unpublished("/never", {}, absl::InternalError("what"));
   CHECK(calls.records.All().empty());
 }
 

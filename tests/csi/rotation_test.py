@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import sys
 import time
 import unittest
@@ -97,6 +98,19 @@ class RotationTest(unittest.TestCase):
         self.ok(self.publish(target, "webapp"))
         self.assertEqual(self.publish(often, "often", "2")[0], "UNAVAILABLE")
 
+    def test_the_log(self):
+        """a line with pod and class for each thing that happened; that nothing did is for level debug"""
+        node = self.start("--rotation-poll-interval=0")
+        target = self.published()
+        self.ok(self.publish(target, "webapp"))
+        node.put(2)
+        self.ok(self.publish(target, "webapp"))
+        self.ok(node.unpublish(target))
+        lines = re.findall(r"\[(\w+)\] (published|rotated|read anew: nothing new|unpublished) "
+                           r"pod=default/web class=webapp target=(\S+)", node.log_text())
+        self.assertEqual(lines, [("info", "published", target), ("debug", "read anew: nothing new", target),
+                                 ("info", "rotated", target), ("info", "unpublished", target)])
+
     def test_switched_off(self):
         node = self.start("--enable-secret-rotation=false")
         target = self.published()
@@ -112,7 +126,8 @@ class RotationTest(unittest.TestCase):
         self.assertTrue(eventually(lambda: "\nrotation_reconcile_error_total{" in node.metrics()))
         self.assertTrue(self.holds(target, 1))
         self.assertIn('error_type="FailedToRotate"', node.metrics())
-        self.assertIn("a volume was not read anew and keeps its content", node.log_text())
+        self.assertRegex(node.log_text(), r"\[warn\] a volume was not read anew and keeps its content "
+                                          r"pod=default/web class=fast target=\S+ .*status=\"UNAVAILABLE")
         for share in node.shares[:3]:
             node.keystore.must("PUT", "sys/unseal", {"key": share})
         node.put(2)
