@@ -8,10 +8,10 @@ namespace coffer::csi {
 namespace {
 
 // A Secret that someone has deleted or changed is set right after at most that, at a republish.
-constexpr absl::Duration kSecretCheck = absl::Minutes(5);
+constexpr std::chrono::minutes kSecretCheck{5};
 // The same Event again only raises its count, and that not more often.
-constexpr absl::Duration kEventPause = absl::Minutes(2);
-constexpr absl::Duration kEventLife = absl::Hours(1);
+constexpr std::chrono::minutes kEventPause{2};
+constexpr std::chrono::hours kEventLife{1};
 constexpr std::size_t kMostEvents = 500;
 // With more writes waiting the API server is away, and Events are what can be done without.
 constexpr std::size_t kMostPending = 5000;
@@ -45,12 +45,13 @@ PodVolume FactsOf(const std::string& target, const VolumeContext& context) {
 }  // namespace
 
 KubeReporter::KubeReporter(const Clock& clock, KubeClient& client, Metrics& metrics,
-                           std::string node)
+                           std::string node, SteadyNow now)
     : clock_(clock),
       client_(client),
       metrics_(metrics),
       node_(std::move(node)),
-      writer_(clock, metrics) {}
+      now_(std::move(now)),
+      writer_(metrics) {}
 
 void KubeReporter::Published(const std::string& target, const VolumeContext& context,
                              PublishOutcome& outcome) {
@@ -77,7 +78,7 @@ void KubeReporter::Published(const std::string& target, const VolumeContext& con
     }
     volume = known;
     if (changed) volume->facts.versions = std::move(outcome.versions);
-    secrets_due |= clock_.Now() >= volume->secrets_due;
+    secrets_due |= now_() >= volume->secrets_due;
     for (auto& [name, written] : volume->secrets) {
       const bool named = std::any_of(
           outcome.secrets.begin(), outcome.secrets.end(),
@@ -90,7 +91,7 @@ void KubeReporter::Published(const std::string& target, const VolumeContext& con
       const auto [known, added] = volume->secrets.emplace(secret.object.name, volume->before);
       secrets_due |= known->second != Written::kYes;
     }
-    if (secrets_due) volume->secrets_due = clock_.Now() + kSecretCheck;
+    if (secrets_due) volume->secrets_due = now_() + kSecretCheck;
   }
   if (changed) PutStatus(volume);
   if (!outcome.warning.empty()) {
@@ -127,7 +128,7 @@ void KubeReporter::PutSecret(const VolumePtr& volume, SecretPayload secret, std:
   const std::string key = StrCat("Secret ", volume->facts.kubernetes_namespace, "/",
                                  shared->object.name, " for ", volume->facts.target);
   writer_.Put(key, [this, volume, shared, provider, again](absl::Time deadline) {
-    const absl::Time start = clock_.Now();
+    const SteadyTime start = now_();
     const PodVolume& pod = volume->facts;  // all but its versions stays as it is
     const absl::StatusOr<bool> wrote =
         shared->status.ok() ? WriteSecret(client_, pod, *shared, deadline)
@@ -154,7 +155,8 @@ void KubeReporter::PutSecret(const VolumePtr& volume, SecretPayload secret, std:
                                           {"os_type", "linux"},
                                           {"provider", provider},
                                           {"secret_provider_class", pod.secret_class}});
-      metrics_.Observe(Timing::kSyncSecret, clock_.Now() - start, {{"os_type", "linux"}});
+      metrics_.Observe(Timing::kSyncSecret, absl::FromChrono(now_() - start),
+                       {{"os_type", "linux"}});
       if (again) {
         Tell(pod, false, "SecretRotationComplete",
              StrCat("Secret ", shared->object.name, " has new content"));
@@ -224,7 +226,8 @@ void KubeReporter::Unpublished(const std::string& target, const volume::PodFacts
 void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
                         std::string message) {
   if (pod.pod_uid.empty() || writer_.pending() > kMostPending) return;
-  const absl::Time now = clock_.Now();
+  const SteadyTime now = now_();
+  const absl::Time time = clock_.Now();
   const std::string key = StrCat(pod.pod_uid, " ", reason, " ", message);
   PodEvent event;
   {
@@ -239,19 +242,19 @@ void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
     PodEvent& known = entry->second.event;
     if (added) {
       known = {.name = StrCat(pod.pod.substr(0, 200), ".",
-                              absl::Hex(absl::ToUnixNanos(now), absl::kZeroPad16)),
+                              absl::Hex(absl::ToUnixNanos(time), absl::kZeroPad16)),
                .kubernetes_namespace = pod.kubernetes_namespace,
                .pod = pod.pod,
                .pod_uid = pod.pod_uid,
                .warning = warning,
                .reason = std::move(reason),
                .message = std::move(message),
-               .first = now,
-               .last = now,
+               .first = time,
+               .last = time,
                .count = 1};
     } else {
       ++known.count;
-      known.last = now;
+      known.last = time;
       if (now - entry->second.written < kEventPause) return;
     }
     entry->second.written = now;

@@ -13,6 +13,7 @@
 #include "csi/kube_objects.h"
 #include "csi/kube_writer.h"
 #include "csi/metrics.h"
+#include "csi/steady_time.h"
 #include "csi/volume/open_listener.h"
 #include "csi/volume_observer.h"
 
@@ -21,7 +22,8 @@ namespace coffer::csi {
 class KubeReporter : public VolumeObserver {
  public:
   // All are kept by the caller.
-  KubeReporter(const Clock& clock, KubeClient& client, Metrics& metrics, std::string node);
+  KubeReporter(const Clock& clock, KubeClient& client, Metrics& metrics, std::string node,
+               SteadyNow now = std::chrono::steady_clock::now);
 
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
@@ -52,12 +54,12 @@ class KubeReporter : public VolumeObserver {
     Written status = Written::kNever;             // the writer's thread's alone
     Written before = Written::kNever;             // what holds of Secrets that aren't known yet
     std::map<std::string, Written> secrets;       // by name, until they are released; under mutex_
-    absl::Time secrets_due = absl::InfinitePast();  // looked after again from then on
+    SteadyTime secrets_due = SteadyTime::min();   // looked after again from then on
   };
   using VolumePtr = std::shared_ptr<Volume>;
   struct SentEvent {
     PodEvent event;
-    absl::Time written;
+    SteadyTime written;
   };
 
   void PutStatus(const VolumePtr& volume);
@@ -69,6 +71,7 @@ class KubeReporter : public VolumeObserver {
   KubeClient& client_;
   Metrics& metrics_;
   const std::string node_;
+  const SteadyNow now_;
   std::mutex mutex_;
   std::map<std::string, VolumePtr> volumes_;  // by target
   std::map<std::string, SentEvent> events_;   // by pod's uid, reason and message

@@ -101,12 +101,22 @@ constexpr char kStatus[] =
     "web-1-shop-webapp";
 constexpr char kSecret[] = "/api/v1/namespaces/shop/secrets/copy";
 
+// The machine's, set wrong by that much.
+class SteppedClock : public Clock {
+ public:
+  absl::Time Now() const override { return absl::Now() + absl::Seconds(seconds.load()); }
+  std::atomic<int> seconds{0};
+};
+
 struct Fixture {
   FakeApi api;
   KubeClient client{KubeConfig{.server = api.server.address()}};
-  SystemClock clock;
+  SteppedClock clock;
+  std::atomic<int> minutes{0};  // that have passed beside those of the test
   Metrics metrics;
-  KubeReporter reporter{clock, client, metrics, "node-1"};
+  KubeReporter reporter{clock, client, metrics, "node-1", [this] {
+                          return std::chrono::steady_clock::now() + std::chrono::minutes(minutes);
+                        }};
 
   // As after a publish of pod web-<pod> whose file has that content.
   void Publish(int pod, const std::string& content, bool again = false, bool rotated = false,
@@ -378,6 +388,34 @@ TEST_CASE("what a plugin before this one may have written is released with the v
   CHECK(f.api.At(kSecret).is_null());
 }
 
+TEST_CASE("a clock that is set keeps nothing waiting, and repeats nothing too early") {
+  Fixture f;
+  const auto fails = [&] {
+    f.Publish(1, "", true, false, absl::UnavailableError("the keystore is sealed"));
+  };
+  f.api.down = true;
+  f.Publish(1, "one");
+  CHECK(f.reporter.writer().pending() > 0);
+  f.clock.seconds = -7200;
+  f.api.down = false;
+  CHECK(f.Comes([&] { return f.reporter.writer().pending() == 0; }));
+  const auto count = [&] {
+    for (const Json& event : f.api.Events()) {
+      if (event["reason"] == "MountRotationFailed") return event["count"].get<int>();
+    }
+    return 0;
+  };
+  fails();
+  CHECK(count() == 1);
+  f.clock.seconds = 7200;
+  fails();
+  CHECK(count() == 1);
+  f.clock.seconds = -7200;
+  f.minutes = 3;
+  fails();
+  CHECK(count() == 3);
+}
+
 TEST_CASE("what can't be filled is told of, and made right by the next publish") {
   Fixture f;
   f.Publish(1, "one", false, false, absl::OkStatus(), "absent");
@@ -405,8 +443,8 @@ TEST_CASE("an API server that is away gets everything when it is back, and no mo
 
 TEST_CASE("a token that the kubelet didn't send comes from the TokenRequest API, once in a while") {
   Fixture f;
-  ManualClock clock;
-  PodTokens tokens(f.client, clock);
+  SteadyTime now;
+  PodTokens tokens(f.client, [&now] { return now; });
   const absl::Time deadline = absl::Now() + absl::Seconds(10);
   const auto token = [&](const std::string& audience, const std::string& uid = "u") {
     VolumeContext context = {.pod = {.name = "web",
@@ -424,7 +462,7 @@ TEST_CASE("a token that the kubelet didn't send comes from the TokenRequest API,
   CHECK(f.api.tokens == 2);
   CHECK(token("vault", "other") == "jwt-vault");
   CHECK(f.api.tokens == 3);
-  clock.Advance(absl::Minutes(9));
+  now += std::chrono::minutes(9);
   CHECK(token("vault") == "jwt-vault");
   CHECK(f.api.tokens == 4);
 
@@ -463,7 +501,7 @@ TEST_CASE("a token that has ended is asked for anew with the audience that the k
   Fixture f;
   for (const Case& c : cases) {
     INFO(c.name);
-    PodTokens tokens(f.client, f.clock);
+    PodTokens tokens(f.client);
     const absl::Time deadline = absl::Now() + absl::Seconds(10);
     VolumeContext context = {
         .pod = {.name = "web", .kubernetes_namespace = "shop", .service_account = "vault"},

@@ -2,15 +2,22 @@
 
 #include <algorithm>
 
+#include "absl/time/clock.h"
 #include "common/log.h"
 #include "common/strings.h"
 
 namespace coffer::csi {
 namespace {
 
+using std::chrono::steady_clock;
+
 constexpr absl::Duration kAttempt = absl::Seconds(10);
 constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
 constexpr absl::Duration kLongestPause = absl::Minutes(5);
+
+SteadyTime After(absl::Duration pause) {
+  return steady_clock::now() + absl::ToChronoNanoseconds(pause);
+}
 
 bool IsFinal(const absl::Status& status) {
   return absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status) ||
@@ -19,8 +26,7 @@ bool IsFinal(const absl::Status& status) {
 
 }  // namespace
 
-KubeWriter::KubeWriter(const Clock& clock, Metrics& metrics)
-    : clock_(clock), metrics_(metrics), thread_([this] { Run(); }) {}
+KubeWriter::KubeWriter(Metrics& metrics) : metrics_(metrics), thread_([this] { Run(); }) {}
 
 KubeWriter::~KubeWriter() {
   {
@@ -36,7 +42,7 @@ void KubeWriter::Put(std::string key, Job job) {
   Entry& entry = entries_[std::move(key)];
   entry.replaced = entry.running;
   entry.job = std::move(job);
-  entry.due = clock_.Now();
+  entry.due = steady_clock::now();
   entry.pause = kFirstPause;
   entry.turn = ++turns_;
   changed_.notify_all();
@@ -44,7 +50,7 @@ void KubeWriter::Put(std::string key, Job job) {
 
 bool KubeWriter::Drain(absl::Time deadline) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, absl::ToChronoNanoseconds(deadline - clock_.Now()), [this] {
+  changed_.wait_for(lock, absl::ToChronoNanoseconds(deadline - absl::Now()), [this] {
     return std::all_of(entries_.begin(), entries_.end(), [](const auto& entry) {
       return !entry.second.running && entry.second.pause > kFirstPause;
     });
@@ -71,15 +77,14 @@ void KubeWriter::Run() {
       changed_.wait(lock);
       continue;
     }
-    if (const absl::Duration left = next->second.due - clock_.Now();
-        left > absl::ZeroDuration()) {
-      changed_.wait_for(lock, absl::ToChronoNanoseconds(left));
+    if (next->second.due > steady_clock::now()) {
+      changed_.wait_until(lock, next->second.due);
       continue;
     }
     next->second.running = true;
     const Job job = std::move(next->second.job);
     lock.unlock();  // entries stay where they are, and only this thread removes any
-    const absl::Status status = job(clock_.Now() + kAttempt);
+    const absl::Status status = job(absl::Now() + kAttempt);
     lock.lock();
     if (!next->second.replaced) next->second.job = job;
     Finish(next, status);
@@ -100,7 +105,7 @@ void KubeWriter::Finish(std::map<std::string, Entry>::iterator entry, const absl
   if (status.ok()) {  // what failed while the API server was away needn't wait any longer
     for (auto& [key, waiting] : entries_) {
       if (waiting.pause > kFirstPause && waiting.pause < kLongestPause) {
-        waiting.due = std::min(waiting.due, clock_.Now() + kFirstPause);
+        waiting.due = std::min(waiting.due, After(kFirstPause));
       }
     }
   }
@@ -111,7 +116,7 @@ void KubeWriter::Finish(std::map<std::string, Entry>::iterator entry, const absl
     entries_.erase(entry);
     return;
   }
-  e.due = clock_.Now() + e.pause;
+  e.due = After(e.pause);
   e.pause = std::min(e.pause * 2, kLongestPause);
 }
 

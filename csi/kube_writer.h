@@ -10,8 +10,9 @@
 #include <thread>
 
 #include "absl/status/status.h"
-#include "common/clock.h"
+#include "absl/time/time.h"
 #include "csi/metrics.h"
+#include "csi/steady_time.h"
 
 namespace coffer::csi {
 
@@ -22,8 +23,8 @@ class KubeWriter {
   // OutOfRange are final.
   using Job = std::function<absl::Status(absl::Time deadline)>;
 
-  // Both are kept by the caller.
-  KubeWriter(const Clock& clock, Metrics& metrics);
+  // `metrics` is kept by the caller.
+  explicit KubeWriter(Metrics& metrics);
   ~KubeWriter();  // gives up on what is left
 
   void Put(std::string key, Job job);
@@ -34,7 +35,7 @@ class KubeWriter {
  private:
   struct Entry {
     Job job;
-    absl::Time due;
+    SteadyTime due;
     absl::Duration pause;
     std::uint64_t turn = 0;   // in the order of Put
     bool running = false;
@@ -45,7 +46,6 @@ class KubeWriter {
   std::map<std::string, Entry>::iterator Next();
   void Finish(std::map<std::string, Entry>::iterator entry, const absl::Status& status);
 
-  const Clock& clock_;
   Metrics& metrics_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;

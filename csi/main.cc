@@ -260,7 +260,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                              .handover = &handover};
   std::optional<PodTokens> tokens;
   if (kube) {
-    tokens.emplace(*kube, clock);
+    tokens.emplace(*kube);
     options.observers.push_back(&*reporter);
     options.tokens = &*tokens;
     reporter->CleanUp();

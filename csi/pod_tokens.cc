@@ -11,7 +11,7 @@ namespace coffer::csi {
 namespace {
 
 constexpr int kLifetimeSeconds = 600;  // the least that the API grants
-constexpr absl::Duration kUse = absl::Seconds(480);
+constexpr std::chrono::seconds kUse{480};
 
 Json RequestFor(const std::string& audience, const provider::Pod& pod) {
   Json audiences = Json::array();
@@ -67,7 +67,7 @@ absl::Status PodTokens::Get(const std::string& audience, VolumeContext* context,
   const std::string key = StrCat(pod->uid, " ", audience);
   {
     std::lock_guard lock(mutex_);
-    std::erase_if(tokens_, [now = clock_.Now()](const auto& t) { return t.second.use_until <= now; });
+    std::erase_if(tokens_, [now = now_()](const auto& t) { return t.second.use_until <= now; });
     if (const auto kept = tokens_.find(key); kept != tokens_.end()) {
       pod->tokens.emplace(audience, kept->second.text.Copy());
       context->expirations.insert_or_assign(audience, kept->second.expiration);
@@ -94,7 +94,7 @@ absl::Status PodTokens::Get(const std::string& audience, VolumeContext* context,
   SecretBytes token = SecretBytes::CopyOf(TextOf(*status, "token"));
   std::string expiration(TextOf(*status, "expirationTimestamp"));
   std::lock_guard lock(mutex_);
-  tokens_.insert_or_assign(key, Token{token.Copy(), expiration, clock_.Now() + kUse});
+  tokens_.insert_or_assign(key, Token{token.Copy(), expiration, now_() + kUse});
   pod->tokens.emplace(audience, std::move(token));
   context->expirations.insert_or_assign(audience, std::move(expiration));
   return absl::OkStatus();

@@ -6,16 +6,17 @@
 #include <mutex>
 #include <string>
 
-#include "common/clock.h"
 #include "csi/kube_client.h"
+#include "csi/steady_time.h"
 #include "csi/volume_context.h"
 
 namespace coffer::csi {
 
 class PodTokens {
  public:
-  // Both are kept by the caller.
-  PodTokens(KubeClient& client, const Clock& clock) : client_(client), clock_(clock) {}
+  // `client` is kept by the caller.
+  explicit PodTokens(KubeClient& client, SteadyNow now = std::chrono::steady_clock::now)
+      : client_(client), now_(std::move(now)) {}
 
   // Makes sure that the pod has the token that a class with that `audience` logs in with. "" = not
   // named: the audience is chosen among those that the kubelet sent, also of tokens that have ended
@@ -30,13 +31,13 @@ class PodTokens {
   struct Token {
     SecretBytes text;
     std::string expiration;
-    absl::Time use_until;
+    SteadyTime use_until;
   };
 
   absl::Status Get(const std::string& audience, VolumeContext* context, absl::Time deadline);
 
   KubeClient& client_;
-  const Clock& clock_;
+  const SteadyNow now_;
   std::mutex mutex_;
   std::map<std::string, Token> tokens_;  // by pod's uid and audience
 };

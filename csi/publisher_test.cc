@@ -83,7 +83,7 @@ struct Fixture {
   const RotationRule rotation;
   std::optional<std::uint32_t> fs_group;
   std::atomic<int> status{200}, logins{0};
-  std::atomic<int> revoke_status{204}, revoked{0};
+  std::atomic<int> revoke_status{204}, revoked{0}, refused{0};
   std::mutex mutex;
   std::string secret = "one";
   std::atomic<bool> held{false};  // reads wait as long as it is
@@ -95,7 +95,7 @@ struct Fixture {
       return TestHttpAnswer(200, R"({"auth":{"client_token":"hvs.x","lease_duration":3600}})");
     }
     if (request.target().ends_with("/revoke-self")) {
-      if (revoke_status == 204) ++revoked;
+      ++(revoke_status == 204 ? revoked : refused);
       return TestHttpAnswer(revoke_status, "");
     }
     ++reads;
@@ -259,6 +259,18 @@ TEST_CASE("a clock that is set is no reason to wait longer") {
   REQUIRE(f.Publish().ok());
   CHECK(ReadFile(f.target + "/p") == "three");
   REQUIRE(f.publisher.Unpublish("v", f.target).ok());
+}
+
+TEST_CASE("a clock that is set back keeps no token from being given back") {
+  Fixture f;
+  REQUIRE(f.Publish().ok());
+  f.revoke_status = 503;
+  REQUIRE(f.publisher.Unpublish("v", f.target).ok());
+  while (f.refused == 0) absl::SleepFor(absl::Milliseconds(1));
+  f.clock.seconds = -7200;
+  f.revoke_status = 204;
+  for (int i = 0; i < 6000 && f.revoked == 0; ++i) absl::SleepFor(absl::Milliseconds(10));
+  CHECK(f.revoked == 1);
 }
 
 TEST_CASE("what isn't rotated keeps what it was published with") {

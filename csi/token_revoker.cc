@@ -7,6 +7,8 @@
 namespace coffer::csi {
 namespace {
 
+using std::chrono::steady_clock;
+
 constexpr absl::Duration kAttempt = absl::Seconds(3);
 constexpr absl::Duration kFirstPause = absl::Seconds(1);
 constexpr absl::Duration kLongestPause = absl::Minutes(1);
@@ -31,13 +33,13 @@ void TokenRevoker::Revoke(provider::SessionPtr session, Handover::Id document) {
     return;
   }
   std::lock_guard lock(mutex_);
-  pending_.push_back({std::move(session), document, clock_.Now(), kFirstPause});
+  pending_.push_back({std::move(session), document, steady_clock::now(), kFirstPause});
   changed_.notify_all();
 }
 
 bool TokenRevoker::Drain(absl::Time deadline) {
   std::unique_lock lock(mutex_);
-  for (Pending& pending : pending_) pending.due = clock_.Now();
+  for (Pending& pending : pending_) pending.due = steady_clock::now();
   changed_.notify_all();
   return changed_.wait_for(lock, absl::ToChronoNanoseconds(deadline - clock_.Now()),
                            [this] { return pending_.empty(); });
@@ -61,8 +63,8 @@ void TokenRevoker::Run() {
       changed_.wait(lock);
       continue;
     }
-    if (const absl::Duration left = next->due - clock_.Now(); left > absl::ZeroDuration()) {
-      changed_.wait_for(lock, absl::ToChronoNanoseconds(left));
+    if (next->due > steady_clock::now()) {
+      changed_.wait_until(lock, next->due);
       continue;
     }
     lock.unlock();  // a list's entries stay where they are, and only this thread removes any
@@ -78,7 +80,7 @@ void TokenRevoker::Run() {
       pending_.erase(next);
       changed_.notify_all();
     } else {
-      next->due = clock_.Now() + next->pause;
+      next->due = steady_clock::now() + absl::ToChronoNanoseconds(next->pause);
       next->pause = std::min(next->pause * 2, kLongestPause);
     }
   }

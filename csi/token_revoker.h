@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "csi/handover.h"
+#include "csi/steady_time.h"
 #include "provider/provider.h"
 
 namespace coffer::csi {
@@ -30,7 +31,7 @@ class TokenRevoker {
   struct Pending {
     provider::SessionPtr session;
     Handover::Id document;
-    absl::Time due;
+    SteadyTime due;
     absl::Duration pause;  // before the next attempt
   };
 
