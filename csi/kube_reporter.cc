@@ -7,7 +7,7 @@
 namespace coffer::csi {
 namespace {
 
-// A Secret that someone has deleted or changed is set right after at most that, at a republish.
+// A Secret that someone has deleted or changed is set right after at most that.
 constexpr std::chrono::minutes kSecretCheck{5};
 // The same Event again only raises its count, and that not more often.
 constexpr std::chrono::minutes kEventPause{2};
@@ -66,7 +66,7 @@ void KubeReporter::Published(const std::string& target, const VolumeContext& con
   }
   VolumePtr volume;
   bool changed = outcome.rotated;
-  bool secrets_due = outcome.rotated;
+  bool secrets_due = outcome.rotated || outcome.class_changed;
   std::vector<std::string> dropped;
   {
     std::lock_guard lock(mutex_);
@@ -78,20 +78,11 @@ void KubeReporter::Published(const std::string& target, const VolumeContext& con
     }
     volume = known;
     if (changed) volume->facts.versions = std::move(outcome.versions);
-    secrets_due |= now_() >= volume->secrets_due;
-    for (auto& [name, written] : volume->secrets) {
-      const bool named = std::any_of(
-          outcome.secrets.begin(), outcome.secrets.end(),
-          [&name](const SecretPayload& payload) { return payload.object.name == name; });
-      if (named) continue;
-      dropped.push_back(name);
-      if (written == Written::kYes) written = Written::kPerhaps;  // named again: written again
-    }
+    ++volume->publishes;
+    dropped = Note(*volume, outcome.secrets);
     for (const SecretPayload& secret : outcome.secrets) {
-      const auto [known, added] = volume->secrets.emplace(secret.object.name, volume->before);
-      secrets_due |= known->second != Written::kYes;
+      secrets_due |= volume->secrets[secret.object.name] != Written::kYes;
     }
-    if (secrets_due) volume->secrets_due = now_() + kSecretCheck;
   }
   if (changed) PutStatus(volume);
   if (!outcome.warning.empty()) {
@@ -105,6 +96,57 @@ void KubeReporter::Published(const std::string& target, const VolumeContext& con
   if (!secrets_due) return;
   for (SecretPayload& secret : outcome.secrets) {
     PutSecret(volume, std::move(secret), outcome.secret_class.provider, outcome.rotated);
+  }
+}
+
+std::vector<std::string> KubeReporter::Note(Volume& volume,
+                                            const std::vector<SecretPayload>& secrets) {
+  std::vector<std::string> dropped;
+  for (auto& [name, written] : volume.secrets) {
+    const bool named =
+        std::any_of(secrets.begin(), secrets.end(), [&name](const SecretPayload& payload) {
+          return payload.object.name == name;
+        });
+    if (named) continue;
+    dropped.push_back(name);
+    if (written == Written::kYes) written = Written::kPerhaps;  // named again: written again
+  }
+  for (const SecretPayload& secret : secrets) {
+    volume.secrets.emplace(secret.object.name, volume.before);
+  }
+  return dropped;
+}
+
+std::vector<KubeReporter::Check> KubeReporter::DueChecks() {
+  const SteadyTime now = now_();
+  std::uniform_real_distribution<> part(0.5, 1);  // so that nodes don't ask at the same moment
+  std::vector<Check> due;
+  std::lock_guard lock(mutex_);
+  for (const auto& [target, volume] : volumes_) {
+    if (volume->check_due <= now) {
+      due.push_back({target, volume->facts.kubernetes_namespace, volume->facts.secret_class,
+                     volume->publishes});
+    } else if (volume->check_due != SteadyTime::max()) {
+      continue;
+    }
+    volume->check_due =
+        now + std::chrono::duration_cast<std::chrono::milliseconds>(kSecretCheck * part(random_));
+  }
+  return due;
+}
+
+void KubeReporter::Checked(const Check& check, const std::string& provider,
+                           std::vector<SecretPayload> secrets) {
+  std::lock_guard lock(mutex_);
+  const auto found = volumes_.find(check.target);
+  if (found == volumes_.end() || found->second->publishes != check.publishes) return;
+  const VolumePtr& volume = found->second;
+  for (const std::string& name : Note(*volume, secrets)) Release(volume, name);
+  for (SecretPayload& secret : secrets) {
+    // A file that is gone by its rules was there when the Secret was written.
+    const bool was_filled = volume->secrets[secret.object.name] == Written::kYes;
+    if (!secret.status.ok() && was_filled) continue;
+    PutSecret(volume, std::move(secret), provider, false);
   }
 }
 

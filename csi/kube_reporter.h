@@ -6,7 +6,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "common/clock.h"
 #include "csi/kube_client.h"
@@ -40,6 +42,17 @@ class KubeReporter : public VolumeObserver {
   void TellOwnPod(std::string_view name_space, std::string_view name, std::string_view uid,
                   std::string reason, const absl::Status& why);
 
+  // A volume whose Secrets weren't looked at for five minutes or so.
+  struct Check {
+    std::string target;
+    std::string kubernetes_namespace;
+    std::string secret_class;
+    std::uint64_t publishes = 0;  // so far: what was read before another is old
+  };
+  std::vector<Check> DueChecks();
+  // Has the Secrets compared with what the volume held after DueChecks, and set right.
+  void Checked(const Check& check, const std::string& provider, std::vector<SecretPayload> secrets);
+
   // Forgets the statuses that a plugin before this one left for volumes that are gone.
   void CleanUp();
 
@@ -54,7 +67,8 @@ class KubeReporter : public VolumeObserver {
     Written status = Written::kNever;             // the writer's thread's alone
     Written before = Written::kNever;             // what holds of Secrets that aren't known yet
     std::map<std::string, Written> secrets;       // by name, until they are released; under mutex_
-    SteadyTime secrets_due = SteadyTime::min();   // looked after again from then on
+    SteadyTime check_due = SteadyTime::max();     // max: no time is set yet
+    std::uint64_t publishes = 0;
   };
   using VolumePtr = std::shared_ptr<Volume>;
   struct SentEvent {
@@ -62,6 +76,8 @@ class KubeReporter : public VolumeObserver {
     SteadyTime written;
   };
 
+  // Notes which Secrets the class has now: those that it has no longer. Under mutex_.
+  static std::vector<std::string> Note(Volume& volume, const std::vector<SecretPayload>& secrets);
   void PutStatus(const VolumePtr& volume);
   void PutSecret(const VolumePtr& volume, SecretPayload secret, std::string provider, bool again);
   void Release(const VolumePtr& volume, const std::string& secret);
@@ -73,6 +89,7 @@ class KubeReporter : public VolumeObserver {
   const std::string node_;
   const SteadyNow now_;
   std::mutex mutex_;
+  std::minstd_rand random_{std::random_device()()};
   std::map<std::string, VolumePtr> volumes_;  // by target
   std::map<std::string, SentEvent> events_;   // by pod's uid, reason and message
   KubeWriter writer_;                         // last: its thread uses all of the above

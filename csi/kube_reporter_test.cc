@@ -5,6 +5,7 @@
 #include "absl/time/clock.h"
 #include "common/http_client_test_server.h"
 #include "csi/pod_tokens.h"
+#include "csi/secret_checks.h"
 
 namespace coffer::csi {
 namespace {
@@ -68,6 +69,10 @@ class FakeApi {
   void Put(const std::string& path, const char* text) {
     std::lock_guard lock(mutex_);
     objects[path] = *ParseJson(text);
+  }
+  void Remove(const std::string& path) {
+    std::lock_guard lock(mutex_);
+    objects.erase(path);
   }
   std::vector<Json> Events() {
     std::lock_guard lock(mutex_);
@@ -386,6 +391,81 @@ TEST_CASE("what a plugin before this one may have written is released with the v
   f.api.secrets_forbidden = false;
   f.Unpublish(1);
   CHECK(f.api.At(kSecret).is_null());
+}
+
+// One class, whatever is asked for.
+class FixedClasses : public ClassSource {
+ public:
+  absl::StatusOr<ClassObject> Get(std::string_view, std::string_view, absl::Time) override {
+    return secret_class;
+  }
+  ClassObject secret_class;
+};
+
+TEST_CASE("a Secret that was deleted or changed is made right from what the volume holds") {
+  Fixture f;
+  char name[] = "/tmp/coffer-checks.XXXXXX";
+  const std::string target = mkdtemp(name);
+  volume::VolumeServer volumes(f.clock, 1);
+  std::vector<volume::SnapshotFile> files;
+  files.push_back({.path = "password", .content = SecretBytes::CopyOf("held")});
+  REQUIRE(volumes.Mount({"csi-1", target}, std::move(files)).ok());
+  FixedClasses classes;
+  classes.secret_class.provider = "vault";
+  SecretObject copy{.name = "copy", .labels = {{"team", "a"}}, .data = {{"pw", "password"}}};
+  SECTION("of a volume that was published here") {
+    PublishOutcome outcome;
+    outcome.secrets.push_back({copy, absl::OkStatus(), {{"pw", "aGVsZA=="}}});
+    f.reporter.Published(target, {.secret_class = "webapp",
+                                  .pod = {.name = "web-1", .kubernetes_namespace = "shop", .uid = "u"}},
+                         outcome);
+  }
+  SECTION("of one that was taken over") {
+    f.reporter.TakenOver(target, {.secret_class = "webapp",
+                                  .pod = {.name = "web-1", .kubernetes_namespace = "shop", .uid = "u"}},
+                         {}, f.clock.Now());
+  }
+  classes.secret_class.secret_objects = {copy};
+  SecretChecks checks(classes, volumes, f.reporter);
+  const auto check = [&] {
+    checks.CheckDue();
+    f.minutes += 6;
+    checks.CheckDue();
+    return f.reporter.writer().Drain(absl::Now() + absl::Seconds(10));
+  };
+  REQUIRE(check());
+  CHECK(f.Data() == R"({"pw":"aGVsZA=="})");
+  f.api.Remove(kSecret);
+  REQUIRE(check());
+  CHECK(f.Data() == R"({"pw":"aGVsZA=="})");
+  f.api.Put(kSecret, R"({"metadata":{"uid":"x","resourceVersion":"1",
+      "labels":{"secrets-store.csi.k8s.io/managed":"true"}},"type":"Opaque",
+      "data":{"pw":"eA==","more":"eA=="}})");
+  REQUIRE(check());
+  CHECK(f.Data() == R"({"pw":"aGVsZA=="})");
+  classes.secret_class.secret_objects[0].name = "other";
+  REQUIRE(check());
+  CHECK(f.api.At(kSecret).is_null());
+  CHECK(f.api.At("/api/v1/namespaces/shop/secrets/other").is_object());
+  CHECK(f.api.Events().empty());
+  CHECK(volumes.Unmount(target).ok());
+  rmdir(target.c_str());
+}
+
+TEST_CASE("what was read before a publish is not written after it") {
+  Fixture f;
+  f.Publish(1, "old");
+  f.reporter.DueChecks();
+  f.minutes = 6;
+  const auto due = f.reporter.DueChecks();
+  REQUIRE(due.size() == 1);
+  f.Publish(1, "new", true, true);
+  std::vector<SecretPayload> old;
+  old.push_back({{.name = "copy", .data = {{"pw", "password"}}}, absl::OkStatus(), {{"pw", "b2xk"}}});
+  f.reporter.Checked(due[0], "vault", std::move(old));
+  REQUIRE(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+  CHECK(f.Data() == R"({"pw":"bmV3"})");
+  CHECK(f.reporter.DueChecks().empty());
 }
 
 TEST_CASE("a clock that is set keeps nothing waiting, and repeats nothing too early") {

@@ -41,6 +41,7 @@
 #include "csi/read_times.h"
 #include "csi/registration_service.h"
 #include "csi/rotation.h"
+#include "csi/secret_checks.h"
 #include "csi/socket_server.h"
 #include "csi/status_server.h"
 #include "csi/token_revoker.h"
@@ -340,6 +341,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
     return publisher.Refetch(target, clock.Now() + kRefetch);
   });
   if (events) events->Start();
+  std::optional<SecretChecks> checks;
+  if (reporter) checks.emplace(*classes, volumes, *reporter);
   if (!flags.without_effect.empty()) {
     log::Info("flags and variables that have no effect here",
               {{"these", flags.without_effect}});
@@ -367,6 +370,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   provider_server.reset();
   if (events) events->Stop();
   rotation.Stop();
+  checks.reset();
   if (reporter) reporter->writer().Drain(clock.Now() + kLastWrites);
   if (!tokens_are_kept) publisher.ForgetTokens();
   if (!revoker.Drain(clock.Now() + kLastRevocations)) {

@@ -251,7 +251,9 @@ absl::Status Publisher::Fill(const std::string& target, VolumeContext& context, 
   const std::vector<provider::ObjectVersion> before =
       std::exchange(state.versions, outcome->versions);
   state.fetched = clock_.Now();
-  state.fingerprint = FingerprintOf(outcome->secret_class);
+  const std::size_t fingerprint = FingerprintOf(outcome->secret_class);
+  outcome->class_changed = outcome->again && fingerprint != state.fingerprint;
+  state.fingerprint = fingerprint;
   // Before there is a volume: a token is worth giving back also where this ends here.
   Keep(target, entry);
   outcome->error_type = "FailedToMount";

@@ -24,6 +24,7 @@ struct PublishOutcome {
   bool again = false;        // the volume was published before
   bool early = false;        // and it is too early to read it anew: nothing was done
   bool rotated = false;      // and holds other content now
+  bool class_changed = false;  // and was of the class as it was before
   std::vector<provider::ObjectVersion> versions;  // of what was fetched
   std::vector<SecretPayload> secrets;             // of the class's secretObjects
   std::optional<absl::Time> refetch_by;           // as FetchResult says

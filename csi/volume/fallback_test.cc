@@ -65,6 +65,9 @@ TEST_CASE("a volume on tmpfs is swapped: names come and go, open files stay what
   for (int i = 0; i < 6000 && Names(t.target).size() > 4; ++i) std::this_thread::sleep_for(10ms);
   CHECK(Names(t.target) == NameSet{"..data", fs::read_symlink(t.target + "/..data"), "a", "new"});
   REQUIRE(t.server.Swap(t.target, Files({{"a", "2"}, {"new", "2", 0600}})).ok());  // modes count
+  const auto held = t.server.Files(t.target);
+  REQUIRE(held.ok());
+  CHECK(held->size() == 2);
   CHECK(fs::status(t.target + "/new").permissions() == fs::perms(0600));
   CHECK(t.server.Unmount(t.target).ok());
 }

@@ -161,6 +161,11 @@ TEST_CASE("a watcher on a read-only bind sees the kubelet's events") {
   CHECK(Read(pod + "/file") == "old");
 
   REQUIRE(volume.Swap({{"file", "new"}, {"comes", "y"}}).ok());
+  const auto held = volume.server.Files(volume.target);
+  REQUIRE(held.ok());
+  REQUIRE(held->size() == 2);
+  CHECK(held->back().path == "file");
+  CHECK(held->back().content.view() == "new");
   const std::string new_folder = fs::read_symlink(pod + "/..data");
   CHECK(root.Take() == std::vector<std::string>{"CREATE " + new_folder, "CREATE ..data_tmp",
                                                 "MOVED_FROM ..data_tmp", "MOVED_TO ..data",

@@ -175,6 +175,24 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
   return true;
 }
 
+absl::StatusOr<std::vector<SnapshotFile>> Volume::Files() {
+  std::lock_guard change_lock(change_mutex_);
+  if (closed_) return absl::NotFoundError("the volume is unmounted");
+  std::lock_guard lock(mutex_);
+  const Snapshot& snapshot = tree_.current();
+  std::vector<SnapshotFile> files;
+  for (std::uint32_t i = Snapshot::kDataLink + 1; i < snapshot.node_count(); ++i) {
+    const Node& node = snapshot.node(i);
+    if (!S_ISREG(node.mode) || snapshot.gone(i)) continue;
+    files.push_back({.path = snapshot.Path(i),
+                     .content = SecretBytes::CopyOf(snapshot.Content(i)),
+                     .mode = node.mode & 07777,
+                     .uid = node.uid,
+                     .gid = node.gid});
+  }
+  return files;
+}
+
 // A step that was done already is done.
 absl::Status Volume::FinishLinks(int root, const std::vector<std::string>& missing,
                                  const std::vector<std::string>& stale) {

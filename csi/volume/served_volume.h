@@ -60,6 +60,8 @@ class Volume {
   // Not on a thread that answers requests: they wait for the kernel, which waits for answers.
   // True if there was a change.
   absl::StatusOr<bool> Swap(std::vector<SnapshotFile> files, absl::Time now);
+  // As of VolumeServer.
+  absl::StatusOr<std::vector<SnapshotFile>> Files();
   // Gives a volume that is new, with its first snapshot, to the keeper.
   void GiveToKeeper();
   // Has the kernel ask again what the plugin before this one left unanswered; nothing that is being

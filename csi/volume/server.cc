@@ -402,6 +402,13 @@ absl::StatusOr<bool> VolumeServer::Swap(std::string_view target,
   return changed;
 }
 
+absl::StatusOr<std::vector<SnapshotFile>> VolumeServer::Files(std::string_view target) {
+  std::shared_lock change(changes_);
+  if (left_) return Left();
+  const std::shared_ptr<Volume> volume = Find(target);
+  return volume == nullptr ? tmpfs_->Files(WithoutSlash(target)) : volume->Files();
+}
+
 absl::Status VolumeServer::Unmount(std::string_view target) {
   std::shared_lock change(changes_);
   if (left_) return Left();

@@ -265,6 +265,37 @@ absl::StatusOr<bool> TmpfsVolumes::Swap(std::string_view target, std::vector<Sna
   return done;
 }
 
+absl::StatusOr<std::vector<SnapshotFile>> TmpfsVolumes::Files(std::string_view target) const {
+  const std::shared_ptr<Mounted> mounted = Find(target);
+  if (mounted == nullptr) {
+    return absl::NotFoundError(StrCat("no volume is mounted at \"", target, "\""));
+  }
+  std::lock_guard lock(mounted->mutex);
+  const int root = mounted->folder.get();
+  const fs::path current = StrCat(PathOf(root), "/", CurrentOf(root));
+  std::vector<SnapshotFile> files;
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(current, error), end; !error && at != end;
+       at.increment(error)) {
+    const UniqueFd file(open(at->path().c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat facts {};
+    if (!file || fstat(file.get(), &facts) != 0) return Failed("reading", at->path().string());
+    if (!S_ISREG(facts.st_mode)) continue;
+    SecretBytes content;
+    content.Resize(static_cast<std::size_t>(facts.st_size));
+    if (pread(file.get(), content.data(), content.size(), 0) != facts.st_size) {
+      return Failed("reading", at->path().string());
+    }
+    files.push_back({.path = at->path().lexically_relative(current),
+                     .content = std::move(content),
+                     .mode = facts.st_mode & 07777,
+                     .uid = facts.st_uid,
+                     .gid = facts.st_gid});
+  }
+  if (error) return absl::InternalError(StrCat("listing ", current.string(), ": ", error.message()));
+  return files;
+}
+
 void TmpfsVolumes::RemoveOld(const std::string& target,
                              std::chrono::steady_clock::time_point before) {
   const std::shared_ptr<Mounted> mounted = Find(target);

@@ -33,6 +33,7 @@ class TmpfsVolumes {
   // True if there was a change: RemoveOld is then due a grace later.
   absl::StatusOr<bool> Swap(std::string_view target, std::vector<SnapshotFile> files,
                             absl::Time now);
+  absl::StatusOr<std::vector<SnapshotFile>> Files(std::string_view target) const;
   // Removes the folders that "..data" left at `before` or earlier.
   void RemoveOld(const std::string& target, std::chrono::steady_clock::time_point before);
   // Detaches, overwrites and removes.

@@ -118,6 +118,9 @@ class VolumeServer {
   // Detaches the mount, drops cached pages, wipes the contents: also under open handles, which get
   // errors from then on. OK where there is none.
   absl::Status Unmount(std::string_view target);
+  // Copies of the files that the volume holds now, without those that are gone and without rules.
+  // NotFound: no such volume.
+  absl::StatusOr<std::vector<SnapshotFile>> Files(std::string_view target);
   // False too for a volume that someone else has unmounted or aborted.
   bool Serves(std::string_view target) const;
   std::vector<VolumeInfo> List() const;
