@@ -287,7 +287,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   std::vector<grpc::Service*> services = {&identity, &node};
   if (!flags.registration_dir.empty()) services.push_back(&registration);
   ASSIGN_OR_RETURN(std::unique_ptr<SocketServer> server, SocketServer::Start(sockets, services));
-  ProviderService provider_service(clock, provider, revoker, publish_workers,
+  ProviderService provider_service(provider, revoker, publish_workers,
                                    tokens ? &*tokens : nullptr);
   std::unique_ptr<SocketServer> provider_server;
   if (!flags.serve_dir.empty()) {
@@ -373,6 +373,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   checks.reset();
   if (reporter) reporter->writer().Drain(clock.Now() + kLastWrites);
   if (!tokens_are_kept) publisher.ForgetTokens();
+  provider_service.ForgetTokens();
   if (!revoker.Drain(clock.Now() + kLastRevocations)) {
     log::Warning("some tokens are not revoked and live until their TTL ends");
   }

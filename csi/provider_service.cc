@@ -17,6 +17,7 @@ namespace coffer::csi {
 namespace {
 
 constexpr std::size_t kMostSessions = 512;
+constexpr std::chrono::hours kLongestIdle{1};
 constexpr absl::Duration kLongestMount = absl::Seconds(110);
 constexpr std::string_view kOfVolume = "csi.storage.k8s.io/";
 
@@ -97,12 +98,14 @@ absl::Status ProviderService::MountFor(const v1alpha1::MountRequest& request, ab
       provider_.Fetch(secret_class, context->pod, *session, deadline);
   Keep(key, std::move(session));
   RETURN_IF_ERROR(fetched.status());
-  const bool ruled = std::any_of(fetched->files.begin(), fetched->files.end(),
-                                 [](const provider::File& file) { return file.access.any(); });
+  const bool ruled = std::any_of(
+      fetched->files.begin(), fetched->files.end(), [](const provider::File& file) {
+        return file.access.any() || file.owner.has_value() || file.group.has_value();
+      });
   if (ruled || fetched->audit) {
     return absl::FailedPreconditionError(
-        "the class asks for audit, allowUIDs, allowExecutables, readOnce, availableFor or canary, "
-        "which the upstream driver's volumes can't do: let Coffer's driver serve it");
+        "the class asks for owner, group, audit, allowUIDs, allowExecutables, readOnce, availableFor "
+        "or canary, which the upstream driver's volumes can't do: let Coffer's driver serve it");
   }
   for (const provider::ObjectVersion& version : fetched->versions) {
     v1alpha1::ObjectVersion* object = response->add_object_version();
@@ -128,17 +131,31 @@ provider::SessionPtr ProviderService::Take(const std::string& key) {
 }
 
 void ProviderService::Keep(const std::string& key, provider::SessionPtr session) {
-  if (!provider::HoldsToken(*session)) return;
   std::lock_guard lock(mutex_);
+  ForgetTokensUsedBefore(now_() - kLongestIdle);
+  if (!provider::HoldsToken(*session)) return;
   const auto [entry, added] = kept_.try_emplace(key);
   if (!added) revoker_.Revoke(std::move(entry->second.session));  // of another call at the same time
-  entry->second = {std::move(session), clock_.Now()};
+  entry->second = {std::move(session), now_()};
   if (kept_.size() <= kMostSessions) return;
   const auto oldest = std::min_element(kept_.begin(), kept_.end(), [](const auto& a, const auto& b) {
     return a.second.used < b.second.used;
   });
   revoker_.Revoke(std::move(oldest->second.session));
   kept_.erase(oldest);
+}
+
+void ProviderService::ForgetTokens() {
+  std::lock_guard lock(mutex_);
+  ForgetTokensUsedBefore(SteadyTime::max());
+}
+
+void ProviderService::ForgetTokensUsedBefore(SteadyTime time) {
+  for (auto kept = kept_.begin(); kept != kept_.end();) {
+    const bool goes = kept->second.used < time && !provider::HoldsLeases(*kept->second.session);
+    if (goes) revoker_.Revoke(std::move(kept->second.session));
+    kept = goes ? kept_.erase(kept) : std::next(kept);
+  }
 }
 
 }  // namespace coffer::csi

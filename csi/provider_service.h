@@ -7,8 +7,8 @@
 #include <mutex>
 #include <string>
 
-#include "common/clock.h"
 #include "csi/pod_tokens.h"
+#include "csi/steady_time.h"
 #include "csi/token_revoker.h"
 #include "proto/secretsstore.grpc.pb.h"
 #include "provider/provider.h"
@@ -19,13 +19,13 @@ namespace coffer::csi {
 class ProviderService final : public v1alpha1::CSIDriverProvider::CallbackService {
  public:
   // All are kept by the caller. `tokens` may be null: the driver must send them then.
-  ProviderService(const Clock& clock, provider::Provider& provider, TokenRevoker& revoker,
-                  provider::Workers& workers, PodTokens* tokens)
-      : clock_(clock),
-        provider_(provider),
+  ProviderService(provider::Provider& provider, TokenRevoker& revoker, provider::Workers& workers,
+                  PodTokens* tokens, SteadyNow now = std::chrono::steady_clock::now)
+      : provider_(provider),
         revoker_(revoker),
         workers_(workers),
-        tokens_(tokens) {}
+        tokens_(tokens),
+        now_(std::move(now)) {}
 
   grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
                                     const v1alpha1::VersionRequest* request,
@@ -35,24 +35,29 @@ class ProviderService final : public v1alpha1::CSIDriverProvider::CallbackServic
                                   const v1alpha1::MountRequest* request,
                                   v1alpha1::MountResponse* response) override;
 
+  // Has all tokens given back, but those that something was leased with: pods may use it still, and it
+  // ends with its TTL.
+  void ForgetTokens();
+
  private:
   // The driver doesn't say when a volume is gone: a token is kept for the next Mount of the same
-  // one, and the one that wasn't used for longest is given back when there are too many.
+  // one, and given back when none came for an hour, or when there are too many.
   struct Kept {
     provider::SessionPtr session;
-    absl::Time used;
+    SteadyTime used;
   };
 
   absl::Status MountFor(const v1alpha1::MountRequest& request, absl::Time deadline,
                         v1alpha1::MountResponse* response);
   provider::SessionPtr Take(const std::string& key);
   void Keep(const std::string& key, provider::SessionPtr session);
+  void ForgetTokensUsedBefore(SteadyTime time);  // under mutex_
 
-  const Clock& clock_;
   provider::Provider& provider_;
   TokenRevoker& revoker_;
   provider::Workers& workers_;
   PodTokens* const tokens_;
+  const SteadyNow now_;
   std::mutex mutex_;
   std::map<std::string, Kept> kept_;  // by pod's uid and target
 };

@@ -161,8 +161,16 @@ TEST_CASE("a provider that is started anew is found again") {
 }
 
 TEST_CASE("Coffer is a provider for the upstream driver: one login, files, versions, errors") {
-  std::atomic<int> logins{0}, status{200};
+  std::atomic<int> logins{0}, revoked{0}, status{200};
   TestHttpServer keystore([&](const TestHttpRequest& request) {
+    if (request.target().ends_with("/revoke-self")) {
+      ++revoked;
+      return TestHttpAnswer(204, "");
+    }
+    if (request.target().find("/database/") != std::string_view::npos) {
+      return TestHttpAnswer(200, R"({"lease_id":"l","lease_duration":3600,"renewable":true,
+          "data":{"p":"secret"}})");
+    }
     if (request.target().ends_with("/login")) {
       ++logins;
       return TestHttpAnswer(200, R"({"auth":{"client_token":"hvs.x","lease_duration":3600}})");
@@ -174,7 +182,8 @@ TEST_CASE("Coffer is a provider for the upstream driver: one login, files, versi
   provider::Workers workers{4};
   provider::Provider provider{clock, workers, provider::Provider::Options()};
   TokenRevoker revoker{clock, provider};
-  ProviderService service(clock, provider, revoker, workers, nullptr);
+  SteadyTime now;
+  ProviderService service(provider, revoker, workers, nullptr, [&now] { return now; });
   Folder folder;
   const auto server =
       SocketServer::Start({folder.path + "/vault.sock", folder.path + "/coffer.sock"}, {&service});
@@ -202,7 +211,8 @@ TEST_CASE("Coffer is a provider for the upstream driver: one login, files, versi
   // The driver sends what the pod's volumeAttributes say beyond the class, too.
   CHECK(mount("vault", {{"volumeAttributeOfThePod", "x"}}).ok());
   // What that driver's volumes can't keep isn't left out in silence.
-  for (const auto& rule : {std::pair("audit", "opens"), std::pair("allowUIDs", "1000")}) {
+  for (const auto& rule : {std::pair("audit", "opens"), std::pair("allowUIDs", "1000"),
+                           std::pair("owner", "1000"), std::pair("group", "1000")}) {
     const absl::Status refused = mount("vault", {{rule.first, rule.second}}).status();
     CHECK(absl::IsFailedPrecondition(refused));
     CHECK_THAT(std::string(Message(refused)), Catch::Contains("let Coffer's driver serve it"));
@@ -211,6 +221,32 @@ TEST_CASE("Coffer is a provider for the upstream driver: one login, files, versi
   const absl::Status missing = mount("vault").status();
   CHECK(absl::IsNotFound(missing));
   CHECK_THAT(std::string(Message(missing)), Catch::Contains("SecretProviderClass shop/c"));
+
+  // Tokens are given back when they weren't used for long, and at the end.
+  status = 200;
+  const auto mount_for = [&](const std::string& uid, const std::string& path) {
+    VolumeContext pod = Context();
+    pod.pod.uid = uid;
+    pod.attributes["csi.storage.k8s.io/pod.uid"] = uid;
+    return driver
+        .Fetch(Class("vault", {{"vaultAddress", keystore.address()},
+                               {"roleName", "r"},
+                               {"objects", StrCat("- {objectName: p, secretPath: ", path,
+                                                  ", secretKey: p}")}}),
+               pod, "/t", {}, Soon(), &error_type)
+        .status();
+  };
+  const auto drained = [&] { return revoker.Drain(absl::Now() + absl::Seconds(60)); };
+  REQUIRE(mount_for("leased", "database/creds/a") == absl::OkStatus());
+  CHECK(drained());
+  CHECK(revoked == 0);
+  now += std::chrono::minutes(61);
+  REQUIRE(mount_for("new", "kv/data/a") == absl::OkStatus());
+  CHECK(drained());
+  CHECK(revoked == 1);
+  service.ForgetTokens();
+  CHECK(drained());
+  CHECK(revoked == 2);  // what was leased may be in use
 
   grpc::ClientContext call;
   v1alpha1::VersionResponse version;

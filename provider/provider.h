@@ -93,6 +93,8 @@ using SessionPtr = std::unique_ptr<Session, SessionDeleter>;
 SessionPtr NewSession();
 // Whether it holds a token that is worth revoking.
 bool HoldsToken(const Session& session);
+// Whether something was leased with it, which giving it back would end.
+bool HoldsLeases(const Session& session);
 
 // Safe on any thread; one session is used by one call at a time.
 class Provider {

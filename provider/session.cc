@@ -19,5 +19,9 @@ std::optional<absl::Time> Session::due() const {
 void SessionDeleter::operator()(Session* session) const { delete session; }
 SessionPtr NewSession() { return SessionPtr(new Session); }
 bool HoldsToken(const Session& session) { return session.holds_token(); }
+bool HoldsLeases(const Session& session) {
+  return std::any_of(session.leases.begin(), session.leases.end(),
+                     [](const auto& lease) { return !lease.second.id.empty(); });
+}
 
 }  // namespace coffer::provider
