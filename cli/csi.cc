@@ -73,6 +73,19 @@ SecretBytes VolumeTable(const Json& volumes) {
   return table.Print();
 }
 
+// "app (pid 4711, uid 1000) opened password at 2026-11-24 20:31:00"
+std::string ReaderOf(const Json& reader) {
+  const std::string_view command = TextAt(reader, "command");
+  std::string who;
+  for (const char* id : {"pid", "uid"}) {
+    if (At(reader, id).is_number()) {
+      StrAppend(&who, who.empty() ? "" : ", ", id, " ", At(reader, id).get<std::uint64_t>());
+    }
+  }
+  return StrCat(command.empty() ? "somebody" : command, who.empty() ? "" : StrCat(" (", who, ")"),
+                " opened ", TextAt(reader, "file"), " at ", TimeOf(reader, "time"));
+}
+
 SecretBytes DetailTable(const Json& volume) {
   Table table;
   table.Add("Target", TextAt(volume, "target"));
@@ -86,6 +99,9 @@ SecretBytes DetailTable(const Json& volume) {
   table.Add("Last Fetch", TimeOf(volume, "fetched"));
   table.Add("Last Rotation", TimeOf(volume, "rotated"));
   table.Add("Last Read", TimeOf(volume, "last_read"));
+  if (const Json& reader = At(volume, "reader"); reader.is_object()) {
+    table.Add("Last Reader", ReaderOf(reader));
+  }
   if (!TextAt(volume, "error").empty()) {
     table.Add("Failed", TimeOf(volume, "failed"));
     table.Add("Error", TextAt(volume, "error"));

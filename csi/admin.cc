@@ -50,6 +50,15 @@ void AddRecord(const VolumeRecord& record, Json* volume) {
   AddTime(record.rotated, "rotated", volume);
   AddTime(record.failed, "failed", volume);
   AddText(record.error, "error", volume);
+  const LastReader& reader = record.reader;
+  if (reader.time == absl::InfinitePast()) return;
+  Json& shown = (*volume)["reader"];
+  AddText(reader.file, "file", &shown);
+  if (reader.pid != 0) shown["pid"] = reader.pid;
+  if (reader.uid != volume::Opener::kUnknownId) shown["uid"] = reader.uid;
+  AddText(reader.command, "command", &shown);
+  AddText(reader.container, "container", &shown);
+  AddTime(reader.time, "time", &shown);
 }
 
 // The last time that any file of a class was opened, by "namespace/class".

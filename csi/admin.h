@@ -14,7 +14,9 @@
 //               "pod", "namespace", "pod_uid", "service_account", "class", "provider",
 //               "objects": [{"id", "version"}],
 //               "published", "fetched", "rotated", "failed": times of RFC 3339, "error",
-//               "last_read": of a file of this class on this node, where opens are audited}
+//               "last_read": of a file of this class on this node, where opens are audited,
+//               "reader": {"file", "pid", "uid", "command", "container", "time"}: who opened a file of an
+//               audited volume last, since this plugin serves it}
 //              where what isn't known, or never was, is left out: of a volume that was taken over from
 //              the plugin before this one, most of it until it is published again
 //   error   := {"code": canonical code, "error": text}, with an HTTP status other than 200

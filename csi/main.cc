@@ -218,7 +218,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                   [&audit_log] { return static_cast<double>(audit_log->lost()); });
   }
   ReadTimes read_times(clock, flags.state_dir);
-  OpenReporter opens(audit_log.get(), metrics, read_times,
+  VolumeRecords records(clock);
+  OpenReporter opens(audit_log.get(), metrics, read_times, records,
                      [&reporter](const volume::OpenEvent& event) {
                        if (reporter) reporter->CanaryOpened(event);
                      });
@@ -250,7 +251,6 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                               {.defaults = flags.defaults, .version_key = handover.Key()});
   TokenRevoker revoker(clock, provider, &handover);
   MetricsObserver counts(metrics);
-  VolumeRecords records(clock);
   VolumeLog lines;
   VendorProviders vendors(flags.provider_dirs, flags.most_answer_bytes);
   provider::Workers rotation_workers(kRotationThreads);

@@ -21,6 +21,7 @@ void OpenReporter::Opened(const volume::OpenEvent& event) {
                   {"pod_namespace", pod.kubernetes_namespace},
                   {"secret_provider_class", pod.secret_class}});
     times_.Opened(pod.kubernetes_namespace, pod.secret_class, event.file, event.time);
+    records_.Opened(event);
   }
   if (event.canary) {
     metrics_.Add(Counter::kCanary, {{"file", event.file},

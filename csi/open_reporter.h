@@ -1,5 +1,5 @@
-// OpenReporter: tells of opens where it is wanted: in the audit log, as metrics, in the read times,
-// and of a canary to its pod. Does nothing that waits.
+// OpenReporter: tells of opens where it is wanted: in the audit log, as metrics, in the read times and
+// the volume's record, and of a canary to its pod. Does nothing that waits.
 #pragma once
 
 #include <atomic>
@@ -11,6 +11,7 @@
 #include "csi/read_times.h"
 #include "csi/volume/open_listener.h"
 #include "csi/volume_observer.h"
+#include "csi/volume_records.h"
 
 namespace coffer::csi {
 
@@ -18,11 +19,12 @@ class OpenReporter : public volume::OpenListener, public VolumeObserver {
  public:
   // All are kept by the caller. `audit_log`: null, or where lines go. `on_canary`: called at a
   // canary's first open.
-  OpenReporter(AuditLog* audit_log, Metrics& metrics, ReadTimes& times,
+  OpenReporter(AuditLog* audit_log, Metrics& metrics, ReadTimes& times, VolumeRecords& records,
                std::function<void(const volume::OpenEvent&)> on_canary)
       : audit_log_(audit_log),
         metrics_(metrics),
         times_(times),
+        records_(records),
         on_canary_(std::move(on_canary)) {}
 
   void Opened(const volume::OpenEvent& event) override;
@@ -34,6 +36,7 @@ class OpenReporter : public volume::OpenListener, public VolumeObserver {
   AuditLog* const audit_log_;
   Metrics& metrics_;
   ReadTimes& times_;
+  VolumeRecords& records_;
   const std::function<void(const volume::OpenEvent&)> on_canary_;
   std::atomic<bool> said_ = false;  // what an audited class can't have here
 };

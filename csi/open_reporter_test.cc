@@ -12,15 +12,16 @@ TEST_CASE("opens are counted, the last one's time is shown and kept, a canary is
   Metrics metrics;
   ReadTimes times(clock, "");
   std::vector<std::string> canaries;
-  OpenReporter reporter(nullptr, metrics, times, [&](const volume::OpenEvent& event) {
+  VolumeRecords records(clock);
+  OpenReporter reporter(nullptr, metrics, times, records, [&](const volume::OpenEvent& event) {
     canaries.push_back(event.file);
   });
   PublishOutcome outcome;
   outcome.audited = {"password", "bait", "unread"};
-  reporter.Published("/t",
-                     {.secret_class = "webapp",
-                      .pod = {.name = "web-1", .kubernetes_namespace = "shop"}},
-                     outcome);
+  const VolumeContext context = {.secret_class = "webapp",
+                                 .pod = {.name = "web-1", .kubernetes_namespace = "shop"}};
+  reporter.Published("/t", context, outcome);
+  records.Published("/t", context, outcome);
   const auto info = std::make_shared<const volume::VolumeInfo>(
       volume::VolumeInfo{"csi-1", "/t", {"shop", "web-1", "uid", "webapp"}, true});
   const auto opened = [&](std::string file, int error, bool canary) {
@@ -28,7 +29,7 @@ TEST_CASE("opens are counted, the last one's time is shown and kept, a canary is
     reporter.Opened({.volume = info,
                      .file = std::move(file),
                      .version = "1",
-                     .opener = {},
+                     .opener = {.pid = 7, .uid = 1000, .command = error == 0 ? "app" : "cat"},
                      .time = clock.Now(),
                      .error = error,
                      .canary = canary});
@@ -36,6 +37,12 @@ TEST_CASE("opens are counted, the last one's time is shown and kept, a canary is
   opened("password", 0, false);
   opened("password", 0, false);
   opened("password", EACCES, false);
+  const LastReader reader = records.All()["/t"].reader;
+  CHECK(reader.file == "password");
+  CHECK(reader.pid == 7);
+  CHECK(reader.uid == 1000);
+  CHECK(reader.command == "app");
+  CHECK(reader.time == clock.Now() - absl::Milliseconds(250));
   opened("password", ENOENT, false);
   opened("bait", 0, true);
   const std::string text = metrics.Text();

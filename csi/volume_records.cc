@@ -65,6 +65,15 @@ void VolumeRecords::Unpublished(const std::string& target, const volume::PodFact
   }
 }
 
+void VolumeRecords::Opened(const volume::OpenEvent& event) {
+  const volume::Opener& opener = event.opener;
+  std::lock_guard lock(mutex_);
+  const auto found = records_.find(event.volume->target);
+  if (found == records_.end()) return;
+  found->second.reader = {event.file,      opener.pid,       opener.uid,
+                          opener.command, opener.container, event.time};
+}
+
 void VolumeRecords::DropOldFailures() {
   std::size_t count = 0;
   auto oldest = records_.end();

@@ -7,9 +7,20 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "csi/volume/open_listener.h"
 #include "csi/volume_observer.h"
 
 namespace coffer::csi {
+
+// Who opened a file of an audited volume last.
+struct LastReader {
+  std::string file;
+  std::uint32_t pid = 0;                            // 0: not known
+  std::uint32_t uid = volume::Opener::kUnknownId;
+  std::string command;
+  std::string container;
+  absl::Time time = absl::InfinitePast();           // never, as far as this plugin knows
+};
 
 struct VolumeRecord {
   std::string pod;
@@ -26,6 +37,7 @@ struct VolumeRecord {
   // Of the last call, where that failed.
   absl::Time failed = absl::InfinitePast();
   std::string error;
+  LastReader reader;
 };
 
 // Safe on any thread. A volume's record ends with the volume; of those that never were published,
@@ -42,6 +54,8 @@ class VolumeRecords : public VolumeObserver {
   void TakenOver(const std::string& target, const VolumeContext& context,
                  const std::vector<provider::ObjectVersion>& versions,
                  absl::Time fetched) override;
+
+  void Opened(const volume::OpenEvent& event);
 
   std::map<std::string, VolumeRecord> All() const;  // by target
 
