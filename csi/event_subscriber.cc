@@ -23,8 +23,11 @@ constexpr absl::Duration kRefusedPause = absl::Minutes(5);
 constexpr absl::Duration kLogin = absl::Seconds(20);
 // Nodes that hear the same event don't ask at the same moment.
 constexpr absl::Duration kSpread = absl::Milliseconds(20);
-// After a gap in the events every volume is read anew, over this time.
-constexpr absl::Duration kGapSpread = absl::Seconds(5);
+// After a gap in the events every volume is read anew: a keystore that was away is asked 5 times a
+// second by a node, not by all of them at once, as long as that is done within two minutes.
+constexpr absl::Duration kGapOfOne = absl::Milliseconds(200);
+constexpr absl::Duration kLeastGapSpread = absl::Seconds(5);
+constexpr absl::Duration kMostGapSpread = absl::Minutes(2);
 
 absl::Duration RandomUpTo(absl::Duration most) {
   std::uint16_t random = 0;
@@ -65,6 +68,10 @@ std::string EventPath(std::string_view message) {
     path.replace(start, end - start, "data");
   }
   return path;
+}
+
+absl::Duration SpreadAfterGap(std::size_t volumes) {
+  return std::clamp(kGapOfOne * volumes, kLeastGapSpread, kMostGapSpread);
 }
 
 EventSubscriber::EventSubscriber(const Clock& clock, Rotation& rotation, Options options)
@@ -156,11 +163,13 @@ void EventSubscriber::Subscribed() {
   log::Info("events of the keystore are heard", {{"address", login_.address}});
   subscribed_ = true;
   bool gap = false;
+  absl::Duration spread;
   {
     std::lock_guard lock(mutex_);
     gap = std::exchange(was_subscribed_, true);
+    spread = SpreadAfterGap(volumes_.size());
   }
-  if (gap) RefetchWhere([](const Paths&) { return true; }, kGapSpread);
+  if (gap) RefetchWhere([](const Paths&) { return true; }, spread);
 }
 
 void EventSubscriber::OnEvent(std::string_view message) {

@@ -74,6 +74,9 @@ class EventSubscriber : public VolumeObserver {
   std::thread thread_;
 };
 
+// Over which time a node with so many volumes reads them anew when events may have been missed.
+absl::Duration SpreadAfterGap(std::size_t volumes);
+
 // What an event is about: the path that a class would name, "" where it is not about a secret.
 std::string EventPath(std::string_view message);
 

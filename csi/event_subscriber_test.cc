@@ -35,5 +35,12 @@ TEST_CASE("an event is about the path that a class would read") {
   CHECK(EventPath("{\"data\":{\"event\":3}}").empty());
 }
 
+TEST_CASE("after a gap the node's volumes take turns at the keystore, for two minutes at most") {
+  CHECK(SpreadAfterGap(0) == absl::Seconds(5));
+  CHECK(SpreadAfterGap(20) == absl::Seconds(5));
+  CHECK(SpreadAfterGap(110) == absl::Seconds(22));
+  CHECK(SpreadAfterGap(1500) == absl::Minutes(2));
+}
+
 }  // namespace
 }  // namespace coffer::csi
