@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "csi/secret_objects.h"
+#include "csi/steady_time.h"
 #include "provider/provider.h"
 
 namespace coffer::csi {
@@ -40,7 +41,9 @@ std::unique_ptr<ClassSource> MakeDirectoryClassSource(std::string_view folder);
 
 // The API server's, which `client` (kept by the caller) reaches: each class is asked for once, and
 // kept up to date by a watch from then on, so that publishing asks nobody and works while the API
-// server is away. Where the plugin may not watch, each Get asks.
-std::unique_ptr<ClassSource> MakeClusterClassSource(KubeClient& client);
+// server is away. One that nobody has asked for in an hour, so that no pod here uses it, is dropped.
+// Where the plugin may not watch, each Get asks.
+std::unique_ptr<ClassSource> MakeClusterClassSource(
+    KubeClient& client, SteadyNow now = std::chrono::steady_clock::now);
 
 }  // namespace coffer::csi

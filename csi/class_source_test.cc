@@ -337,6 +337,32 @@ TEST_CASE("where the plugin may not watch, each Get asks; with no API server, wh
   CHECK(absl::IsUnavailable(MakeClusterClassSource(client)->Ready()));
 }
 
+TEST_CASE("a class that no pod has asked for in an hour isn't kept") {
+  std::optional<WatchedServer> api(std::in_place);
+  api->watches_end = true;
+  KubeClient client(KubeConfig{.server = api->server.address()});
+  std::atomic<int> hours{0};
+  const auto source = MakeClusterClassSource(
+      client, [&hours] { return SteadyTime() + std::chrono::hours(hours.load()); });
+  const absl::Time deadline = absl::Now() + absl::Seconds(100);
+  const auto watched = [&] {
+    std::lock_guard lock(api->mutex);
+    return api->watches.size();
+  };
+  REQUIRE(source->Get("shop", "webapp", deadline).ok());
+  hours = 2;
+  SECTION("used") { REQUIRE(source->Get("shop", "webapp", deadline).ok()); }
+  SECTION("unused") {}
+  const bool used = [&] {
+    std::lock_guard lock(api->mutex);
+    return api->gets == 2;
+  }();
+  const std::size_t before = watched();
+  REQUIRE(Eventually([&] { return watched() >= before + 3; }));
+  api.reset();
+  CHECK(source->Get("shop", "webapp", deadline).ok() == used);
+}
+
 TEST_CASE("a kubeconfig with a client certificate inside is used without touching the disk") {
   const TestCertificate ca("");
   const TestCertificate leaf("IP:127.0.0.1", &ca);

@@ -22,6 +22,8 @@ namespace {
 constexpr char kGroup[] = "/apis/secrets-store.csi.x-k8s.io/v1";
 constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
 constexpr absl::Duration kLongestPause = absl::Minutes(1);
+// Each volume's class is asked for every five minutes, be it for its Secrets alone.
+constexpr std::chrono::hours kLongestUnused{1};
 
 std::string_view MetadataOf(const Json& object, const char* name) {
   const auto metadata = object.find("metadata");
@@ -41,7 +43,8 @@ bool IsLater(std::string_view a, std::string_view b) {
 
 class ClusterClassSource : public ClassSource {
  public:
-  explicit ClusterClassSource(KubeClient& client) : client_(client), thread_([this] { Run(); }) {}
+  ClusterClassSource(KubeClient& client, SteadyNow now)
+      : client_(client), now_(std::move(now)), thread_([this] { Run(); }) {}
   ~ClusterClassSource() override {
     {
       std::lock_guard lock(mutex_);
@@ -57,6 +60,7 @@ class ClusterClassSource : public ClassSource {
     {
       std::lock_guard lock(mutex_);
       Entry& entry = entries_[key];
+      entry.asked = now_();
       // While the watch stands, what is here is what is there. While the API server can't be
       // reached, it is the best there is.
       if (entry.read && ((watching_ && entry.current) || unreachable_)) return *entry.read;
@@ -102,6 +106,7 @@ class ClusterClassSource : public ClassSource {
     std::optional<absl::StatusOr<ClassObject>> read;
     std::string version;   // resourceVersion
     bool current = false;  // no change was missed since
+    SteadyTime asked;      // the last Get
     int waiting = 0;       // Gets under way, which a change mustn't be lost for
   };
 
@@ -132,6 +137,12 @@ class ClusterClassSource : public ClassSource {
       Take(object, &entry->second);
     }
     return true;
+  }
+
+  void DropUnused() {
+    std::erase_if(entries_, [before = now_() - kLongestUnused](const auto& entry) {
+      return entry.second.waiting == 0 && entry.second.asked < before;
+    });
   }
 
   // Follows the classes from `version` on; "" where that isn't known.
@@ -165,6 +176,7 @@ class ClusterClassSource : public ClassSource {
       unreachable_ = absl::IsUnavailable(ended) || absl::IsDeadlineExceeded(ended);
       if (stopping_) return;
       seen_ |= absl::IsPermissionDenied(ended);  // each Get asks then
+      if (!unreachable_) DropUnused();
       if (absl::IsOutOfRange(ended)) version.clear();  // 410: too old, begin anew
       if (!ended.ok() && !absl::IsOutOfRange(ended)) {
         if (ended.code() != last_error_.code()) {
@@ -183,6 +195,7 @@ class ClusterClassSource : public ClassSource {
   }
 
   KubeClient& client_;
+  const SteadyNow now_;
   std::minstd_rand random_{std::random_device()()};  // the thread's
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -205,8 +218,8 @@ absl::StatusOr<ClassObject> ReadClassObject(const Json& object) {
                                            read.name, ": ", Message(secrets.status())));
 }
 
-std::unique_ptr<ClassSource> MakeClusterClassSource(KubeClient& client) {
-  return std::make_unique<ClusterClassSource>(client);
+std::unique_ptr<ClassSource> MakeClusterClassSource(KubeClient& client, SteadyNow now) {
+  return std::make_unique<ClusterClassSource>(client, std::move(now));
 }
 
 }  // namespace coffer::csi
