@@ -14,6 +14,7 @@ namespace {
 constexpr char kStatusApi[] = "/apis/secrets-store.csi.x-k8s.io/v1";
 constexpr char kNodeLabel[] = "internal.secrets-store.csi.k8s.io/node-name";
 constexpr char kManagedLabel[] = "secrets-store.csi.k8s.io/managed";
+constexpr char kStartupTaint[] = "secrets-store.csi.k8s.io/agent-not-ready";
 constexpr char kComponent[] = "csi-secrets-store";
 
 SecretString S(std::string_view text) { return SecretString(text); }
@@ -217,6 +218,23 @@ absl::Status ReleaseSecret(KubeClient& client, const PodVolume& volume, const st
   const Json patch = {{"metadata", {{"resourceVersion", S(version)},
                                     {"ownerReferences", std::move(others)}}}};
   return client.Patch(path, patch, deadline).status();
+}
+
+absl::Status RemoveStartupTaint(KubeClient& client, const std::string& node, absl::Time deadline) {
+  const std::string path = StrCat("/api/v1/nodes/", EncodeUrlPath(node));
+  ASSIGN_OR_RETURN(const Json there, client.Get(path, deadline));
+  const Json& taints = Member(Member(there, "spec"), "taints");
+  Json others = Json::array();
+  for (const Json& taint : taints) {
+    if (TextOf(taint, "key") != kStartupTaint) others.push_back(taint);
+  }
+  if (others.size() == taints.size()) return absl::OkStatus();
+  const std::string_view version = TextOf(Member(there, "metadata"), "resourceVersion");
+  const Json patch = {{"metadata", {{"resourceVersion", S(version)}}},
+                      {"spec", {{"taints", std::move(others)}}}};
+  RETURN_IF_ERROR(client.Patch(path, patch, deadline).status());
+  log::Info("startup taint removed: pods with volumes may come", {{"node", node}});
+  return absl::OkStatus();
 }
 
 absl::Status WriteEvent(KubeClient& client, const std::string& node, const PodEvent& event,

@@ -49,6 +49,10 @@ absl::StatusOr<bool> WriteSecret(KubeClient& client, const PodVolume& volume,
 absl::Status ReleaseSecret(KubeClient& client, const PodVolume& volume, const std::string& name,
                            absl::Time deadline);
 
+// Takes the taint secrets-store.csi.k8s.io/agent-not-ready from the node. Aborted: its taints changed
+// meanwhile; try again. OK where there is none.
+absl::Status RemoveStartupTaint(KubeClient& client, const std::string& node, absl::Time deadline);
+
 struct PodEvent {
   std::string name;  // of the Event object
   std::string kubernetes_namespace;

@@ -337,6 +337,14 @@ void KubeReporter::TellOwnPod(std::string_view name_space, std::string_view name
   Tell(own, true, std::move(reason), std::string(Message(why)));
 }
 
+void KubeReporter::Serves() {
+  writer_.Put("startup taint", [this](absl::Time deadline) {
+    const absl::Status removed = RemoveStartupTaint(client_, node_, deadline);
+    // Who taints nodes grants the right to it.
+    return absl::IsPermissionDenied(removed) ? absl::OkStatus() : removed;
+  });
+}
+
 void KubeReporter::CleanUp() {
   writer_.Put("statuses left behind", [this](absl::Time deadline) {
     return DeleteLeftPodStatuses(client_, node_, deadline);

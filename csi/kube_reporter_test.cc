@@ -468,6 +468,23 @@ TEST_CASE("what was read before a publish is not written after it") {
   CHECK(f.reporter.DueChecks().empty());
 }
 
+TEST_CASE("the node's startup taint goes when its volumes are served, and other taints stay") {
+  Fixture f;
+  constexpr char kNode[] = "/api/v1/nodes/node-1";
+  f.reporter.Serves();  // no such node: nobody waits for it
+  CHECK(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+  f.api.Put(kNode, R"({"metadata":{"resourceVersion":"1"},"spec":{"taints":[
+      {"key":"secrets-store.csi.k8s.io/agent-not-ready","effect":"NoExecute"},
+      {"key":"other","effect":"NoSchedule"}]}})");
+  f.reporter.Serves();
+  CHECK(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+  CHECK(f.DumpOf(f.api.At(kNode)["spec"]) == R"({"taints":[{"effect":"NoSchedule","key":"other"}]})");
+  const std::size_t writes = f.api.log.size();
+  f.reporter.Serves();
+  CHECK(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+  CHECK(f.api.log.size() == writes + 1);  // a look
+}
+
 TEST_CASE("a clock that is set keeps nothing waiting, and repeats nothing too early") {
   Fixture f;
   const auto fails = [&] {

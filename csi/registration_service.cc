@@ -21,6 +21,7 @@ grpc::ServerUnaryReactor* RegistrationService::NotifyRegistrationStatus(
     pluginregistration::RegistrationStatusResponse*) {
   if (request->plugin_registered()) {
     log::Info("registered with the kubelet", {{"driver", driver_name_}});
+    registered_();
   } else {
     log::Error("the kubelet refused the registration; if another driver has this name on the node, "
                "uninstall it or give this one another (--driver-name, csi.driverName in the chart)",

@@ -1,6 +1,7 @@
 // The kubelet's plugin registration, served by the plugin itself: no sidecar.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "proto/pluginregistration.grpc.pb.h"
@@ -9,9 +10,13 @@ namespace coffer::csi {
 
 class RegistrationService final : public pluginregistration::Registration::CallbackService {
  public:
-  // `endpoint`: the CSI socket's path as the kubelet sees it.
-  RegistrationService(std::string driver_name, std::string endpoint)
-      : driver_name_(std::move(driver_name)), endpoint_(std::move(endpoint)) {}
+  // `endpoint`: the CSI socket's path as the kubelet sees it. `registered`: called when it has
+  // registered the plugin.
+  RegistrationService(std::string driver_name, std::string endpoint,
+                      std::function<void()> registered)
+      : driver_name_(std::move(driver_name)),
+        endpoint_(std::move(endpoint)),
+        registered_(std::move(registered)) {}
 
   grpc::ServerUnaryReactor* GetInfo(grpc::CallbackServerContext* context,
                                     const pluginregistration::InfoRequest* request,
@@ -24,6 +29,7 @@ class RegistrationService final : public pluginregistration::Registration::Callb
  private:
   const std::string driver_name_;
   const std::string endpoint_;
+  const std::function<void()> registered_;
 };
 
 }  // namespace coffer::csi

@@ -40,7 +40,7 @@ UniqueFd OtherProgramAt(const std::string& path) {
 
 TEST_CASE("a server notices that its socket isn't found any more") {
   const Folder folder;
-  RegistrationService service("driver", "/csi/csi.sock");
+  RegistrationService service("driver", "/csi/csi.sock", [] {});
   auto server = SocketServer::Start({folder.socket()}, {&service});
   REQUIRE(server.ok());
   CHECK((*server)->InPlace().ok());

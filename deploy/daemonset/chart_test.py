@@ -148,6 +148,11 @@ class Chart(unittest.TestCase):
         self.assertEqual(more, least + [{"apiGroups": [""], "resources": ["secrets"],
                                          "verbs": ["get", "create", "patch", "delete"]}])
 
+    def test_the_startup_taint_takes_a_right_more(self):
+        least, more = (Rendered({"linux.startupTaint.enabled": enabled}).get("ClusterRole", "vault-csi")["rules"]
+                       for enabled in (False, True))
+        self.assertEqual(more, least + [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]}])
+
     def test_metrics(self):
         rendered = Rendered({"linux.metricsAddr": ":9000", "serverTelemetry.serviceMonitor.enabled": True,
                              "serverTelemetry.grafanaDashboard.enabled": True})
