@@ -5,8 +5,8 @@ that answers lists of Secrets as the API server does.
 """
 
 import base64
-import http.server
 import contextlib
+import http.server
 import json
 import os
 import re
