@@ -32,7 +32,12 @@ void VolumeLog::Published(const std::string& target, const VolumeContext& contex
 
 void VolumeLog::Unpublished(const std::string& target, const volume::PodFacts& pod,
                             const absl::Status& status) {
-  log::Write(LevelOf(status, true), status.ok() ? "unpublished" : "unpublish failed",
+  const std::string_view event = status.ok() ? "unpublished" : "unpublish failed";
+  if (pod.name.empty()) {  // of a plugin before this one, or none at all
+    log::Write(LevelOf(status, true), event, {{"target", target}, {"status", status}});
+    return;
+  }
+  log::Write(LevelOf(status, true), event,
              {{"pod", StrCat(pod.kubernetes_namespace, "/", pod.name)},
               {"class", pod.secret_class},
               {"target", target},
