@@ -24,12 +24,8 @@ from coffer_test import Keystore, TokenSigner, free_port  # noqa: E402
 class MemoryKeystore(Keystore):
     """One that keeps all in memory: what a request costs without a disk."""
 
-    def start(self):
-        with open(self.config, encoding="utf-8") as file:
-            text = file.read()
-        with open(self.config, "w", encoding="utf-8") as file:
-            file.write('storage "inmem" {}\n' + text.split("\n", 1)[1])
-        super().start()
+    def storage_config(self, more):
+        return 'storage "inmem" {}\n'
 
 
 CONNECTIONS = 16
