@@ -14,7 +14,7 @@ import unittest
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from coffer_test import free_port  # noqa: E402
+from coffer_test import eventually, free_port  # noqa: E402
 from node_plugin import Node  # noqa: E402
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
@@ -55,15 +55,6 @@ class AuditedNode(Node):
 def read(*path):
     with open(os.path.join(*path), encoding="utf-8") as file:
         return file.read()
-
-
-def eventually(check, seconds=60):
-    deadline = time.time() + seconds
-    while not check():
-        if time.time() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def opens_as(uid, path):

@@ -12,17 +12,9 @@ import time
 import unittest
 
 from node_plugin import Node
+from coffer_test import eventually
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
-
-
-def eventually(check, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 class FullKeystoreTest(unittest.TestCase):

@@ -4,17 +4,18 @@ a real keeper, keystore and mounts. Needs root.
     handover_test.py BIN_DIR
 """
 
+import functools
 import os
 import subprocess
 import sys
-import time
 import unittest
 import urllib.request
 
 from node_plugin import Node, WEBAPP_OBJECTS
-from coffer_test import free_port
+from coffer_test import eventually as comes_true, free_port
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
+eventually = functools.partial(comes_true, ignore=(OSError,))  # not served yet
 
 
 class KeptNode(Node):
@@ -46,19 +47,6 @@ class KeptNode(Node):
         if self.keeper:
             self.keeper.kill()
             self.keeper.wait()
-
-
-def eventually(check, seconds=60):
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if check():
-                return True
-        except OSError:  # not served yet
-            pass
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
 
 
 class HandoverTest(unittest.TestCase):

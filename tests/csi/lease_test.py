@@ -13,6 +13,7 @@ import time
 import unittest
 
 from node_plugin import Node
+from coffer_test import eventually
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
 LEASE = 6  # seconds
@@ -78,15 +79,6 @@ class Vault:
             self.renewed.append(lease)
             return 200, {"lease_id": lease, "lease_duration": LEASE, "renewable": True}
         return 400, {"errors": ["lease not found"]}
-
-
-def eventually(check, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 class LeaseTest(unittest.TestCase):

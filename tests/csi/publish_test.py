@@ -16,6 +16,7 @@ import time
 import unittest
 
 from node_plugin import Node, WEBAPP_OBJECTS
+from coffer_test import eventually
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
 
@@ -23,15 +24,6 @@ BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
 def read(*path):
     with open(os.path.join(*path), encoding="utf-8") as file:
         return file.read()
-
-
-def eventually(check, seconds=10):
-    deadline = time.time() + seconds
-    while not check():
-        if time.time() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 class PublishTest(unittest.TestCase):
@@ -82,7 +74,7 @@ class PublishTest(unittest.TestCase):
         self.ok(node.unpublish())
         self.assert_nothing_left(target)
         self.ok(node.unpublish())
-        self.assertTrue(eventually(lambda: self.tokens() == before), "the token is not revoked")
+        self.assertTrue(eventually(lambda: self.tokens() == before, 10), "the token is not revoked")
 
     def test_a_pod_logs_in_once(self):
         """volumes of one pod share a token, which the last one gives back"""
@@ -257,7 +249,7 @@ class PublishTest(unittest.TestCase):
                 self.assertIn(words, message)
                 self.assert_nothing_left(target)
         self.assertFalse(os.path.exists("/tmp/mount"))
-        self.assertTrue(eventually(lambda: self.tokens() == before), "tokens are left behind")
+        self.assertTrue(eventually(lambda: self.tokens() == before, 10), "tokens are left behind")
         log = node.log_text()
         self.assertNotIn("password-1", log)
         self.assertNotIn(read(node.token_file), log)
@@ -386,7 +378,7 @@ class PublishTest(unittest.TestCase):
         code, text = node.call("unpublish-many", *arguments)
         self.assertEqual(code, "OK", text)
         self.assertEqual(node.mounts(), [])
-        self.assertTrue(eventually(lambda: self.tokens() == before))
+        self.assertTrue(eventually(lambda: self.tokens() == before, 10))
 
     def test_malformed_bytes(self):
         """a socket that is sent rubbish serves on"""

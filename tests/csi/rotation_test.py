@@ -3,17 +3,18 @@
     rotation_test.py BIN_DIR
 """
 
+import functools
 import os
 import re
 import sys
-import time
 import unittest
 import urllib.request
 
 from node_plugin import Node, WEBAPP_OBJECTS
-from coffer_test import free_port
+from coffer_test import eventually as comes_true, free_port
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
+eventually = functools.partial(comes_true, ignore=(OSError,))  # not served yet
 INTERVAL = "    rotationInterval: {}\n"
 
 
@@ -29,19 +30,6 @@ class RotatingNode(Node):
     def metrics(self):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=60) as answer:
             return answer.read().decode()
-
-
-def eventually(check, seconds=60):
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if check():
-                return True
-        except OSError:  # not served yet
-            pass
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
 
 
 class RotationTest(unittest.TestCase):

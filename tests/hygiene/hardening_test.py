@@ -10,11 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "csi"))
-from node_plugin import Node  # noqa: E402
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "volume"))
+from kept_node import Node, eventually  # noqa: E402
 
 BIN_DIR = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin")
 
@@ -33,14 +32,6 @@ FILTERED = "off: enforce" in subprocess.run([os.path.join(BIN_DIR, "coffer-keepe
 
 def mask(names):
     return sum(1 << CAPABILITY[name] for name in names)
-
-
-def eventually(check, what, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
 
 
 def facts(pid, thread):

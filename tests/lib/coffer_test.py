@@ -1,6 +1,7 @@
 """What the Python tests share: a real keystore process, and ServiceAccount tokens signed on the spot."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -15,6 +16,18 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def eventually(check, seconds=60, ignore=()):
+    """Whether `check` comes true within that time; an exception of `ignore` says not yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(*ignore):
+            if check():
+                return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
 
 
 class Keystore:
