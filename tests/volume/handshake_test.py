@@ -5,6 +5,7 @@ keepers of any version, in the words of keeper/protocol.h. Needs root.
 """
 
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -18,7 +19,9 @@ from kept_node import KeptNode, eventually
 BIN_DIR = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin")
 KINDS = ["hello", "welcome", "busy", "refuse", "clear", "put", "add", "remove", "drop", "take", "look", "volume", "image",
          "end", "standby", "gone"]
-OLDEST, NEWEST = 1, 3  # what both speak
+# What both speak.
+OLDEST, NEWEST = map(int, re.search(r"protocol (\d+) to (\d+)", subprocess.run(
+    [os.path.join(BIN_DIR, "coffer-keeper"), "-version"], check=True, capture_output=True, text=True).stdout).groups())
 HEAD = struct.Struct("IHHQ")
 
 
@@ -74,7 +77,8 @@ class KeeperTest(unittest.TestCase):
         return peer
 
     def test_the_newest_that_both_speak(self):
-        for theirs, wanted in [((1, 1), 1), ((1, 2), 2), ((2, 2), 2), ((1, 3), 3), ((3, 3), 3), ((2, 99), 3)]:
+        for theirs, wanted in [((1, 1), 1), ((1, 2), 2), ((2, 2), 2), ((1, NEWEST), NEWEST), ((NEWEST, NEWEST), NEWEST),
+                               ((2, 99), NEWEST)]:
             with self.subTest(plugin=theirs):
                 plugin = self.plugin(*theirs)
                 self.assertEqual(plugin.hear()[:2], ("welcome", wanted))
@@ -82,9 +86,9 @@ class KeeperTest(unittest.TestCase):
 
     def test_none_that_both_speak(self):
         """is refused with what the keeper speaks, whoever serves; who serves isn't disturbed"""
-        serves = self.plugin(1, 3)
+        serves = self.plugin(1, NEWEST)
         self.assertEqual(serves.hear()[0], "welcome")
-        for theirs in [(4, 9), (0, 0), (99, 4)]:
+        for theirs in [(NEWEST + 1, 99), (0, 0), (99, NEWEST + 1)]:
             with self.subTest(plugin=theirs):
                 plugin = self.plugin(*theirs)
                 self.assertEqual(plugin.hear()[:2], ("refuse", versions(OLDEST, NEWEST)))
@@ -100,15 +104,15 @@ class KeeperTest(unittest.TestCase):
             old = self.plugin(1, 1)
             self.assertEqual(old.hear()[0], "busy")
             self.assertIsNone(old.hear())
-        new = self.plugin(1, 3)
+        new = self.plugin(1, NEWEST)
         self.assertEqual(new.hear()[0], "standby")
         old = self.plugin(1, 1)
         self.assertEqual(old.hear()[0], "busy")
         serves.close()
-        self.assertEqual(new.hear()[:2], ("welcome", 3))
+        self.assertEqual(new.hear()[:2], ("welcome", NEWEST))
 
     def test_upgrade_and_back(self):
-        """what a plugin of version 1 has given is taken by one of version 3, and again by one of version 1"""
+        """what a plugin of version 1 has given is taken by one of version 2, and again by one of version 1"""
         fuse, memory = os.open(os.devnull, os.O_RDWR), os.memfd_create("image")
         self.addCleanup(os.close, fuse)
         self.addCleanup(os.close, memory)
@@ -120,7 +124,7 @@ class KeeperTest(unittest.TestCase):
         giver.say("put", 8, "/two", "facts", [fuse, memory])
         giver.say("drop", 0, "/two")
         giver.close()
-        for version in (3, 1):
+        for version in (2, 1):
             plugin = self.plugin(1, version)
             self.assertEqual(plugin.hear()[:2], ("welcome", version))
             plugin.say("take")
