@@ -59,9 +59,10 @@ class ParsedCache {
 
  private:
   void Keep(std::string name, std::string tag, std::shared_ptr<const T> value) {
+    Value kept{std::move(tag), std::move(value)};  // then what it replaces, until the lock is free
     std::lock_guard lock(mutex_);
     if (values_.size() >= capacity_) values_.clear();
-    values_.insert_or_assign(std::move(name), Value{std::move(tag), std::move(value)});
+    std::swap(values_[std::move(name)], kept);
   }
 
   struct Value {

@@ -151,12 +151,14 @@ absl::StatusOr<std::shared_ptr<const KvMetadata>> KvV2::Load(Txn& txn, std::stri
   });
 }
 
-absl::Status KvV2::Save(Txn& txn, std::string_view path, KvMetadata& metadata) {
+absl::StatusOr<std::shared_ptr<const KvMetadata>> KvV2::Save(Txn& txn, std::string_view path,
+                                                             KvMetadata metadata) {
   metadata.MakeNewestText();
+  auto saved = std::make_shared<const KvMetadata>(std::move(metadata));
   const std::string stored_path = StrCat("metadata/", path);
-  RETURN_IF_ERROR(txn.Put(stored_path, EncodeKvMetadata(metadata).view()));
-  metadata_.Added(txn, stored_path, std::make_shared<const KvMetadata>(metadata));
-  return absl::OkStatus();
+  RETURN_IF_ERROR(txn.Put(stored_path, EncodeKvMetadata(*saved).view()));
+  metadata_.Added(txn, stored_path, saved);
+  return saved;
 }
 
 absl::StatusOr<std::shared_ptr<const KvConfig>> KvV2::LoadConfig(Txn& txn) {
@@ -220,8 +222,8 @@ absl::StatusOr<Response> KvV2::Delete(const Request& request, Txn& txn) {
       version->deletion = now;
     }
   }
-  RETURN_IF_ERROR(Save(txn, path, metadata));
-  Tell(txn, request, "delete", KvPart::kData, path, &metadata);
+  ASSIGN_OR_RETURN(const auto saved, Save(txn, path, std::move(metadata)));
+  Tell(txn, request, "delete", KvPart::kData, path, saved.get());
   return Response::Empty();
 }
 
@@ -238,8 +240,8 @@ absl::StatusOr<Response> KvV2::Undelete(const Request& request, Txn& txn) {
       version->deletion = metadata.DeletionTime(*config, clock_.Now());
     }
   }
-  RETURN_IF_ERROR(Save(txn, path, metadata));
-  Tell(txn, request, "undelete", KvPart::kData, path, &metadata);
+  ASSIGN_OR_RETURN(const auto saved, Save(txn, path, std::move(metadata)));
+  Tell(txn, request, "undelete", KvPart::kData, path, saved.get());
   return Response::Empty();
 }
 
@@ -255,8 +257,8 @@ absl::StatusOr<Response> KvV2::Destroy(const Request& request, Txn& txn) {
     version->destroyed = true;
     RETURN_IF_ERROR(txn.Delete(VersionPath(metadata, number)));
   }
-  RETURN_IF_ERROR(Save(txn, path, metadata));
-  Tell(txn, request, "destroy", KvPart::kData, path, &metadata);
+  ASSIGN_OR_RETURN(const auto saved, Save(txn, path, std::move(metadata)));
+  Tell(txn, request, "destroy", KvPart::kData, path, saved.get());
   return Response::Empty();
 }
 

@@ -41,8 +41,9 @@ class KvV2 : public Backend {
 
   // The metadata of the secret at `path`; null where there is none.
   absl::StatusOr<std::shared_ptr<const KvMetadata>> Load(Txn& txn, std::string_view path);
-  // Brings the metadata's newest_text up to date, too.
-  absl::Status Save(Txn& txn, std::string_view path, KvMetadata& metadata);
+  // What is stored, its newest_text brought up to date.
+  absl::StatusOr<std::shared_ptr<const KvMetadata>> Save(Txn& txn, std::string_view path,
+                                                         KvMetadata metadata);
   absl::StatusOr<std::shared_ptr<const KvConfig>> LoadConfig(Txn& txn);
   static KvMetadata NewMetadata(absl::Time now);
 

@@ -115,10 +115,10 @@ absl::StatusOr<Response> KvV2::AddVersion(const Request& request, Txn& txn,
   for (const std::int64_t number : dropped) {
     RETURN_IF_ERROR(txn.Delete(VersionPath(metadata, number)));
   }
-  RETURN_IF_ERROR(Save(txn, path, metadata));
-  Tell(txn, request, operation, KvPart::kData, path, &metadata);
+  ASSIGN_OR_RETURN(const auto saved, Save(txn, path, std::move(metadata)));
+  Tell(txn, request, operation, KvPart::kData, path, saved.get());
   Response response;
-  response.data_text = SecretBytes::CopyOf(metadata.newest_text);
+  response.data_text = SecretBytes::CopyOf(saved->newest_text);
   return response;
 }
 
@@ -161,8 +161,8 @@ absl::StatusOr<Response> KvV2::DeleteNewest(const Request& request, Txn& txn) {
   const absl::Time now = clock_.Now();
   if (newest == nullptr || newest->destroyed || newest->deleted(now)) return Response::Empty();
   newest->deletion = now;
-  RETURN_IF_ERROR(Save(txn, path, metadata));
-  Tell(txn, request, "data-delete", KvPart::kData, path, &metadata);
+  ASSIGN_OR_RETURN(const auto saved, Save(txn, path, std::move(metadata)));
+  Tell(txn, request, "data-delete", KvPart::kData, path, saved.get());
   return Response::Empty();
 }
 

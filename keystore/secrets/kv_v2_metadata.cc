@@ -70,8 +70,8 @@ absl::StatusOr<Response> KvV2::WriteMetadata(const Request& request, Txn& txn) {
   if (request.has("custom_metadata")) {
     ASSIGN_OR_RETURN(metadata.custom, CheckCustomMetadata(request.json("custom_metadata"), false));
   }
-  RETURN_IF_ERROR(Save(txn, path, metadata));
-  Tell(txn, request, "metadata-write", KvPart::kMetadata, path, &metadata);
+  ASSIGN_OR_RETURN(const auto saved, Save(txn, path, std::move(metadata)));
+  Tell(txn, request, "metadata-write", KvPart::kMetadata, path, saved.get());
   return response;
 }
 
@@ -93,8 +93,8 @@ absl::StatusOr<Response> KvV2::PatchMetadata(const Request& request, Txn& txn) {
       ASSIGN_OR_RETURN(metadata.custom, CheckCustomMetadata(metadata.custom, false));
     }
   }
-  RETURN_IF_ERROR(Save(txn, path, metadata));
-  Tell(txn, request, "metadata-patch", KvPart::kMetadata, path, &metadata);
+  ASSIGN_OR_RETURN(const auto saved, Save(txn, path, std::move(metadata)));
+  Tell(txn, request, "metadata-patch", KvPart::kMetadata, path, saved.get());
   return response;
 }
 

@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t kEntryOverhead = 128;
 
+std::size_t HashOf(std::string_view key) { return absl::Hash<std::string_view>()(key); }
+
 }  // namespace
 
 void Memtable::Add(std::uint64_t id, WriteBatch batch) {
@@ -23,8 +25,9 @@ void Memtable::Add(std::uint64_t id, WriteBatch batch) {
 // Readers may meet what is added from the moment that it is published; its id is behind their
 // snapshots.
 void Memtable::AddWrite(std::uint64_t id, std::string_view key, const Value& value) {
-  Bucket& bucket = BucketOf(key);
-  Versions* versions = FindIn(bucket, key);
+  const std::size_t hash = HashOf(key);
+  Bucket& bucket = BucketOf(hash);
+  Versions* versions = FindIn(bucket, hash, key);
   const Version* older =
       versions == nullptr ? nullptr : versions->newest.load(std::memory_order_relaxed);
   const Version* version = &versions_.emplace_back(Version{id, value, older});
@@ -32,6 +35,7 @@ void Memtable::AddWrite(std::uint64_t id, std::string_view key, const Value& val
     versions->newest.store(version, std::memory_order_release);
   } else {
     versions = &entries_.emplace_back();
+    versions->hash = hash;
     versions->key = key;
     versions->newest.store(version, std::memory_order_relaxed);
     versions->next = bucket.load(std::memory_order_relaxed);
@@ -42,21 +46,19 @@ void Memtable::AddWrite(std::uint64_t id, std::string_view key, const Value& val
   bytes_ += kEntryOverhead + key.size() + (value ? value->size() : 0);
 }
 
-Memtable::Bucket& Memtable::BucketOf(std::string_view key) const {
-  return buckets_[absl::Hash<std::string_view>()(key) % kBuckets];
-}
-
-Memtable::Versions* Memtable::FindIn(const Bucket& bucket, std::string_view key) {
+Memtable::Versions* Memtable::FindIn(const Bucket& bucket, std::size_t hash,
+                                     std::string_view key) {
   for (Versions* versions = bucket.load(std::memory_order_acquire); versions != nullptr;
        versions = versions->next) {
-    if (versions->key == key) return versions;
+    if (versions->hash == hash && versions->key == key) return versions;
   }
   return nullptr;
 }
 
 const Memtable::Value* Memtable::Find(std::string_view key, std::uint64_t snapshot) const {
   if (empty()) return nullptr;
-  const Versions* versions = FindIn(BucketOf(key), key);
+  const std::size_t hash = HashOf(key);
+  const Versions* versions = FindIn(BucketOf(hash), hash, key);
   return versions == nullptr ? nullptr : ValueAt(*versions, snapshot);
 }
 

@@ -51,6 +51,7 @@ class Memtable {
     const Version* older;
   };
   struct Versions {
+    std::size_t hash;  // of the key
     std::string_view key;
     std::atomic<const Version*> newest = nullptr;
     Versions* next = nullptr;  // in the bucket
@@ -60,8 +61,8 @@ class Memtable {
   // A log is carried over when it holds about as many keys.
   static constexpr std::size_t kBuckets = std::size_t{1} << 14;
 
-  Bucket& BucketOf(std::string_view key) const;
-  static Versions* FindIn(const Bucket& bucket, std::string_view key);
+  Bucket& BucketOf(std::size_t hash) const { return buckets_[hash % kBuckets]; }
+  static Versions* FindIn(const Bucket& bucket, std::size_t hash, std::string_view key);
   void AddWrite(std::uint64_t id, std::string_view key, const Value& value);
   static const Value* ValueAt(const Versions& versions, std::uint64_t snapshot);
   const Ordered& InOrder() const;
