@@ -196,9 +196,11 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
   }
 
   UniqueFd fuse(open("/dev/fuse", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (!fuse)
-    return absl::ErrnoToStatus(errno,
-                               "can't open /dev/fuse: the plugin's container needs the device");
+  if (!fuse) {
+    return absl::UnavailableError(
+        StrCat("can't open /dev/fuse: the plugin's container needs the device: ",
+               std::string_view(strerrordesc_np(errno))));
+  }
   ASSIGN_OR_RETURN(const DetachedMount mount, MakeMount(fuse.get(), info.volume_id));
   const std::shared_ptr<Volume> volume =
       Register(info, std::move(fuse), mount.device, Tree(std::move(first)), opens);

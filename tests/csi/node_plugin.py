@@ -35,6 +35,8 @@ WEBAPP_OBJECTS = """
 class Node:
     """A filled keystore, a kubelet's folder, a folder of classes, and the plugin."""
 
+    lacks = ()  # what the plugin's kernel is without: see tests/lib/older_kernel.cc
+
     def __init__(self, bin_dir, storage=""):
         self.bin_dir = bin_dir
         self.folder = tempfile.mkdtemp(prefix="coffer-node-")
@@ -101,7 +103,7 @@ class Node:
             f"--plugin-registration-dir={self.folder}",
             f"--kubelet-registration-path={self.socket}",
             *self.flags(),
-        ], stdout=self.log, stderr=self.log)
+        ], stdout=self.log, stderr=self.log, env=self.environment())
         for _ in range(200):
             if self.plugin.poll() is not None:
                 raise RuntimeError("coffer-csi ended:\n" + self.log_text())
@@ -113,6 +115,12 @@ class Node:
     def flags(self):
         """More of them, for the plugin."""
         return []
+
+    def environment(self):
+        if not self.lacks:
+            return None
+        kernel = os.path.abspath(os.path.join(self.bin_dir, "older_kernel.so"))
+        return {**os.environ, "LD_PRELOAD": kernel, "COFFER_WITHOUT": ",".join(self.lacks)}
 
     def log_text(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as log:

@@ -70,8 +70,8 @@ class DiskTest(unittest.TestCase):
         self.addCleanup(disk.close)
         return disk
 
-    def node(self):
-        node = KeptNode(BIN_DIR)
+    def node(self, lacks=()):
+        node = KeptNode(BIN_DIR, lacks)
         node.start_standby()
         return node
 
@@ -125,11 +125,12 @@ class DiskTest(unittest.TestCase):
             self.assertFalse(disk.holds(needle), f"secret {number} is on the disk at the end")
 
     def test_swap(self):
-        """what can be swapped out of plugins, keeper and keystore holds no secret of a volume"""
+        """what can be swapped out of plugins, keeper and keystore, with memfd_secret or without, holds no secret"""
         disk = self.disk()
         subprocess.run(["mkswap", disk.device], check=True, capture_output=True)
-        node = self.node()
-        self.addCleanup(node.close)
+        nodes = [self.node(), self.node(("memfd_secret",))]
+        for node in nodes:
+            self.addCleanup(node.close)
         holder = subprocess.Popen(
             [sys.executable, "-c", "import sys; x = sys.stdin.readline(); print(flush=True); sys.stdin.readline()"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -139,15 +140,18 @@ class DiskTest(unittest.TestCase):
         holder.stdin.write(swapped + b"\n")
         holder.stdin.flush()
         holder.stdout.readline()
-        secret = self.put(node)
-        self.publish(node, secret)
+        published = [self.put(node) for node in nodes]
+        for node, secret in zip(nodes, published):
+            self.publish(node, secret)
         subprocess.run(["swapon", "--priority=1000", disk.device], check=True)
         try:
-            for pid in [holder.pid, node.keystore.process.pid, node.keeper.pid,
-                        *(plugin.pid for plugin in node.plugins)]:
-                page_out(pid)
+            page_out(holder.pid)
+            for node in nodes:
+                for process in [node.keystore.process, node.keeper, *node.plugins]:
+                    page_out(process.pid)
             self.assertTrue(disk.holds(swapped), "the search would find what was swapped out")
-            self.assertFalse(disk.holds(secret))
+            for node, secret in zip(nodes, published):
+                self.assertFalse(disk.holds(secret), f"of a kernel without {node.lacks or 'nothing'}")
         finally:
             subprocess.run(["swapoff", disk.device], check=True)
 

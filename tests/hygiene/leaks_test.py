@@ -68,8 +68,10 @@ def in_files(folder, needles):
 
 
 class LeaksTest(unittest.TestCase):
+    lacks = ()
+
     def setUp(self):
-        self.node = KeptNode(BIN_DIR)
+        self.node = KeptNode(BIN_DIR, self.lacks)
         self.addCleanup(self.node.close)
         self.node.start_standby()
 
@@ -187,6 +189,16 @@ class LeaksTest(unittest.TestCase):
         self.node.wait(plugin)
         self.assertEqual(in_files(self.node.folder, [secret]), [])
         self.assertEqual([name for name in set(os.listdir(".")) - there if name.startswith("core")], [])
+
+
+class LockedMemfdTest(LeaksTest):
+    """the same where the kernel has no memfd_secret"""
+    lacks = ("memfd_secret",)
+    test_the_search_finds = test_one_trace = test_page_cache = None
+
+    def test_no_core(self):
+        self.assertIn("memfd_secret is missing", self.node.log_text())
+        super().test_no_core()
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ def eventually(check, what, seconds=PATIENCE):
 
 
 class KeptNode(Node):
-    def __init__(self, bin_dir):
+    def __init__(self, bin_dir, lacks=()):
         self.plugins = []  # all that were started and not waited for
         self.keeper = None
+        self.lacks = lacks
         super().__init__(bin_dir)
 
     def start(self):
@@ -51,7 +52,7 @@ class KeptNode(Node):
             f"--secret-provider-class-dir={self.classes}",
             f"--plugin-registration-dir={self.folder}", f"--kubelet-registration-path={self.socket}",
             f"--keeper-socket={self.keeper_socket}", *flags, *self.flags(),
-        ], stdout=self.log, stderr=self.log)
+        ], stdout=self.log, stderr=self.log, env=self.environment())
         self.plugins.append(plugin)
         return plugin
 
