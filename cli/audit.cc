@@ -9,33 +9,16 @@
 namespace coffer::cli {
 namespace {
 
-int Enable(Session& session) {
-  const std::string type(Trim(session.args[0]));
-  const std::string path =
-      WithSlash(session.flags.given("path") ? session.flags.text("path") : std::string_view(type));
+absl::StatusOr<Json> Body(const Session& session) {
   const absl::StatusOr<Json> options =
       ParseData(std::span(session.args).subspan(1), session.console);
   if (!options.ok()) {
-    return session.Refuse(StrCat("Failed to parse K=V data: ", Message(options.status())));
+    return absl::InvalidArgumentError(
+        StrCat("Failed to parse K=V data: ", Message(options.status())));
   }
-  const Json body = {{"type", Json::string_t(type)},
-                     {"description", Json::string_t(session.flags.text("description"))},
-                     {"local", session.flags.on("local")},
-                     {"options", options->is_object() ? *options : Json::object()}};
-  const absl::StatusOr<Json> answer = session.api->Call(
-      {.method = "PUT", .path = StrCat("sys/audit/", SanitizePath(path)), .body = &body});
-  if (!answer.ok()) return session.Fail("Error enabling audit device", answer.status());
-  session.console.Line(StrCat("Success! Enabled the ", type, " audit device at: ", path));
-  return kDone;
-}
-
-int Disable(Session& session) {
-  const std::string path = WithSlash(SanitizePath(session.args[0]));
-  const absl::StatusOr<Json> answer =
-      session.api->Delete(StrCat("sys/audit/", SanitizePath(path)));
-  if (!answer.ok()) return session.Fail("Error disabling audit device", answer.status());
-  session.console.Line(StrCat("Success! Disabled audit device (if it was enabled) at: ", path));
-  return kDone;
+  return Json{{"description", Json::string_t(session.flags.text("description"))},
+              {"local", session.flags.on("local")},
+              {"options", options->is_object() ? *options : Json::object()}};
 }
 
 // "file_path=/var/log/a.log mode=0600".
@@ -49,11 +32,7 @@ std::string OptionsText(const Json& options) {
   return text;
 }
 
-int List(Session& session) {
-  const absl::StatusOr<Json> answer = session.api->Call({.method = "GET", .path = "sys/audit"});
-  if (!answer.ok()) return session.Fail("Error listing audits", answer.status());
-  const Json devices = MountsOf(*answer);
-  if (!session.table()) return PrintDocument(session, devices);
+int Print(Session& session, const Json& devices) {
   if (devices.empty()) {
     session.console.Line("No audit devices are enabled.");
     return kApiError;
@@ -76,6 +55,16 @@ int List(Session& session) {
   return kDone;
 }
 
+constexpr MountTable kDevices = {
+    .api = "sys/audit",
+    .enable_method = "PUT",
+    .enable_body = Body,
+    .print = Print,
+    .enable = {"Error enabling audit device", "Success! Enabled the $0 audit device at: $1"},
+    .disable = {"Error disabling audit device",
+                "Success! Disabled audit device (if it was enabled) at: $1"},
+    .list_failed = "Error listing audits"};
+
 }  // namespace
 
 std::vector<Command> AuditCommands() {
@@ -90,21 +79,21 @@ std::vector<Command> AuditCommands() {
        .flags = {{"description", FlagType::kText, "Human-friendly description."},
                  {"path", FlagType::kText, "Its name. The default is its type."},
                  {"local", FlagType::kSwitch, "Keep the device out of replication."}},
-       .run = Enable},
+       .run = [](Session& session) { return kDevices.Enable(session); }},
       {.name = "audit disable",
        .synopsis = "Disables an audit device",
        .usage = "[options] PATH",
        .help = "Disables the audit device of that name. Its file stays.",
        .min_args = 1,
        .max_args = 1,
-       .run = Disable},
+       .run = [](Session& session) { return kDevices.Disable(session); }},
       {.name = "audit list",
        .synopsis = "Lists enabled audit devices",
        .usage = "[options]",
        .help = "Lists the enabled audit devices.",
        .prints = Prints::kFormats,
        .flags = {{"detailed", FlagType::kSwitch, "Print options and replication too."}},
-       .run = List},
+       .run = [](Session& session) { return kDevices.List(session); }},
   };
 }
 

@@ -7,48 +7,18 @@
 namespace coffer::cli {
 namespace {
 
-int Enable(Session& session) {
-  const std::string type(Trim(session.args[0]));
-  const std::string path =
-      WithSlash(session.flags.given("path") ? session.flags.text("path") : std::string_view(type));
-  Json body = MountBody(session.flags);
-  body["type"] = Json::string_t(type);
-  const absl::StatusOr<Json> answer = session.api->Call(
-      {.method = "POST", .path = StrCat("sys/auth/", SanitizePath(path)), .body = &body});
-  if (!answer.ok()) {
-    return session.Fail(StrCat("Error enabling ", type, " auth"), answer.status());
-  }
-  session.console.Line(StrCat("Success! Enabled ", type, " auth method at: ", path));
-  return kDone;
-}
-
-int Disable(Session& session) {
-  const std::string path = WithSlash(SanitizePath(session.args[0]));
-  const absl::StatusOr<Json> answer = session.api->Delete(StrCat("sys/auth/", SanitizePath(path)));
-  if (!answer.ok()) {
-    return session.Fail(StrCat("Error disabling auth method at ", path), answer.status());
-  }
-  session.console.Line(StrCat("Success! Disabled the auth method (if it existed) at: ", path));
-  return kDone;
-}
-
-int List(Session& session) {
-  const absl::StatusOr<Json> answer = session.api->Call({.method = "GET", .path = "sys/auth"});
-  if (!answer.ok()) return session.Fail("Error listing enabled authentications", answer.status());
-  return PrintMounts(session, MountsOf(*answer), true);
-}
-
-int Tune(Session& session) {
-  const std::string path = WithSlash(SanitizePath(session.args[0]));
-  const Json body = TuneBody(session.flags);
-  const absl::StatusOr<Json> answer = session.api->Call(
-      {.method = "POST", .path = StrCat("sys/auth/", path, "tune"), .body = &body});
-  if (!answer.ok()) {
-    return session.Fail(StrCat("Error tuning auth method ", path), answer.status());
-  }
-  session.console.Line(StrCat("Success! Tuned the auth method at: ", path));
-  return kDone;
-}
+constexpr MountTable kMethods = {
+    .api = "sys/auth",
+    .enable_method = "POST",
+    .enable_body = MountBody,
+    .print = [](Session& session, const Json& methods) {
+      return PrintMounts(session, methods, true);
+    },
+    .enable = {"Error enabling $0 auth", "Success! Enabled $0 auth method at: $1"},
+    .disable = {"Error disabling auth method at $1",
+                "Success! Disabled the auth method (if it existed) at: $1"},
+    .list_failed = "Error listing enabled authentications",
+    .tune = {"Error tuning auth method $1", "Success! Tuned the auth method at: $1"}};
 
 // How to log in by a method, as "login" takes it.
 constexpr std::pair<std::string_view, std::string_view> kLoginHelp[] = {
@@ -107,21 +77,21 @@ std::vector<Command> AuthCommands() {
        .min_args = 1,
        .max_args = 1,
        .flags = enable,
-       .run = Enable},
+       .run = [](Session& session) { return kMethods.Enable(session); }},
       {.name = "auth disable",
        .synopsis = "Disables an auth method",
        .usage = "[options] PATH",
        .help = "Disables the auth method at a path. All tokens that were made by it are revoked.",
        .min_args = 1,
        .max_args = 1,
-       .run = Disable},
+       .run = [](Session& session) { return kMethods.Disable(session); }},
       {.name = "auth list",
        .synopsis = "Lists enabled auth methods",
        .usage = "[options]",
        .help = "Lists the enabled auth methods.",
        .prints = Prints::kFormats,
        .flags = {{"detailed", FlagType::kSwitch, "Print TTLs, options and versions too."}},
-       .run = List},
+       .run = [](Session& session) { return kMethods.List(session); }},
       {.name = "auth tune",
        .synopsis = "Tunes an auth method configuration",
        .usage = "[options] PATH",
@@ -129,7 +99,7 @@ std::vector<Command> AuthCommands() {
        .min_args = 1,
        .max_args = 1,
        .flags = tune,
-       .run = Tune},
+       .run = [](Session& session) { return kMethods.Tune(session); }},
       {.name = "auth help",
        .synopsis = "Prints usage for an auth method",
        .usage = "[options] TYPE | PATH",

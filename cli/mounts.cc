@@ -1,5 +1,6 @@
 #include "cli/mounts.h"
 
+#include "absl/strings/substitute.h"
 #include "cli/output.h"
 #include "cli/table.h"
 #include "cli/values.h"
@@ -27,6 +28,21 @@ Json::string_t TtlText(absl::Duration ttl) {
   return Json::string_t(ttl < absl::ZeroDuration() ? "system" : FormatGoDuration(ttl));
 }
 
+// What enable puts into "config", and tune sends by itself.
+void AddConfig(const Flags& flags, Json& config) {
+  for (std::string_view name : kTextMembers) {
+    if (flags.given(name)) config[MemberName(name)] = Json::string_t(flags.text(name));
+  }
+  for (std::string_view name : kListMembers) {
+    if (!flags.given(name)) continue;
+    Json& list = config[MemberName(name)] = Json::array();
+    for (const std::string& text : flags.texts(name)) list.push_back(Json::string_t(text));
+  }
+  for (std::string_view name : {"default-lease-ttl", "max-lease-ttl"}) {
+    if (flags.given(name)) config[MemberName(name)] = TtlText(flags.duration(name));
+  }
+}
+
 void AddOptions(const Flags& flags, Json& body) {
   for (const auto& [name, value] : flags.pairs("options")) {
     body["options"][Json::string_t(name)] = Json::string_t(value);
@@ -36,11 +52,24 @@ void AddOptions(const Flags& flags, Json& body) {
   }
 }
 
+// Only what was given.
+Json TuneBody(const Flags& flags) {
+  Json body = Json::object();
+  AddConfig(flags, body);
+  if (flags.given("description")) body["description"] = Json::string_t(flags.text("description"));
+  AddOptions(flags, body);
+  return body;
+}
+
 std::string TtlCell(const Json& mount, std::string_view name) {
   const std::string_view type = TextAt(mount, "type");
   if (type == "system" || type == "cubbyhole") return "";
   const std::int64_t seconds = IntegerAt(At(mount, "config"), name);
   return seconds == 0 ? "system" : StrCat(seconds);
+}
+
+std::string Say(std::string_view words, std::string_view type, std::string_view path) {
+  return absl::Substitute(ToAbsl(words), ToAbsl(type), ToAbsl(path));
 }
 
 const char* Switch(bool on) { return on ? "true" : "false"; }
@@ -59,6 +88,46 @@ void AddDetails(const std::string& path, const Json& mount, Table& table) {
 }
 
 }  // namespace
+
+int MountTable::Enable(Session& session) const {
+  const std::string type(Trim(session.args[0]));
+  const std::string path =
+      WithSlash(session.flags.given("path") ? session.flags.text("path") : std::string_view(type));
+  absl::StatusOr<Json> body = enable_body(session);
+  if (!body.ok()) return session.Refuse(Message(body.status()));
+  (*body)["type"] = Json::string_t(type);
+  const absl::StatusOr<Json> answer = session.api->Call(
+      {.method = enable_method, .path = StrCat(api, "/", SanitizePath(path)), .body = &*body});
+  if (!answer.ok()) return session.Fail(Say(enable.failed, type, path), answer.status());
+  session.console.Line(Say(enable.done, type, path));
+  return kDone;
+}
+
+int MountTable::Disable(Session& session) const {
+  const std::string path = WithSlash(SanitizePath(session.args[0]));
+  const absl::StatusOr<Json> answer = session.api->Delete(StrCat(api, "/", SanitizePath(path)));
+  if (!answer.ok()) return session.Fail(Say(disable.failed, "", path), answer.status());
+  session.console.Line(Say(disable.done, "", path));
+  return kDone;
+}
+
+int MountTable::List(Session& session) const {
+  const absl::StatusOr<Json> answer =
+      session.api->Call({.method = "GET", .path = std::string(api)});
+  if (!answer.ok()) return session.Fail(list_failed, answer.status());
+  const Json entries = MountsOf(*answer);
+  return session.table() ? print(session, entries) : PrintDocument(session, entries);
+}
+
+int MountTable::Tune(Session& session) const {
+  const std::string path = WithSlash(SanitizePath(session.args[0]));
+  const Json body = TuneBody(session.flags);
+  const absl::StatusOr<Json> answer = session.api->Call(
+      {.method = "POST", .path = StrCat(api, "/", path, "tune"), .body = &body});
+  if (!answer.ok()) return session.Fail(Say(tune.failed, "", path), answer.status());
+  session.console.Line(Say(tune.done, "", path));
+  return kDone;
+}
 
 std::vector<Flag> MountFlags() {
   return {
@@ -84,35 +153,14 @@ std::vector<Flag> MountFlags() {
   };
 }
 
-void AddMountConfig(const Flags& flags, Json& config) {
-  for (std::string_view name : kTextMembers) {
-    if (flags.given(name)) config[MemberName(name)] = Json::string_t(flags.text(name));
-  }
-  for (std::string_view name : kListMembers) {
-    if (!flags.given(name)) continue;
-    Json& list = config[MemberName(name)] = Json::array();
-    for (const std::string& text : flags.texts(name)) list.push_back(Json::string_t(text));
-  }
-  for (std::string_view name : {"default-lease-ttl", "max-lease-ttl"}) {
-    if (flags.given(name)) config[MemberName(name)] = TtlText(flags.duration(name));
-  }
-}
-
-Json MountBody(const Flags& flags) {
+absl::StatusOr<Json> MountBody(const Session& session) {
+  const Flags& flags = session.flags;
   Json body = {{"description", Json::string_t(flags.text("description"))},
                {"local", flags.on("local")},
                {"seal_wrap", flags.on("seal-wrap")},
                {"config", Json::object()}};
-  AddMountConfig(flags, body["config"]);
+  AddConfig(flags, body["config"]);
   if (flags.on("force-no-cache")) body["config"]["force_no_cache"] = true;
-  AddOptions(flags, body);
-  return body;
-}
-
-Json TuneBody(const Flags& flags) {
-  Json body = Json::object();
-  AddMountConfig(flags, body);
-  if (flags.given("description")) body["description"] = Json::string_t(flags.text("description"));
   AddOptions(flags, body);
   return body;
 }
@@ -128,7 +176,6 @@ Json MountsOf(const Json& answer) {
 }
 
 int PrintMounts(Session& session, const Json& mounts, bool with_version) {
-  if (!session.table()) return PrintDocument(session, mounts);
   const bool detailed = session.flags.on("detailed");
   Table table = detailed
                     ? Table::WithHeader("Path", "Plugin", "Accessor", "Default TTL", "Max TTL",

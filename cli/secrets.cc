@@ -8,47 +8,18 @@
 namespace coffer::cli {
 namespace {
 
-int Enable(Session& session) {
-  const std::string type(Trim(session.args[0]));
-  const std::string path =
-      WithSlash(session.flags.given("path") ? session.flags.text("path") : std::string_view(type));
-  Json body = MountBody(session.flags);
-  body["type"] = Json::string_t(type);
-  const absl::StatusOr<Json> answer = session.api->Call(
-      {.method = "POST", .path = StrCat("sys/mounts/", SanitizePath(path)), .body = &body});
-  if (!answer.ok()) return session.Fail("Error enabling", answer.status());
-  session.console.Line(StrCat("Success! Enabled the ", type, " secrets engine at: ", path));
-  return kDone;
-}
-
-int Disable(Session& session) {
-  const std::string path = WithSlash(SanitizePath(session.args[0]));
-  const absl::StatusOr<Json> answer =
-      session.api->Delete(StrCat("sys/mounts/", SanitizePath(path)));
-  if (!answer.ok()) {
-    return session.Fail(StrCat("Error disabling secrets engine at ", path), answer.status());
-  }
-  session.console.Line(StrCat("Success! Disabled the secrets engine (if it existed) at: ", path));
-  return kDone;
-}
-
-int List(Session& session) {
-  const absl::StatusOr<Json> answer = session.api->Call({.method = "GET", .path = "sys/mounts"});
-  if (!answer.ok()) return session.Fail("Error listing secrets engines", answer.status());
-  return PrintMounts(session, MountsOf(*answer), false);
-}
-
-int Tune(Session& session) {
-  const std::string path = WithSlash(SanitizePath(session.args[0]));
-  const Json body = TuneBody(session.flags);
-  const absl::StatusOr<Json> answer = session.api->Call(
-      {.method = "POST", .path = StrCat("sys/mounts/", path, "tune"), .body = &body});
-  if (!answer.ok()) {
-    return session.Fail(StrCat("Error tuning secrets engine ", path), answer.status());
-  }
-  session.console.Line(StrCat("Success! Tuned the secrets engine at: ", path));
-  return kDone;
-}
+constexpr MountTable kEngines = {
+    .api = "sys/mounts",
+    .enable_method = "POST",
+    .enable_body = MountBody,
+    .print = [](Session& session, const Json& engines) {
+      return PrintMounts(session, engines, false);
+    },
+    .enable = {"Error enabling", "Success! Enabled the $0 secrets engine at: $1"},
+    .disable = {"Error disabling secrets engine at $1",
+                "Success! Disabled the secrets engine (if it existed) at: $1"},
+    .list_failed = "Error listing secrets engines",
+    .tune = {"Error tuning secrets engine $1", "Success! Tuned the secrets engine at: $1"}};
 
 // The server moves in the background; its status is asked for until it has.
 int Move(Session& session) {
@@ -100,7 +71,7 @@ std::vector<Command> SecretsCommands() {
        .min_args = 1,
        .max_args = 1,
        .flags = enable,
-       .run = Enable},
+       .run = [](Session& session) { return kEngines.Enable(session); }},
       {.name = "secrets disable",
        .synopsis = "Disable a secrets engine",
        .usage = "[options] PATH",
@@ -108,14 +79,14 @@ std::vector<Command> SecretsCommands() {
                "deleted.",
        .min_args = 1,
        .max_args = 1,
-       .run = Disable},
+       .run = [](Session& session) { return kEngines.Disable(session); }},
       {.name = "secrets list",
        .synopsis = "List enabled secrets engines",
        .usage = "[options]",
        .help = "Lists the enabled secrets engines. A TTL of \"system\" is the server's default.",
        .prints = Prints::kFormats,
        .flags = {{"detailed", FlagType::kSwitch, "Print TTLs, options and versions too."}},
-       .run = List},
+       .run = [](Session& session) { return kEngines.List(session); }},
       {.name = "secrets tune",
        .synopsis = "Tune a secrets engine configuration",
        .usage = "[options] PATH",
@@ -124,7 +95,7 @@ std::vector<Command> SecretsCommands() {
        .min_args = 1,
        .max_args = 1,
        .flags = MountFlags(),
-       .run = Tune},
+       .run = [](Session& session) { return kEngines.Tune(session); }},
       {.name = "secrets move",
        .synopsis = "Move a secrets engine to a new path",
        .usage = "[options] SOURCE DESTINATION",
