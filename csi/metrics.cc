@@ -67,18 +67,20 @@ void Head(const FamilyFacts& facts, std::string_view type, std::string* text) {
 
 template <class Series>
 Series& Metrics::Find(Family<Series>& family, Labels labels) {
-  std::string key = Printed(labels);
-  auto found = family.find(key);
-  if (found == family.end()) {
-    if (family.size() >= kMostSeries) {
-      family.erase(std::min_element(family.begin(), family.end(), [](const auto& a, const auto& b) {
-        return a.second.touched < b.second.touched;
-      }));
-    }
-    found = family.emplace(std::move(key), Series()).first;
+  Order& order = family.order;
+  const auto [found, added] = family.series.try_emplace(Printed(labels));
+  Series& series = found->second;
+  if (added) {
+    series.place = order.insert(order.end(), &found->first);
+  } else {
+    order.splice(order.end(), order, series.place);
   }
-  found->second.touched = ++changes_;
-  return found->second;
+  if (order.size() > kMostSeries) {
+    const auto oldest = family.series.find(*order.front());
+    order.pop_front();
+    family.series.erase(oldest);
+  }
+  return series;
 }
 
 void Metrics::Add(Counter counter, Labels labels) {
@@ -115,13 +117,13 @@ std::string Metrics::Text() const {
   std::lock_guard lock(mutex_);
   for (std::size_t i = 0; i < counters_.size(); ++i) {
     Head(kCounters[i], "counter", &text);
-    for (const auto& [labels, count] : counters_[i]) {
+    for (const auto& [labels, count] : counters_[i].series) {
       StrAppend(&text, kCounters[i].name, "{", labels, "} ", count.value, "\n");
     }
   }
   for (std::size_t i = 0; i < moments_.size(); ++i) {
     Head(kMoments[i], "gauge", &text);
-    for (const auto& [labels, instant] : moments_[i]) {
+    for (const auto& [labels, instant] : moments_[i].series) {
       // More digits than absl::StrCat prints.
       StrAppend(&text, kMoments[i].name, "{", labels, "} ",
                 absl::StrFormat("%.3f", instant.seconds), "\n");
@@ -130,7 +132,7 @@ std::string Metrics::Text() const {
   for (std::size_t i = 0; i < timings_.size(); ++i) {
     const std::string_view name = kTimings[i].name;
     Head(kTimings[i], "histogram", &text);
-    for (const auto& [labels, histogram] : timings_[i]) {
+    for (const auto& [labels, histogram] : timings_[i].series) {
       std::uint64_t below = 0;
       for (std::size_t bucket = 0; bucket <= kBuckets; ++bucket) {
         below += histogram.buckets[bucket];

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <list>
 #include <map>
 #include <mutex>
 #include <string>
@@ -50,18 +51,19 @@ class Metrics {
 
  private:
   static constexpr std::size_t kBuckets = 17;
+  using Order = std::list<const std::string*>;
   struct Count {
     std::uint64_t value = 0;
-    std::uint64_t touched = 0;  // by the change of that number
+    Order::iterator place = {};
   };
   struct Instant {
     double seconds = 0;  // since 1970
-    std::uint64_t touched = 0;
+    Order::iterator place = {};
   };
   struct Histogram {
     std::array<std::uint64_t, kBuckets + 1> buckets = {};  // not cumulative; the last: +Inf
     double sum = 0;                                        // seconds
-    std::uint64_t touched = 0;
+    Order::iterator place = {};
   };
   struct GaugeFamily {
     std::string name;
@@ -69,13 +71,15 @@ class Metrics {
     std::function<double()> value;
   };
   template <class Series>
-  using Family = std::map<std::string, Series>;  // by labels as they are printed
+  struct Family {
+    std::map<std::string, Series> series;  // by labels as they are printed
+    Order order;                           // of them, by their last change
+  };
 
   template <class Series>
   Series& Find(Family<Series>& family, Labels labels);
 
   mutable std::mutex mutex_;
-  std::uint64_t changes_ = 0;
   std::array<Family<Count>, 10> counters_;
   std::array<Family<Instant>, 1> moments_;
   std::array<Family<Histogram>, 3> timings_;
