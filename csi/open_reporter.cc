@@ -5,6 +5,18 @@
 #include "common/log.h"
 
 namespace coffer::csi {
+namespace {
+
+void SetLastOpen(absl::Time time, std::string_view file, const volume::PodFacts& pod,
+                 Metrics* metrics) {
+  metrics->Set(Moment::kLastOpen, time,
+               {{"file", file},
+                {"pod_name", pod.name},
+                {"pod_namespace", pod.kubernetes_namespace},
+                {"secret_provider_class", pod.secret_class}});
+}
+
+}  // namespace
 
 void OpenReporter::Opened(const volume::OpenEvent& event) {
   const volume::PodFacts& pod = event.volume->pod;
@@ -15,12 +27,8 @@ void OpenReporter::Opened(const volume::OpenEvent& event) {
                                 {"result", result},
                                 {"secret_provider_class", pod.secret_class}});
   if (event.error == 0) {
-    metrics_.Set(Moment::kLastOpen, event.time,
-                 {{"file", event.file},
-                  {"pod_name", pod.name},
-                  {"pod_namespace", pod.kubernetes_namespace},
-                  {"secret_provider_class", pod.secret_class}});
-    times_.Opened(pod.kubernetes_namespace, pod.secret_class, event.file, event.time);
+    SetLastOpen(event.time, event.file, pod, &metrics_);
+    times_.Opened(pod.kubernetes_namespace, pod.secret_class, event.file, pod.name, event.time);
     records_.Opened(event);
   }
   if (event.canary) {
@@ -43,6 +51,7 @@ void OpenReporter::Published(const std::string&, const VolumeContext& context,
                              PublishOutcome& outcome) {
   if (!outcome.status.ok() || outcome.audited.empty()) return;
   times_.Published(context.pod.kubernetes_namespace, context.secret_class, outcome.audited);
+  if (!outcome.again) Remember(context);
   if (said_.exchange(true)) return;
   if (audit_log_ == nullptr) {
     log::Warning("a class asks for audit, but opens are only counted: give --audit-log",
@@ -51,6 +60,26 @@ void OpenReporter::Published(const std::string&, const VolumeContext& context,
   if (!volume::Openers::SeesPods()) {
     log::Warning("opens are told without process and command: the plugin needs hostPID",
                  {{"class", context.secret_class}});
+  }
+}
+
+void OpenReporter::Unpublished(const std::string&, const volume::PodFacts& pod,
+                               const absl::Status& status) {
+  if (status.ok()) times_.Gone(pod.kubernetes_namespace, pod.secret_class, pod.name);
+}
+
+void OpenReporter::TakenOver(const std::string&, const VolumeContext& context,
+                             const std::vector<provider::ObjectVersion>&, absl::Time) {
+  Remember(context);
+}
+
+void OpenReporter::Remember(const VolumeContext& context) {
+  const volume::PodFacts pod = {.kubernetes_namespace = context.pod.kubernetes_namespace,
+                                .name = context.pod.name,
+                                .secret_class = context.secret_class};
+  for (const auto& [file, time] :
+       times_.OpenedBy(pod.kubernetes_namespace, pod.secret_class, pod.name)) {
+    SetLastOpen(time, file, pod, &metrics_);
   }
 }
 

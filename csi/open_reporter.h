@@ -30,9 +30,16 @@ class OpenReporter : public volume::OpenListener, public VolumeObserver {
   void Opened(const volume::OpenEvent& event) override;
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
-  void Unpublished(const std::string&, const volume::PodFacts&, const absl::Status&) override {}
+  void Unpublished(const std::string& target, const volume::PodFacts& pod,
+                   const absl::Status& status) override;
+  void TakenOver(const std::string& target, const VolumeContext& context,
+                 const std::vector<provider::ObjectVersion>& versions,
+                 absl::Time fetched) override;
 
  private:
+  // As metrics what the plugin before this one has seen of the pod.
+  void Remember(const VolumeContext& context);
+
   AuditLog* const audit_log_;
   Metrics& metrics_;
   ReadTimes& times_;

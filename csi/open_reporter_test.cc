@@ -63,6 +63,26 @@ TEST_CASE("opens are counted, the last one's time is shown and kept, a canary is
   for (const ReadTime& time : times.All()) {
     CHECK((time.last_read == absl::InfinitePast()) == (time.file == "unread"));
   }
+
+  // The next plugin shows them, of the pods that are here.
+  const auto shown = [&](bool taken_over, const VolumeContext& pod) {
+    Metrics next_metrics;
+    OpenReporter next(nullptr, next_metrics, times, records, nullptr);
+    if (taken_over) {
+      next.TakenOver("/t", pod, {}, clock.Now());
+    } else {
+      next.Published("/t", pod, outcome);
+    }
+    return next_metrics.Text();
+  };
+  const std::string series = StrCat("{file=\"password\",", pod, name, "} 1748950851.500\n");
+  CHECK_THAT(shown(true, context), Catch::Contains(series));
+  CHECK_THAT(shown(false, context), Catch::Contains(series));
+  const VolumeContext other = {.secret_class = "webapp",
+                               .pod = {.name = "web-2", .kubernetes_namespace = "shop"}};
+  CHECK_THAT(shown(true, other), !Catch::Contains("file="));
+  reporter.Unpublished("/t", info->pod, absl::OkStatus());
+  CHECK_THAT(shown(true, context), !Catch::Contains("file="));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cstdio>
 #include <optional>
+#include <ranges>
 
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -53,6 +54,15 @@ std::optional<absl::Time> ParseSeconds(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return seconds == 0 ? absl::InfinitePast() : absl::FromUnixSeconds(seconds);
+}
+
+// Of a map by namespace, class and file.
+template <class Map>
+auto OfClass(Map& times, std::string_view kubernetes_namespace, std::string_view secret_class) {
+  using Key = typename Map::key_type;
+  const std::string next = std::string(secret_class) + '\0';
+  return std::ranges::subrange(times.lower_bound(Key(kubernetes_namespace, secret_class, "")),
+                               times.lower_bound(Key(kubernetes_namespace, next, "")));
 }
 
 absl::Status WriteFile(const std::string& path, std::string_view text) {
@@ -126,19 +136,35 @@ void ReadTimes::Load() {
   std::lock_guard lock(mutex_);
   for (const std::string_view line : lines) {
     const std::vector<std::string_view> parts = Split(line, '\t');
-    if (parts.size() != 6 || times_.size() >= kMostFiles) continue;
-    const auto published = ParseSeconds(parts[3]);
-    const auto last = ParseSeconds(parts[4]);
-    const auto read = ParseSeconds(parts[5]);
-    if (!published || !last || !read) continue;
-    const auto [entry, added] =
-        times_.try_emplace({Unescaped(parts[0]), Unescaped(parts[1]), Unescaped(parts[2])},
-                           Times{*published, *last, *read});
-    Times& times = entry->second;
-    times.published = std::min(times.published, *published);
-    times.last_published = std::max(times.last_published, *last);
-    times.last_read = std::max(times.last_read, *read);
+    if (parts.size() == 6) LoadFile(parts);
+    if (parts.size() == 5) LoadPod(parts);
   }
+  loaded_ = clock_.Now();
+}
+
+void ReadTimes::LoadFile(const std::vector<std::string_view>& parts) {
+  const auto published = ParseSeconds(parts[3]);
+  const auto last = ParseSeconds(parts[4]);
+  const auto read = ParseSeconds(parts[5]);
+  if (!published || !last || !read || times_.size() >= kMostFiles) return;
+  const auto [entry, added] =
+      times_.try_emplace({Unescaped(parts[0]), Unescaped(parts[1]), Unescaped(parts[2])},
+                         Times{*published, *last, *read});
+  Times& times = entry->second;
+  times.published = std::min(times.published, *published);
+  times.last_published = std::max(times.last_published, *last);
+  times.last_read = std::max(times.last_read, *read);
+}
+
+// What was there the last time and isn't known any longer is of a pod that is gone.
+void ReadTimes::LoadPod(const std::vector<std::string_view>& parts) {
+  const auto found =
+      times_.find(Key(Unescaped(parts[0]), Unescaped(parts[1]), Unescaped(parts[2])));
+  const auto read = ParseSeconds(parts[4]);
+  if (found == times_.end() || !read || *read + absl::Seconds(1) < loaded_) return;
+  absl::Time& known =
+      found->second.by_pod.try_emplace(Unescaped(parts[3]), absl::InfinitePast()).first->second;
+  known = std::max(known, *read);
 }
 
 void ReadTimes::Published(std::string_view kubernetes_namespace, std::string_view secret_class,
@@ -165,12 +191,47 @@ void ReadTimes::DropOldest() {
 }
 
 void ReadTimes::Opened(std::string_view kubernetes_namespace, std::string_view secret_class,
-                       std::string_view file, absl::Time time) {
+                       std::string_view file, std::string_view pod, absl::Time time) {
   std::lock_guard lock(mutex_);
   const auto found = times_.find(std::tie(kubernetes_namespace, secret_class, file));
   if (found == times_.end()) return;
   found->second.last_read = std::max(found->second.last_read, time);
   changed_ = true;
+  PodTimes& pods = found->second.by_pod;
+  const auto known = pods.find(pod);
+  if (known != pods.end()) {
+    known->second = std::max(known->second, time);
+    return;
+  }
+  if (pods.size() >= kMostPods) {
+    pods.erase(std::min_element(pods.begin(), pods.end(), [](const auto& a, const auto& b) {
+      return a.second < b.second;
+    }));
+  }
+  pods.emplace(pod, time);
+}
+
+void ReadTimes::Gone(std::string_view kubernetes_namespace, std::string_view secret_class,
+                     std::string_view pod) {
+  std::lock_guard lock(mutex_);
+  for (auto& [key, times] : OfClass(times_, kubernetes_namespace, secret_class)) {
+    const auto known = times.by_pod.find(pod);
+    if (known == times.by_pod.end()) continue;
+    times.by_pod.erase(known);
+    changed_ = true;
+  }
+}
+
+std::vector<std::pair<std::string, absl::Time>> ReadTimes::OpenedBy(
+    std::string_view kubernetes_namespace, std::string_view secret_class,
+    std::string_view pod) const {
+  std::vector<std::pair<std::string, absl::Time>> files;
+  std::lock_guard lock(mutex_);
+  for (const auto& [key, times] : OfClass(times_, kubernetes_namespace, secret_class)) {
+    const auto known = times.by_pod.find(pod);
+    if (known != times.by_pod.end()) files.emplace_back(std::get<2>(key), known->second);
+  }
+  return files;
 }
 
 std::vector<ReadTime> ReadTimes::All() const {
@@ -178,8 +239,8 @@ std::vector<ReadTime> ReadTimes::All() const {
   std::lock_guard lock(mutex_);
   for (const auto& [key, times] : times_) {
     const auto& [space, secret_class, file] = key;
-    all.push_back(
-        {space, secret_class, file, times.published, times.last_published, times.last_read});
+    all.push_back({space, secret_class, file, times.published, times.last_published,
+                   times.last_read, times.by_pod});
   }
   return all;
 }
@@ -206,9 +267,11 @@ absl::Status ReadTimes::Save() {
   Load();
   {
     std::lock_guard lock(mutex_);
-    std::erase_if(times_, [before = clock_.Now() - kLife](const auto& entry) {
-      return entry.second.last_published < before;
-    });
+    const absl::Time before = clock_.Now() - kLife;
+    std::erase_if(times_, [&](const auto& e) { return e.second.last_published < before; });
+    for (auto& [key, times] : times_) {
+      std::erase_if(times.by_pod, [&](const auto& pod) { return pod.second < before; });
+    }
   }
   std::string text(kHead);
   text += '\n';
@@ -216,6 +279,10 @@ absl::Status ReadTimes::Save() {
     StrAppend(&text, Escaped(read.kubernetes_namespace), "\t", Escaped(read.secret_class), "\t",
               Escaped(read.file), "\t", SecondsOf(read.published), "\t",
               SecondsOf(read.last_published), "\t", SecondsOf(read.last_read), "\n");
+    for (const auto& [pod, time] : read.by_pod) {
+      StrAppend(&text, Escaped(read.kubernetes_namespace), "\t", Escaped(read.secret_class), "\t",
+                Escaped(read.file), "\t", Escaped(pod), "\t", SecondsOf(time), "\n");
+    }
   }
   const std::string path = folder_ + "/read-times";
   absl::Status written = WriteFile(path + ".new", text);

@@ -4,8 +4,9 @@
 //
 // The file, <folder>/read-times, is replaced as a whole:
 //
-//   file := "coffer read times 1" LF line*
+//   file := "coffer read times 1" LF (line pod*)*
 //   line := namespace HT class HT file HT first published HT last published HT last opened LF
+//   pod  := namespace HT class HT file HT pod HT last opened by it LF
 //
 // times in seconds since 1970, 0 for never; HT, LF and "\" within a part as \t, \n and \\.
 #pragma once
@@ -25,6 +26,8 @@
 
 namespace coffer::csi {
 
+using PodTimes = std::map<std::string, absl::Time, std::less<>>;
+
 struct ReadTime {
   std::string kubernetes_namespace;
   std::string secret_class;
@@ -32,6 +35,7 @@ struct ReadTime {
   absl::Time published = absl::InfinitePast();       // when it was first published here
   absl::Time last_published = absl::InfinitePast();  // to the hour
   absl::Time last_read = absl::InfinitePast();       // InfinitePast: never, as far as is known
+  PodTimes by_pod;                                   // when each of them last read it
 };
 
 // Safe on any thread.
@@ -40,6 +44,8 @@ class ReadTimes {
   // At most so many are kept, those that were published last, and none that wasn't for so long.
   static constexpr std::size_t kMostFiles = 20'000;
   static constexpr absl::Duration kLife = absl::Hours(30 * 24);
+  // Of a file, those that opened it last.
+  static constexpr std::size_t kMostPods = 128;
 
   // `folder`: "" keeps nothing over a restart.
   ReadTimes(const Clock& clock, std::string folder);
@@ -49,7 +55,14 @@ class ReadTimes {
   void Published(std::string_view kubernetes_namespace, std::string_view secret_class,
                  const std::vector<std::string>& files);
   void Opened(std::string_view kubernetes_namespace, std::string_view secret_class,
-              std::string_view file, absl::Time time);
+              std::string_view file, std::string_view pod, absl::Time time);
+  // Forgets what this pod has opened, but for when it was.
+  void Gone(std::string_view kubernetes_namespace, std::string_view secret_class,
+            std::string_view pod);
+  // Which files this pod has opened, and when it last did.
+  std::vector<std::pair<std::string, absl::Time>> OpenedBy(std::string_view kubernetes_namespace,
+                                                           std::string_view secret_class,
+                                                           std::string_view pod) const;
 
   // Files that were published at least `time` ago and not opened for `time`, the longest unread
   // first.
@@ -68,6 +81,7 @@ class ReadTimes {
     absl::Time published = absl::InfinitePast();
     absl::Time last_published = absl::InfinitePast();
     absl::Time last_read = absl::InfinitePast();
+    PodTimes by_pod = {};
   };
   using Key = std::tuple<std::string, std::string, std::string>;
   struct Less {
@@ -75,6 +89,8 @@ class ReadTimes {
     bool operator()(const auto& a, const auto& b) const { return a < b; }
   };
 
+  void LoadFile(const std::vector<std::string_view>& parts);
+  void LoadPod(const std::vector<std::string_view>& parts);
   void SaveLoop();
   void DropOldest();
 
@@ -84,6 +100,7 @@ class ReadTimes {
   std::mutex save_mutex_;  // before mutex_
   mutable std::mutex mutex_;
   std::map<Key, Times, Less> times_;
+  absl::Time loaded_ = absl::InfinitePast();
   bool changed_ = false;
   UniqueFd stop_;  // eventfd
   std::thread thread_;

@@ -37,10 +37,10 @@ TEST_CASE("what nobody has opened for a time is found, the longest unread first"
   ReadTimes times(clock, "");
   times.Published("shop", "webapp", {"password", "tls/key", "user"});
   clock.Advance(absl::Hours(24));
-  times.Opened("shop", "webapp", "user", clock.Now());
+  times.Opened("shop", "webapp", "user", "web-1", clock.Now());
   times.Published("shop", "late", {"token"});
-  times.Opened("shop", "webapp", "unknown", clock.Now());
-  times.Opened("other", "webapp", "user", clock.Now());
+  times.Opened("shop", "webapp", "unknown", "web-1", clock.Now());
+  times.Opened("other", "webapp", "user", "web-1", clock.Now());
   CHECK(Names(times.All()) == List{"shop/late/token", "shop/webapp/password",
                                    "shop/webapp/tls/key", "shop/webapp/user"});
   CHECK(Names(times.Unused(absl::Hours(25))).empty());
@@ -49,7 +49,7 @@ TEST_CASE("what nobody has opened for a time is found, the longest unread first"
   clock.Advance(absl::Hours(24));
   CHECK(Names(times.Unused(absl::Hours(24))) ==
         List{"shop/webapp/password", "shop/webapp/tls/key", "shop/late/token", "shop/webapp/user"});
-  times.Opened("shop", "webapp", "password", clock.Now());
+  times.Opened("shop", "webapp", "password", "web-1", clock.Now());
   CHECK(Names(times.Unused(absl::Hours(24))) ==
         List{"shop/webapp/tls/key", "shop/late/token", "shop/webapp/user"});
   CHECK(times.Unused(absl::Hours(24))[0].last_read == absl::InfinitePast());
@@ -66,7 +66,7 @@ TEST_CASE("times outlive the process, names with any byte in them too") {
     times.Load();
     times.Published("shop", "webapp", {odd, "b"});
     clock.Advance(absl::Hours(2));
-    times.Opened("shop", "webapp", odd, clock.Now());
+    times.Opened("shop", "webapp", odd, "web-1", clock.Now());
   }
   struct stat info {};
   REQUIRE(stat((folder.path + "/read-times").c_str(), &info) == 0);
@@ -81,6 +81,44 @@ TEST_CASE("times outlive the process, names with any byte in them too") {
   CHECK(all[1].last_read == absl::InfinitePast());
 }
 
+TEST_CASE("which pod read a file when outlives the process, and ends with the pod") {
+  using Reads = std::vector<std::pair<std::string, absl::Time>>;
+  Folder folder;
+  ManualClock clock;
+  const absl::Time start = clock.Now();
+  const std::string odd = "web\t\n\\";
+  {
+    ReadTimes times(clock, folder.path);
+    times.Published("shop", "webapp", {"a", "b"});
+    times.Published("shop", "webapp2", {"a"});
+    times.Opened("shop", "webapp", "a", odd, start);
+    times.Opened("shop", "webapp", "a", "ends", start);
+    times.Opened("shop", "webapp2", "a", "ends", start);
+    clock.Advance(absl::Hours(1));
+    times.Opened("shop", "webapp", "a", odd, clock.Now());
+    times.Opened("shop", "webapp", "b", odd, start);
+  }
+  ReadTimes times(clock, folder.path);
+  times.Load();
+  CHECK(times.OpenedBy("shop", "webapp", odd) == Reads{{"a", clock.Now()}, {"b", start}});
+  CHECK(times.OpenedBy("shop", "webapp", "other").empty());
+  times.Gone("shop", "webapp", "ends");
+  REQUIRE(times.Save().ok());
+  CHECK(times.OpenedBy("shop", "webapp", "ends").empty());
+  CHECK(times.OpenedBy("shop", "webapp2", "ends") == Reads{{"a", start}});
+  CHECK(times.All()[0].last_read == clock.Now());
+  clock.Advance(ReadTimes::kLife);
+  times.Published("shop", "webapp", {"a", "b"});
+  REQUIRE(times.Save().ok());
+  CHECK(times.OpenedBy("shop", "webapp", odd) == Reads{{"a", start + absl::Hours(1)}});
+  for (std::size_t i = 0; i <= ReadTimes::kMostPods; ++i) {
+    clock.Advance(absl::Seconds(1));
+    times.Opened("shop", "webapp", "a", StrCat("pod-", i), clock.Now());
+  }
+  CHECK(times.OpenedBy("shop", "webapp", "pod-0").empty());
+  CHECK(times.OpenedBy("shop", "webapp", "pod-1").size() == 1);
+}
+
 TEST_CASE("two plugins that follow each other lose nothing of what the other has seen") {
   Folder folder;
   ManualClock clock;
@@ -88,13 +126,13 @@ TEST_CASE("two plugins that follow each other lose nothing of what the other has
   ReadTimes active(clock, folder.path);
   active.Published("n", "c", {"a", "b"});
   clock.Advance(absl::Hours(1));
-  active.Opened("n", "c", "a", clock.Now());
+  active.Opened("n", "c", "a", "web-1", clock.Now());
   REQUIRE(active.Save().ok());
   standby.Load();
   CHECK(Names(standby.All()) == List{"n/c/a", "n/c/b"});
   clock.Advance(absl::Hours(1));
-  standby.Opened("n", "c", "b", clock.Now());
-  active.Opened("n", "c", "a", clock.Now());  // before it stops
+  standby.Opened("n", "c", "b", "web-1", clock.Now());
+  active.Opened("n", "c", "a", "web-1", clock.Now());  // before it stops
   REQUIRE(active.Save().ok());
   REQUIRE(standby.Save().ok());
   ReadTimes next(clock, folder.path);
@@ -111,7 +149,7 @@ TEST_CASE("files that aren't published any longer are forgotten after thirty day
   clock.Advance(absl::Hours(24 * 20));
   times.Published("n", "c", {"kept"});
   clock.Advance(absl::Hours(24 * 11));
-  times.Opened("n", "c", "kept", clock.Now());
+  times.Opened("n", "c", "kept", "web-1", clock.Now());
   REQUIRE(times.Save().ok());
   CHECK(Names(times.All()) == List{"n/c/kept"});
 }

@@ -181,17 +181,23 @@ class AuditTest(unittest.TestCase):
         self.assertRegex(self.node.metrics(), r'coffer_csi_canary_opens_total\{file="bait"[^}]*\} 1\n')
 
     def test_restart(self):
-        """when secrets were last read is known after a restart"""
+        """when secrets were last read, and by which pod, is known after a restart"""
         target = self.publish("audited", OBJECTS, "    audit: opens\n")
         read(target, "password")
         self.wait_for_lines(1)
         self.assertEqual(self.node.stop(), 0)
         lines = read(self.node.folder, "state", "read-times").splitlines()
         self.assertEqual(lines[0], "coffer read times 1")
-        kept = {line.split("\t")[2]: line.split("\t")[5] for line in lines[1:]}
+        (by_pod,) = [line.split("\t") for line in lines[1:] if line.count("\t") == 4]
+        self.assertEqual(by_pod[:4], ["default", "audited", "password", "web"])
+        kept = {line.split("\t")[2]: line.split("\t")[5] for line in lines[1:] if line.count("\t") == 5}
         self.assertEqual(kept["username"], "0")
         self.assertAlmostEqual(int(kept["password"]), time.time(), delta=300)
         self.node.start()
+        series = r'coffer_csi_last_open_timestamp_seconds\{file="(\w+)",pod_name="web",[^}]*class="audited"\} (\d+)'
+        self.assertEqual(re.findall(series, self.node.metrics()), [])  # nor is the volume known
+        self.publish("audited", OBJECTS, "    audit: opens\n")
+        self.assertEqual(re.findall(series, self.node.metrics()), [("password", kept["password"])])
         self.assertEqual(self.node.stop(), 0)
         self.assertEqual(read(self.node.folder, "state", "read-times").splitlines(), lines)
 
