@@ -36,7 +36,8 @@ class ClassSource {
 };
 
 // Every *.yaml, *.yml and *.json file of the folder, several documents a file. What has changed
-// since is read again at each Get. FailedPrecondition: two files define the same class.
+// since is read again at each Get. FailedPrecondition: two files define the same class; a second one
+// that was written in place is noticed once anything else changes.
 std::unique_ptr<ClassSource> MakeDirectoryClassSource(std::string_view folder);
 
 // The API server's, which `client` (kept by the caller) reaches: each class is asked for once, and

@@ -57,6 +57,102 @@ TEST_CASE("classes of a folder are found, and found anew when a file changes") {
   CHECK(get("d")->provider == "coffer");
 }
 
+TEST_CASE("every change of a folder's classes shows at the next Get, however it is made") {
+  Folder folder;
+  const auto in_place = [&folder](const std::string& name, const std::string& text) {
+    std::ofstream(folder.path + "/" + name) << text;
+  };
+  const auto source = MakeDirectoryClassSource(folder.path);
+  const auto role = [&source](std::string_view name) -> std::string {
+    const auto found = source->Get("default", name, absl::InfiniteFuture());
+    return found.ok() ? found->parameters.at("roleName")
+                      : std::string(absl::StatusCodeToString(found.status().code()));
+  };
+  const auto settle = [] { absl::SleepFor(absl::Milliseconds(150)); };
+
+  SECTION("a file is written in place, in the same size, again and again") {
+    for (int i = 100; i < 400; ++i) {
+      in_place("a.yaml", ClassText("a", StrCat(i)));
+      REQUIRE(role("a") == StrCat(i));
+    }
+  }
+  SECTION("a file is renamed over another, again and again") {
+    for (int i = 100; i < 400; ++i) {
+      folder.Write("a.yaml", ClassText("a", StrCat(i)));
+      REQUIRE(role("a") == StrCat(i));
+    }
+  }
+  SECTION("what has settled is written in place, renamed away, comes back and is deleted") {
+    in_place("a.yaml", ClassText("a", "1"));
+    settle();
+    CHECK(role("a") == "1");
+    in_place("a.yaml", ClassText("a", "2"));
+    CHECK(role("a") == "2");
+    settle();
+    CHECK(role("a") == "2");
+    fs::rename(folder.path + "/a.yaml", folder.path + "/a.txt");
+    CHECK(role("a") == "NOT_FOUND");
+    fs::rename(folder.path + "/a.txt", folder.path + "/a.yaml");
+    settle();
+    CHECK(role("a") == "2");
+    fs::remove(folder.path + "/a.yaml");
+    CHECK(role("a") == "NOT_FOUND");
+  }
+  SECTION("a class moves from one file to another, both written in place") {
+    in_place("a.yaml", ClassText("a", "1"));
+    in_place("b.yaml", ClassText("b", "1"));
+    settle();
+    CHECK(role("a") == "1");
+    in_place("b.yaml", ClassText("a", "2"));
+    in_place("a.yaml", ClassText("c", "3"));
+    CHECK(role("a") == "2");
+    CHECK(role("b") == "NOT_FOUND");
+    CHECK(role("c") == "3");
+  }
+  SECTION("one of two files that define a class gives it up") {
+    in_place("a.yaml", ClassText("a", "1"));
+    in_place("b.yaml", ClassText("a", "2"));
+    settle();
+    CHECK(role("a") == "FAILED_PRECONDITION");
+    in_place("b.yaml", ClassText("b", "2"));
+    CHECK(role("a") == "1");
+  }
+  SECTION("a ConfigMap's ..data is swapped") {
+    for (const char* version : {"1", "2"}) {
+      fs::create_directory(folder.path + "/.." + version);
+      in_place(StrCat("..", version, "/a.yaml"), ClassText("a", version));
+    }
+    fs::create_symlink("..1", folder.path + "/..data");
+    fs::create_symlink("..data/a.yaml", folder.path + "/a.yaml");
+    settle();
+    CHECK(role("a") == "1");
+    fs::create_symlink("..2", folder.path + "/..data_tmp");
+    fs::rename(folder.path + "/..data_tmp", folder.path + "/..data");
+    CHECK(role("a") == "2");
+  }
+  SECTION("a file is a link to one elsewhere, which is renamed over") {
+    Folder elsewhere;
+    elsewhere.Write("a.yaml", ClassText("a", "1"));
+    fs::create_symlink(elsewhere.path + "/a.yaml", folder.path + "/a.yaml");
+    settle();
+    CHECK(role("a") == "1");
+    elsewhere.Write("a.yaml", ClassText("a", "2"));
+    CHECK(role("a") == "2");
+  }
+  SECTION("another folder takes the place of the first") {
+    in_place("a.yaml", ClassText("a", "1"));
+    settle();
+    CHECK(role("a") == "1");
+    Folder other;
+    other.Write("a.yaml", ClassText("a", "2"));
+    fs::rename(folder.path, folder.path + ".old");
+    CHECK(role("a") == "UNAVAILABLE");
+    fs::rename(other.path, folder.path);
+    CHECK(role("a") == "2");
+    fs::remove_all(folder.path + ".old");
+  }
+}
+
 TEST_CASE("a broken file hurts only who needs it, and a class in two files is refused") {
   Folder folder;
   folder.Write("a.yaml", ClassText("a"));
