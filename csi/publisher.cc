@@ -161,6 +161,7 @@ absl::Status Publisher::PublishAs(const std::string& volume_id, const std::strin
   if (outcome->early) return absl::OkStatus();
   Hold hold(*this, target, entry);
   const bool served = volumes_.Serves(target);
+  RETURN_IF_ERROR(volumes_.Stays());
   if (served && hold->volume_id != volume_id) {
     return absl::AlreadyExistsError(
         StrCat("target path ", target, " holds volume ", hold->volume_id, " already"));
@@ -308,8 +309,11 @@ absl::StatusOr<bool> Publisher::Serve(const volume::VolumeInfo& info,
                                       std::vector<volume::SnapshotFile> files) {
   const std::string& target = info.target;
   if (volumes_.Serves(target)) return volumes_.Swap(target, std::move(files));
-  ASSIGN_OR_RETURN(const bool made, MakeTarget(root_, target));
-  const absl::Status mounted = volumes_.Mount(info, std::move(files));
+  bool made = false;
+  const absl::Status mounted = volumes_.Mount(info, std::move(files), [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(made, MakeTarget(root_, target));
+    return absl::OkStatus();
+  });
   if (!mounted.ok() && made) {
     const absl::Status removed = RemoveTarget(root_, target);
     if (!removed.ok()) log::Warning("folder left behind", {{"error", removed}});
@@ -331,7 +335,9 @@ absl::Status Publisher::UnpublishAs(const std::string& volume_id, const std::str
   ASSIGN_OR_RETURN(Entry* const entry, Enter(volume_id, target));
   Hold hold(*this, target, entry);
   *pod = FactsOf(hold->context);
-  if (!volumes_.Serves(target)) hold.Drop();
+  const bool served = volumes_.Serves(target);
+  RETURN_IF_ERROR(volumes_.Stays());
+  if (!served) hold.Drop();
   RETURN_IF_ERROR(volumes_.Unmount(target));
   hold.Drop();
   return RemoveTarget(root_, target);

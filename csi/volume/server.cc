@@ -21,10 +21,6 @@ constexpr std::uint64_t kStopKey = 0;
 // One volume's requests that a thread answers before it looks at the others.
 constexpr int kTurn = 64;
 
-absl::Status Left() {
-  return absl::UnavailableError("this plugin is stopping: the next one serves the volumes");
-}
-
 std::string WithoutSlash(std::string_view target) {
   while (target.size() > 1 && target.back() == '/') target.remove_suffix(1);
   return std::string(target);
@@ -158,9 +154,16 @@ void VolumeServer::RemovalLoop() {
   }
 }
 
-absl::Status VolumeServer::Mount(const VolumeInfo& info, std::vector<SnapshotFile> files) {
+absl::Status VolumeServer::Stays() const {
+  if (!left_) return absl::OkStatus();
+  return absl::UnavailableError("this plugin is stopping: the next one serves the volumes");
+}
+
+absl::Status VolumeServer::Mount(const VolumeInfo& info, std::vector<SnapshotFile> files,
+                                 const std::function<absl::Status()>& make_target) {
   std::shared_lock change(changes_);
-  if (left_) return Left();
+  RETURN_IF_ERROR(Stays());
+  RETURN_IF_ERROR(make_target());
   const std::string target = WithoutSlash(info.target);
   if (!abilities_.fuse) {
     return tmpfs_->Mount({info.volume_id, target, info.pod, info.audit}, std::move(files),
@@ -388,7 +391,7 @@ void VolumeServer::RemoveWhenOver(const std::shared_ptr<Volume>& volume) {
 absl::StatusOr<bool> VolumeServer::Swap(std::string_view target,
                                         std::vector<SnapshotFile> files) {
   std::shared_lock change(changes_);
-  if (left_) return Left();
+  RETURN_IF_ERROR(Stays());
   const std::string plain = WithoutSlash(target);
   if (tmpfs_->Serves(plain)) return SwapTmpfs(plain, std::move(files));
   const std::shared_ptr<Volume> volume = Find(target);
@@ -406,14 +409,14 @@ absl::StatusOr<bool> VolumeServer::Swap(std::string_view target,
 
 absl::StatusOr<std::vector<SnapshotFile>> VolumeServer::Files(std::string_view target) {
   std::shared_lock change(changes_);
-  if (left_) return Left();
+  RETURN_IF_ERROR(Stays());
   const std::shared_ptr<Volume> volume = Find(target);
   return volume == nullptr ? tmpfs_->Files(WithoutSlash(target)) : volume->Files();
 }
 
 absl::Status VolumeServer::Unmount(std::string_view target) {
   std::shared_lock change(changes_);
-  if (left_) return Left();
+  RETURN_IF_ERROR(Stays());
   const std::shared_ptr<Volume> volume = Find(target);
   if (volume == nullptr) return tmpfs_->Unmount(WithoutSlash(target));
   RETURN_IF_ERROR(volume->Close());

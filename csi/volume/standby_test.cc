@@ -113,7 +113,13 @@ TEST_CASE("a server that has handed over changes nothing more") {
   server.HandOver(absl::Seconds(60));
   CHECK(absl::IsUnavailable(server.Swap(play.target, Files({{"a", "2"}})).status()));
   CHECK(absl::IsUnavailable(server.Unmount(play.target)));
-  CHECK(absl::IsUnavailable(server.Mount({"id", play.target}, Files({{"a", "2"}}))));
+  bool made = false;
+  CHECK(absl::IsUnavailable(server.Mount({"id", play.target}, Files({{"a", "2"}}), [&] {
+    made = true;
+    return absl::OkStatus();
+  })));
+  CHECK_FALSE(made);
+  CHECK(absl::IsUnavailable(server.Stays()));
   CHECK(server.List().empty());
   KeeperClient next_client(play.socket);
   VolumeServer next(clock, 2, "/", &next_client);

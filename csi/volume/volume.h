@@ -101,14 +101,19 @@ class VolumeServer {
   // (Unavailable) and not listed. Without a keeper that holds them nothing of this is done, after
   // `patience` for one that is just restarting.
   void HandOver(absl::Duration patience);
+  // Unavailable: it has, or is about to. What isn't served then is the next plugin's.
+  absl::Status Stays() const;
 
   // Mounts at `target`, an existing directory; a dead mount of Coffer's there is detached first.
   // InvalidArgument: a file's path, or the target, is wrong; AlreadyExists: this server has a
   // volume there; NotFound: no such directory; anything else: what the kernel said. Nothing is
   // mounted unless OK.
+  // `make_target`: called first, and only where this server may mount: not after it has handed over.
   // With `info.audit`, or rules of a file that need it, the kernel asks for each open; otherwise it
   // is told not to, which is ten times as fast. That stays so for as long as the mount does.
-  absl::Status Mount(const VolumeInfo& info, std::vector<SnapshotFile> files);
+  absl::Status Mount(
+      const VolumeInfo& info, std::vector<SnapshotFile> files,
+      const std::function<absl::Status()>& make_target = [] { return absl::OkStatus(); });
   // Replaces the contents atomically; false, no change and no event where they are the same already. A
   // second later the old snapshot's folder is removed; its bytes are wiped when the last open
   // handle on them closes. A file that is gone (read once, or its time is over) comes back when its

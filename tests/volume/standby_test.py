@@ -117,6 +117,30 @@ class StandbyTest(unittest.TestCase):
         self.ok(node.publish())
         self.ok(node.call("register", endpoint=node.registration))
 
+    def test_a_call_that_ends_later(self):
+        """a publish that was under way when its plugin handed over leaves the volume to the next one"""
+        node = self.node
+        self.ok(node.publish())
+        active, standby = node.serving(), node.start_standby()
+        keystore = node.keystore.process
+        keystore.send_signal(signal.SIGSTOP)
+        self.addCleanup(keystore.send_signal, signal.SIGCONT)
+        call = subprocess.Popen([
+            os.path.join(BIN_DIR, "coffer-csi-client"), f"--endpoint=unix://{node.socket}", "publish",
+            "--volume-id=csi-1", f"--target={node.target()}", "--class=webapp", "--service-account=vault",
+            "--audience=vault", f"--token-file={node.token_file}"], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.5)  # until it waits for the keystore
+        active.terminate()
+        eventually(lambda: node.serving() == standby, "the standby serves")
+        keystore.send_signal(signal.SIGCONT)
+        self.assertIn("UNAVAILABLE", call.communicate()[0])
+        node.wait(active)
+        self.assertEqual(len(node.mounts()), 1)
+        self.assertEqual(self.password(), "password-1")
+        node.put(2)
+        eventually(lambda: node.publish()[0] == "OK", "the standby publishes")
+        self.assertEqual(self.password(), "password-2")
+
     def test_stops_while_standing_by(self):
         standby = self.node.start_standby()
         standby.send_signal(signal.SIGTERM)
