@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include <thread>
 
 #include "common/clock.h"
+#include "common/descriptor_limit.h"
 #include "common/strings.h"
 #include "csi/volume/open_listener.h"
 #include "csi/volume/volume.h"
@@ -283,10 +283,7 @@ void ComeAndGo(VolumeServer& server, const std::string& folder, int count) {
 int main(int argc, char** argv) {
   using namespace coffer::volume;
   if (argc > 1) seconds_each = std::atof(argv[1]);
-  rlimit files{};
-  getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &files);
+  coffer::RaiseDescriptorLimit();
 
   char name[] = "/tmp/coffer-bench.XXXXXX";
   const std::string folder = mkdtemp(name);

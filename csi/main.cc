@@ -2,7 +2,6 @@
 #include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 
 #include "absl/time/clock.h"
 #include "common/clock.h"
+#include "common/descriptor_limit.h"
 #include "common/hardening.h"
 #include "common/kube_config.h"
 #include "common/log.h"
@@ -70,16 +70,6 @@ constexpr absl::Duration kKeeperRestart = absl::Seconds(3);
 constexpr absl::Duration kLastWrites = absl::Seconds(2);
 // A keystore that hangs must not keep a plugin that was told to stop.
 constexpr unsigned kStopSeconds = 15;
-
-// Each volume takes a few descriptors, and a container's runtime may have a soft limit of 1,024.
-void RaiseDescriptorLimit() {
-  rlimit limit = {};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-    log::Warning("the limit of open files is as it was", {{"cause", strerrordesc_np(errno)}});
-  }
-}
 
 // SIGTERM, SIGINT and SIGHUP are waited for, not handled: blocked here, before any thread is made.
 // Those that stop.
@@ -399,7 +389,9 @@ int Main(int argc, char** argv) {
     return 0;
   }
   log::Configure(flags->log_level, flags->log_format);
-  RaiseDescriptorLimit();
+  if (const int error = RaiseDescriptorLimit(); error != 0) {
+    log::Warning("the limit of open files is as it was", {{"cause", strerrordesc_np(error)}});
+  }
   GiveUpPrivileges(flags->seccomp);
   const sigset_t stop = BlockStopSignals();
   const absl::Status run = Run(*flags, stop);

@@ -33,6 +33,12 @@ constexpr uint32_t kResend = 7;  // FUSE_NOTIFY_RESEND, Linux 6.9
 
 enum class Role { kGuest, kStandsBy, kServes, kDying };
 
+// In an answer to what is kept: what comes next.
+struct Place {
+  uint64_t serial = UINT64_MAX;  // of the volume; later ones were before it
+  uint64_t told = 0;             // messages about it that went before
+};
+
 struct Peer {
   int fd = -1;
   int life = -1;  // pidfd of a thread that dies at once when the plugin is killed
@@ -40,10 +46,8 @@ struct Peer {
   Role role = Role::kGuest;
   uint32_t version = 0;
   uint64_t arrival = 0;
-  // How far it has been answered what is kept.
   bool asked = false, with_descriptors = false;
-  uint64_t serial = 0;  // of the volume that is being told
-  uint64_t told = 0;    // packets of that
+  Place place;  // where it has been asked
 };
 
 Table table;
@@ -128,26 +132,37 @@ void Close(Peer& peer) {
 // The kernel tells of each request whose asker has a signal by an INTERRUPT, also when the request
 // is read again: those are answered EINTR. All others stay for the next plugin, which has the
 // kernel ask again.
-void FreeDeadThreads() {
+void FreeDeadThreads(const Volume& volume) {
   alignas(8) static char request[8192];
-  for (Volume* volume = table.first(); volume != nullptr; volume = volume->next) {
-    fuse_out_header resend = {};
-    resend.len = sizeof resend;
-    resend.error = kResend;
-    if (write(volume->fuse, &resend, sizeof resend) < 0) continue;
-    for (int i = 0; i < 4096; ++i) {  // the descriptor doesn't block
-      const ssize_t size = read(volume->fuse, request, sizeof request);
-      if (size < 0 && (errno == EINTR || errno == ENOENT)) continue;
-      if (size <= 0) break;
-      const auto* header = reinterpret_cast<const fuse_in_header*>(request);
-      if (header->opcode != FUSE_INTERRUPT) continue;
-      fuse_out_header answer = {};
-      answer.len = sizeof answer;
-      answer.error = -EINTR;
-      answer.unique = reinterpret_cast<const fuse_interrupt_in*>(header + 1)->unique;
-      if (write(volume->fuse, &answer, sizeof answer) < 0) continue;  // nobody waits any more
-    }
+  fuse_out_header resend = {};
+  resend.len = sizeof resend;
+  resend.error = kResend;
+  if (write(volume.fuse, &resend, sizeof resend) < 0) return;
+  for (int i = 0; i < 4096; ++i) {  // the descriptor doesn't block
+    const ssize_t size = read(volume.fuse, request, sizeof request);
+    if (size < 0 && (errno == EINTR || errno == ENOENT)) continue;
+    if (size <= 0) break;
+    const auto* header = reinterpret_cast<const fuse_in_header*>(request);
+    if (header->opcode != FUSE_INTERRUPT) continue;
+    fuse_out_header answer = {};
+    answer.len = sizeof answer;
+    answer.error = -EINTR;
+    answer.unique = reinterpret_cast<const fuse_interrupt_in*>(header + 1)->unique;
+    if (write(volume.fuse, &answer, sizeof answer) < 0) continue;  // nobody waits any more
   }
+}
+
+// The same with all volumes, for as long as nobody has something to say: the next plugin must not
+// wait for it. Goes on behind `*place`. False: there are more.
+bool FreeDeadThreads(pollfd* wait, nfds_t count, uint64_t* place) {
+  for (const Volume* volume = table.first(); volume != nullptr; volume = volume->next) {
+    if (volume->serial >= *place) continue;
+    if (poll(wait, count, 0) != 0) return false;
+    *place = volume->serial;
+    FreeDeadThreads(*volume);
+  }
+  *place = UINT64_MAX;
+  return true;
 }
 
 // False: the peer is to be closed.
@@ -172,15 +187,16 @@ bool Hello(Peer& peer, const Packet& packet) {
   return Send(peer.fd, kStandby);
 }
 
-// The `index`th packet about a volume; before the last of them there is one for each image.
-bool SendPiece(const Peer& peer, const Volume& volume, uint64_t index) {
+// The `index`th message about a volume; before the last of them there is one for each image. False:
+// there is no room for it.
+bool AppendPiece(Batch* batch, const Peer& peer, const Volume& volume, uint64_t index) {
   if (index == 0) {
-    return Send(peer.fd, kVolume, volume.image_count(), volume.target(), volume.facts(),
-                &volume.fuse, peer.with_descriptors);
+    return Append(batch, kVolume, volume.image_count(), volume.target(), volume.facts(),
+                  &volume.fuse, peer.with_descriptors);
   }
   const Image* image = volume.images;
   while (--index > 0) image = image->next;
-  return Send(peer.fd, kImage, image->number, volume.target(), "", &image->fd, 1);
+  return Append(batch, kImage, image->number, volume.target(), "", &image->fd, 1);
 }
 
 bool SendEnd(const Peer& peer) {
@@ -197,16 +213,29 @@ bool SendEnd(const Peer& peer) {
 // Tells the peer what is kept, as far as it has room for it; the rest when it has read. False: the
 // peer is to be closed.
 bool Answer(Peer& peer) {
+  static Batch batch;
+  batch.size = 0;
+  batch.fd_count = 0;
+  Place at = peer.place;  // behind what is in the batch
+  const auto send = [&] {
+    if (batch.size > 0 && !Send(peer.fd, batch)) return false;
+    batch.size = 0;
+    batch.fd_count = 0;
+    peer.place = at;
+    return true;
+  };
+  const bool one_each = !peer.with_descriptors || peer.version < 4;
   for (const Volume* volume = table.first(); volume != nullptr; volume = volume->next) {
-    if (volume->serial > peer.serial) continue;
-    if (volume->serial < peer.serial) peer.told = 0;
-    peer.serial = volume->serial;
+    if (volume->serial > at.serial) continue;
+    if (volume->serial < at.serial) at = {volume->serial, 0};
     const uint64_t pieces = 1 + (peer.with_descriptors ? volume->image_count() : 0);
-    for (; peer.told < pieces; ++peer.told) {
-      if (!SendPiece(peer, *volume, peer.told)) return errno == EAGAIN;
+    while (at.told < pieces) {
+      const bool fits = AppendPiece(&batch, peer, *volume, at.told);
+      at.told += fits;
+      if ((!fits || one_each) && !send()) return errno == EAGAIN;
     }
   }
-  if (!SendEnd(peer)) return errno == EAGAIN;
+  if (!send() || !SendEnd(peer)) return errno == EAGAIN;
   peer.asked = false;
   return true;
 }
@@ -214,8 +243,7 @@ bool Answer(Peer& peer) {
 bool Ask(Peer& peer, bool with_descriptors) {
   peer.asked = true;
   peer.with_descriptors = with_descriptors;
-  peer.serial = UINT64_MAX;
-  peer.told = 0;
+  peer.place = Place();
   return Answer(peer);
 }
 
@@ -354,6 +382,7 @@ void SayRefused(const char* what, int error) {
   setrlimit(RLIMIT_NOFILE, &files);
   const int listener = Listen(path);
   Say("holds volumes for who asks at", path);
+  uint64_t freed = UINT64_MAX;  // of the last volume whose dead threads were freed in this round
   for (;;) {
     pollfd wait[kMostPeers + 2] = {};
     for (int i = 0; i < kMostPeers; ++i) {
@@ -364,7 +393,8 @@ void SayRefused(const char* what, int error) {
     wait[kMostPeers + 1] = {listener, POLLIN, 0};
     const bool freeing =
         plugin == nullptr && Find(Role::kDying) != nullptr && dead_ms <= kLastRespectMs;
-    poll(wait, kMostPeers + 2, freeing || Young() ? kRetryMs : -1);
+    const bool halfway = freeing && freed != UINT64_MAX;
+    poll(wait, kMostPeers + 2, halfway ? 0 : freeing || Young() ? kRetryMs : -1);
 
     for (int i = 0; i < kMostPeers; ++i) {
       // One that has closed and whose place was taken since is looked at next time.
@@ -374,12 +404,13 @@ void SayRefused(const char* what, int error) {
       }
     }
     if (plugin != nullptr && plugin == Plugin() && Dead(*plugin)) Bury(*plugin);
-    if (Plugin() == nullptr && Find(Role::kDying) != nullptr && dead_ms <= kLastRespectMs) {
-      dead_ms += kRetryMs;
-      FreeDeadThreads();
-    }
-    Promote();  // who stands by since this one was young
     if (wait[kMostPeers + 1].revents != 0) Accept(listener);
+    Promote();  // who stands by since this one was young
+    if (Plugin() != nullptr || Find(Role::kDying) == nullptr || dead_ms > kLastRespectMs) {
+      freed = UINT64_MAX;
+    } else if (FreeDeadThreads(wait, kMostPeers + 2, &freed)) {
+      dead_ms += kRetryMs;
+    }
   }
 }
 

@@ -1,6 +1,7 @@
-// What the plugin and the keeper say to each other, over a Unix socket of type SOCK_SEQPACKET: one
-// message a packet, descriptors beside it by SCM_RIGHTS. Nothing but libc is needed to read this.
+// What the plugin and the keeper say to each other, over a Unix socket of type SOCK_SEQPACKET, with
+// descriptors beside it by SCM_RIGHTS. Nothing but libc is needed to read this.
 //
+//   packet   := message, in an answer to "take" since version 4 message+
 //   message  := Head target facts
 //   target   := bytes of the path at which a volume is mounted: its name here, 1..4095
 //   facts    := bytes that only the plugin understands, 0..1024
@@ -34,7 +35,7 @@
 // moment can be asked for again. With 0 it may even live on, having lost its connection: a lock
 // tells (csi/volume/keeper_client.h).
 //
-// Descriptors stand behind the fields. The pidfd is of a thread of the plugin (PIDFD_THREAD) that
+// Descriptors stand behind the fields; those of a packet come in the order of its messages. The pidfd is of a thread of the plugin (PIDFD_THREAD) that
 // waits for no file system: it tells of a kill that another one, which does, can't follow yet.
 // Numbers are in the machine's byte order.
 #pragma once
@@ -49,9 +50,11 @@
 namespace coffer::keeper {
 
 inline constexpr uint32_t kOldestVersion = 1;
-inline constexpr uint32_t kNewestVersion = 3;
+inline constexpr uint32_t kNewestVersion = 4;
 inline constexpr uint32_t kMostTarget = 4095;
 inline constexpr uint32_t kMostFacts = 1024;
+inline constexpr size_t kMostBytes = 16 * 1024;  // of a packet
+inline constexpr int kMostFds = 250;             // the kernel takes 253
 // Of a plugin whose process has no number here: it is in another PID namespace.
 inline constexpr uint64_t kElsewhere = ~uint64_t{0};
 inline constexpr char kServesAlready[] = "serves";
@@ -103,23 +106,32 @@ struct Packet {
   int fd_count;
 };
 
-// False: errno says why. EAGAIN: the other side doesn't read, and the socket's patience is over.
-inline bool Send(int socket, Kind kind, uint64_t number = 0, const char* target = "",
-                 const char* facts = "", const int* fds = nullptr, int fd_count = 0) {
+// A packet with several messages.
+struct Batch {
+  size_t size;
+  int fd_count;
+  int fds[kMostFds];
+  char bytes[kMostBytes];
+};
+
+inline Head HeadOf(Kind kind, uint64_t number, const char* target, const char* facts) {
   Head head = {};
   head.kind = kind;
   head.number = number;
   head.target_size = static_cast<uint16_t>(strnlen(target, kMostTarget));
   head.facts_size = static_cast<uint16_t>(strnlen(facts, kMostFacts));
-  iovec parts[3] = {{&head, sizeof head},
-                    {const_cast<char*>(target), head.target_size},
-                    {const_cast<char*>(facts), head.facts_size}};
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+  return head;
+}
+
+// False: errno says why. EAGAIN: the other side doesn't read, and the socket's patience is over.
+inline bool SendParts(int socket, iovec* parts, size_t part_count, const int* fds, int fd_count) {
+  alignas(cmsghdr) char control[CMSG_SPACE(kMostFds * sizeof(int))];
   msghdr message = {};
   message.msg_iov = parts;
-  message.msg_iovlen = 3;
+  message.msg_iovlen = part_count;
   if (fd_count > 0) {
     const size_t bytes = static_cast<size_t>(fd_count) * sizeof(int);
+    memset(control, 0, CMSG_SPACE(bytes));
     message.msg_control = control;
     message.msg_controllen = CMSG_SPACE(bytes);
     cmsghdr* rights = CMSG_FIRSTHDR(&message);
@@ -135,49 +147,105 @@ inline bool Send(int socket, Kind kind, uint64_t number = 0, const char* target 
   return sent >= 0;
 }
 
-// 1: a packet; 0: the other side has closed; -1: errno says why, EBADMSG that it is no packet of
-// ours (one whose descriptors didn't fit into this process is none). `flags` as of recvmsg(2).
-inline int Receive(int socket, Packet* packet, int flags = 0) {
-  iovec part = {};
-  char bytes[sizeof(Head) + kMostTarget + kMostFacts + 1];
-  part.iov_base = bytes;
-  part.iov_len = sizeof bytes;
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))];
+inline bool Send(int socket, Kind kind, uint64_t number = 0, const char* target = "",
+                 const char* facts = "", const int* fds = nullptr, int fd_count = 0) {
+  Head head = HeadOf(kind, number, target, facts);
+  iovec parts[3] = {{&head, sizeof head},
+                    {const_cast<char*>(target), head.target_size},
+                    {const_cast<char*>(facts), head.facts_size}};
+  return SendParts(socket, parts, 3, fds, fd_count);
+}
+
+inline bool Send(int socket, Batch& batch) {
+  iovec part = {batch.bytes, batch.size};
+  return SendParts(socket, &part, 1, batch.fds, batch.fd_count);
+}
+
+// Appends a message. False: there is no room for it.
+inline bool Append(Batch* batch, Kind kind, uint64_t number, const char* target, const char* facts,
+                   const int* fds, int fd_count) {
+  const Head head = HeadOf(kind, number, target, facts);
+  const size_t size = sizeof head + head.target_size + head.facts_size;
+  if (size > sizeof batch->bytes - batch->size || fd_count > kMostFds - batch->fd_count) return false;
+  char* const at = batch->bytes + batch->size;
+  memcpy(at, &head, sizeof head);
+  memcpy(at + sizeof head, target, head.target_size);
+  memcpy(at + sizeof head + head.target_size, facts, head.facts_size);
+  batch->size += size;
+  for (int i = 0; i < fd_count; ++i) batch->fds[batch->fd_count++] = fds[i];
+  return true;
+}
+
+// How many bytes the first message takes; its descriptors are not looked at. 0: it is none of ours.
+inline size_t ReadMessage(const char* bytes, size_t size, Packet* packet) {
+  Head& head = packet->head;
+  if (size < sizeof head) return 0;
+  memcpy(&head, bytes, sizeof head);
+  const size_t whole = sizeof head + head.target_size + head.facts_size;
+  if (head.target_size > kMostTarget || head.facts_size > kMostFacts || whole > size) return 0;
+  memcpy(packet->target, bytes + sizeof head, head.target_size);
+  packet->target[head.target_size] = 0;
+  memcpy(packet->facts, bytes + sizeof head + head.target_size, head.facts_size);
+  packet->facts[head.facts_size] = 0;
+  return whole;
+}
+
+// The same results as those of Receive. `size`, `fd_count`: the room there is, and then what came.
+inline int ReceiveParts(int socket, char* bytes, size_t* size, int* fds, int* fd_count, int flags) {
+  iovec part = {bytes, *size};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMostFds * sizeof(int))];
   msghdr message = {};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t size;
+  message.msg_controllen = CMSG_SPACE(static_cast<size_t>(*fd_count) * sizeof(int));
+  ssize_t got;
   do {
-    size = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
-  } while (size < 0 && errno == EINTR);
-  packet->fd_count = 0;
-  if (size <= 0) return static_cast<int>(size);
+    got = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  const int most = *fd_count;
+  *fd_count = 0;
+  if (got <= 0) return static_cast<int>(got);
+  *size = static_cast<size_t>(got);
   for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    packet->fd_count = static_cast<int>((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-    memcpy(packet->fds, CMSG_DATA(c), static_cast<size_t>(packet->fd_count) * sizeof(int));
+    const int count = static_cast<int>((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < count; ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + static_cast<size_t>(i) * sizeof(int), sizeof fd);
+      if (*fd_count < most) {
+        fds[(*fd_count)++] = fd;
+      } else {
+        close(fd);
+      }
+    }
   }
-  const size_t got = static_cast<size_t>(size);
-  bool ours = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && got >= sizeof(Head);
-  if (ours) {
-    memcpy(&packet->head, bytes, sizeof(Head));
-    const Head& head = packet->head;
-    ours = head.target_size <= kMostTarget && head.facts_size <= kMostFacts &&
-           got == sizeof(Head) + head.target_size + head.facts_size;
-  }
-  if (!ours) {
-    for (int i = 0; i < packet->fd_count; ++i) close(packet->fds[i]);
-    packet->fd_count = 0;
-    errno = EBADMSG;
-    return -1;
-  }
-  memcpy(packet->target, bytes + sizeof(Head), packet->head.target_size);
-  packet->target[packet->head.target_size] = 0;
-  memcpy(packet->facts, bytes + sizeof(Head) + packet->head.target_size, packet->head.facts_size);
-  packet->facts[packet->head.facts_size] = 0;
-  return 1;
+  if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0) return 1;
+  for (int i = 0; i < *fd_count; ++i) close(fds[i]);
+  *fd_count = 0;
+  errno = EBADMSG;
+  return -1;
+}
+
+// 1: a packet; 0: the other side has closed; -1: errno says why, EBADMSG that it is no packet of
+// ours (one whose descriptors didn't fit into this process is none). `flags` as of recvmsg(2).
+inline int Receive(int socket, Packet* packet, int flags = 0) {
+  char bytes[sizeof(Head) + kMostTarget + kMostFacts + 1];
+  size_t size = sizeof bytes;
+  packet->fd_count = 2;
+  const int got = ReceiveParts(socket, bytes, &size, packet->fds, &packet->fd_count, flags);
+  if (got <= 0 || ReadMessage(bytes, size, packet) == size) return got;
+  for (int i = 0; i < packet->fd_count; ++i) close(packet->fds[i]);
+  packet->fd_count = 0;
+  errno = EBADMSG;
+  return -1;
+}
+
+// The same; the messages are still to be read.
+inline int Receive(int socket, Batch* batch, int flags = 0) {
+  batch->size = sizeof batch->bytes;
+  batch->fd_count = kMostFds;
+  return ReceiveParts(socket, batch->bytes, &batch->size, batch->fds, &batch->fd_count, flags);
 }
 
 }  // namespace coffer::keeper

@@ -22,7 +22,9 @@ struct Image {
 };
 
 struct Volume {
-  Volume* next;
+  Volume* next;  // the one that came before
+  Volume* previous;
+  Volume* same_hash;
   Image* images;
   uint64_t serial;  // the later it came, the greater
   int fuse;
@@ -56,7 +58,9 @@ class Table {
     packet.fds[0] = -1;
     volume->serial = ++serials_;
     volume->next = first_;
+    if (first_ != nullptr) first_->previous = volume;
     first_ = volume;
+    *Find(packet.target) = volume;
     return AddTo(*volume, packet.head.number, &packet.fds[1]);
   }
 
@@ -81,7 +85,9 @@ class Table {
     Volume** at = Find(target);
     if (*at == nullptr) return;
     Volume* gone = *at;
-    *at = gone->next;
+    *at = gone->same_hash;
+    (gone->previous != nullptr ? gone->previous->next : first_) = gone->next;
+    if (gone->next != nullptr) gone->next->previous = gone->previous;
     close(gone->fuse);
     while (gone->images != nullptr) {
       Image* image = gone->images;
@@ -96,9 +102,14 @@ class Table {
   }
 
  private:
+  static constexpr uint32_t kHashes = 4096;
+
+  // Where it is, or would be, in the list of those with the same hash.
   Volume** Find(const char* target) {
-    Volume** at = &first_;
-    while (*at != nullptr && strcmp((*at)->target(), target) != 0) at = &(*at)->next;
+    uint32_t hash = 2166136261;  // FNV-1a
+    for (const char* at = target; *at != 0; ++at) hash = (hash ^ static_cast<uint8_t>(*at)) * 16777619;
+    Volume** at = &by_hash_[hash % kHashes];
+    while (*at != nullptr && strcmp((*at)->target(), target) != 0) at = &(*at)->same_hash;
     return at;
   }
 
@@ -129,6 +140,7 @@ class Table {
   }
 
   Volume* first_ = nullptr;
+  Volume* by_hash_[kHashes] = {};
   uint64_t serials_ = 0;
 };
 

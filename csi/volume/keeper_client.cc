@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kRetryMs = 50;
 constexpr int kLockMs = 2;
+constexpr int kAskMs = 5;
 constexpr int kPatienceMs = 1000;
 constexpr int kTakePatienceMs = 30'000;  // of who is welcome, and knows that the keeper lives
 constexpr int kPollMs = 10;  // where there is nobody to tell
@@ -185,28 +186,38 @@ absl::Status KeeperClient::AwaitTurn(absl::Duration patience, const StandBy& sta
 
 absl::Status KeeperClient::Ask(int connection, bool take, int stop_fd, Holdings* kept) const {
   if (!keeper::Send(connection, take ? keeper::kTake : keeper::kLook)) return Broken("can't be asked", errno);
+  const auto batch = std::make_unique<keeper::Batch>();
   const auto packet = std::make_unique<keeper::Packet>();
   Kept volume;
   std::uint64_t images_to_come = 0;
   for (;;) {
-    const int got = keeper::Receive(connection, packet.get(), MSG_DONTWAIT);
+    const int got = keeper::Receive(connection, batch.get(), MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) {
       RETURN_IF_ERROR(AwaitPacket(connection, stop_fd, kTakePatienceMs));
       continue;
     }
     if (got <= 0) return Broken("went away", got == 0 ? ECONNRESET : errno);
-    if (packet->head.kind == keeper::kEnd) return absl::OkStatus();
-    UniqueFd fd(packet->fd_count == 1 ? packet->fds[0] : -1);
-    if (packet->head.kind == keeper::kVolume) {
-      volume = {packet->target, packet->facts, std::move(fd), {}};
-      images_to_come = take ? packet->head.number : 0;
-    } else if (packet->head.kind == keeper::kImage && images_to_come > 0) {
-      volume.images[packet->head.number] = std::move(fd);
-      --images_to_come;
-    } else {
-      continue;
+    std::vector<UniqueFd> fds(batch->fds, batch->fds + batch->fd_count);
+    auto next_fd = fds.begin();
+    for (std::size_t at = 0; at < batch->size;) {
+      const std::size_t size =
+          keeper::ReadMessage(batch->bytes + at, batch->size - at, packet.get());
+      if (size == 0) return Broken("says what isn't ours", EBADMSG);
+      at += size;
+      const std::uint32_t kind = packet->head.kind;
+      if (kind == keeper::kEnd) return absl::OkStatus();
+      if (kind != keeper::kVolume && (kind != keeper::kImage || images_to_come == 0)) continue;
+      UniqueFd fd;
+      if (next_fd != fds.end()) fd = std::move(*next_fd++);
+      if (kind == keeper::kVolume) {
+        volume = {packet->target, packet->facts, std::move(fd), {}};
+        images_to_come = take ? packet->head.number : 0;
+      } else {
+        volume.images[packet->head.number] = std::move(fd);
+        --images_to_come;
+      }
+      if (images_to_come == 0) (*kept)[packet->target] = std::move(volume);
     }
-    if (images_to_come == 0) (*kept)[packet->target] = std::move(volume);
   }
 }
 
@@ -346,12 +357,17 @@ void KeeperClient::ReconnectLoop() {
     }
     if (!connection_) Reconnect(lock, &greeted);
     if (left_) break;
-    if (dying && absl::Now() >= next_ask) gone = true;
-    if (gone) next_ask = absl::Now() + absl::Milliseconds(kRetryMs);
+    const absl::Time start = absl::Now();
+    if (dying && start >= next_ask) gone = true;
     const std::function<void()> on_gone = gone ? on_gone_ : [] {};
     const int connection = connection_ ? connection_.get() : greeted.get();
     lock.unlock();
     on_gone();
+    // For a tenth of the time, where there are many volumes.
+    if (gone) {
+      next_ask = absl::Now() + std::clamp(10 * (absl::Now() - start),
+                                          absl::Milliseconds(kAskMs), absl::Milliseconds(kRetryMs));
+    }
     // At most for a while: who tells may find the connection broken. Without the lock another one
     // could be the first to have it.
     Readable(connection, stop_.get(), dying ? kLockMs : kRetryMs);

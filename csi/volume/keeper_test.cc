@@ -315,6 +315,56 @@ TEST_CASE("who asks what is kept and doesn't read holds nobody up, and hears all
   CHECK(told == kVolumes - 1);
 }
 
+TEST_CASE("many volumes come in a packet, to a plugin of version 3 one message in each") {
+  constexpr int kVolumes = 300;
+  Play play;
+  const UniqueFd fuse(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  auto memory = SecretMapping::Make(1);
+  REQUIRE(memory.ok());
+  {
+    KeeperClient client(play.socket);
+    REQUIRE(client.Take(absl::Seconds(60)).ok());
+    for (int i = 0; i < kVolumes; ++i) client.Put(StrCat("/", i), "facts", fuse.get(), 1, memory->fd());
+    client.Add("/7", 2, memory->fd());
+    REQUIRE(play.KeeperHolds(StrCat(kVolumes, " volumes; plugin: process")));
+  }
+  for (const std::uint32_t version : {3, 4}) {
+    INFO(version);
+    REQUIRE(play.KeeperHolds("no plugin"));
+    const UniqueFd peer = Connected(play);
+    REQUIRE(keeper::Send(peer.get(), keeper::kHello, keeper::Versions(1, version)));
+    keeper::Packet packet;
+    REQUIRE(keeper::Receive(peer.get(), &packet) == 1);
+    REQUIRE(static_cast<std::uint32_t>(packet.head.number) == version);
+    REQUIRE(keeper::Send(peer.get(), keeper::kTake));
+    int packets = 0, messages = 0, fds = 0;
+    const auto batch = std::make_unique<keeper::Batch>();
+    packet.head.kind = keeper::kTake;
+    while (packet.head.kind != keeper::kEnd) {
+      REQUIRE(keeper::Receive(peer.get(), batch.get()) == 1);
+      ++packets;
+      for (std::size_t at = 0, size = 0; at < batch->size; at += size, ++messages) {
+        size = keeper::ReadMessage(batch->bytes + at, batch->size - at, &packet);
+        REQUIRE(size > 0);
+      }
+      for (int i = 0; i < batch->fd_count; ++i) close(batch->fds[i]);
+      fds += batch->fd_count;
+    }
+    CHECK(fds == 2 * kVolumes + 1);
+    CHECK(messages == 2 * kVolumes + 2);
+    if (version == 3) CHECK(packets == messages);
+    if (version == 4) CHECK(packets < 6);
+  }
+  KeeperClient client(play.socket);
+  const auto kept = client.Take(absl::Seconds(60));
+  REQUIRE(kept.ok());
+  REQUIRE(kept->size() == kVolumes);
+  for (const KeeperClient::Kept& volume : *kept) {
+    CHECK(volume.facts == "facts");
+    CHECK(volume.images.size() == (volume.target == "/7" ? 2 : 1));
+  }
+}
+
 TEST_CASE("a keeper whose log nobody reads works on") {
   Play play;
   Play::Kill(&play.keeper);

@@ -24,6 +24,13 @@ absl::Status Step(int result, std::string_view step, std::string_view name) {
 
 }  // namespace
 
+absl::Status AskAgain(int fuse) {
+  const Resend resend;
+  if (write(fuse, resend.bytes, sizeof resend.bytes) >= 0) return absl::OkStatus();
+  if (errno == EINVAL) return absl::UnimplementedError("handing volumes over needs Linux 6.9");
+  return absl::ErrnoToStatus(errno, "the kernel doesn't ask again");
+}
+
 Volume::Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fuse,
                std::uint64_t device, Tree tree, KeeperClient* keeper,
                std::optional<OpenWatch> watch, const Abilities& abilities)
@@ -45,12 +52,15 @@ void Volume::GiveToKeeper() {
                first.first_inode(), first.fd());
 }
 
-absl::Status Volume::AskAgain() {
-  const Resend resend;
+void Volume::AskAgain() {
   std::unique_lock lock(answering_);
-  if (write(fuse_.get(), resend.bytes, sizeof resend.bytes) >= 0) return absl::OkStatus();
-  if (errno == EINVAL) return absl::UnimplementedError("handing volumes over needs Linux 6.9");
-  return absl::ErrnoToStatus(errno, "the kernel doesn't ask again");
+  (void)volume::AskAgain(fuse_.get());  // or it can't
+}
+
+absl::Status Volume::Mounted() const {
+  ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(root_, info_->target));
+  ASSIGN_OR_RETURN(const std::uint64_t found, DeviceOf(target.get()));
+  return found == device_ ? absl::OkStatus() : absl::NotFoundError("it isn't mounted any more");
 }
 
 void Volume::Spare() {
@@ -273,7 +283,7 @@ void Volume::Wipe(std::vector<std::unique_ptr<Snapshot>> gone) const {
 std::optional<Tree::Time> Volume::RemoveOld() {
   std::lock_guard change_lock(change_mutex_);
   if (closed_) return std::nullopt;
-  const absl::StatusOr<UniqueFd> root = Writable();
+  absl::StatusOr<UniqueFd> root = absl::NotFoundError("not opened yet");
   const auto before = std::chrono::steady_clock::now() - kGrace;
   while (!leaving_) {
     std::string folder;
@@ -292,6 +302,7 @@ std::optional<Tree::Time> Volume::RemoveOld() {
     // Unlinking makes the kernel tell watchers, and drop cached pages and its references once no
     // handle is open. What it doesn't know needs no unlinking. Errors leave nothing worse than
     // that.
+    if (!root.ok()) root = Writable();
     if (root.ok()) {
       for (const auto& [path, is_folder] : known) {
         unlinkat(root->get(), StrCat(folder, "/", path).c_str(), is_folder ? AT_REMOVEDIR : 0);

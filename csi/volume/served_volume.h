@@ -32,6 +32,9 @@ struct OpenWatch {
   OpenListener* listener;  // or null
 };
 
+// Has the kernel ask again what was read and not answered. Unimplemented: it can't.
+absl::Status AskAgain(int fuse);
+
 class Volume {
  public:
   // A reader that is on its way through "..data" while it is swapped finds the old snapshot's
@@ -65,8 +68,10 @@ class Volume {
   // Gives a volume that is new, with its first snapshot, to the keeper.
   void GiveToKeeper();
   // Has the kernel ask again what the plugin before this one left unanswered; nothing that is being
-  // answered here is asked twice. Unimplemented: it can't.
-  absl::Status AskAgain();
+  // answered here is asked twice.
+  void AskAgain();
+  // NotFound: no longer, or something else is.
+  absl::Status Mounted() const;
   // Does the rest of a swap that the plugin before this one began.
   absl::Status Resume();
   // The volume is about to be handed over: what waits for time to pass ends.

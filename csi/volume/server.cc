@@ -17,10 +17,6 @@
 namespace coffer::volume {
 namespace {
 
-constexpr std::uint64_t kStopKey = 0;
-// One volume's requests that a thread answers before it looks at the others.
-constexpr int kTurn = 64;
-
 std::string WithoutSlash(std::string_view target) {
   while (target.size() > 1 && target.back() == '/') target.remove_suffix(1);
   return std::string(target);
@@ -89,52 +85,6 @@ void VolumeServer::Stop() {
   std::lock_guard lock(mutex_);
   by_target_.clear();
   by_key_.clear();
-}
-
-// A dying thread may have taken a request from the kernel after the kernel was told to ask again.
-void VolumeServer::AskAllAgain() {
-  std::vector<std::shared_ptr<Volume>> volumes;
-  {
-    std::lock_guard lock(mutex_);
-    for (const auto& [key, volume] : by_key_) volumes.push_back(volume);
-  }
-  for (const std::shared_ptr<Volume>& volume : volumes) (void)volume->AskAgain();  // or it can't
-}
-
-void VolumeServer::AnswerLoop() {
-  DialogBuffers buffers;
-  epoll_event events[16];
-  for (;;) {
-    const int count = epoll_wait(epoll_.get(), events, std::size(events), -1);
-    for (int i = 0; i < count; ++i) {
-      const std::uint64_t key = events[i].data.u64;
-      if (key == kStopKey) return;
-      std::shared_ptr<Volume> volume;
-      {
-        std::lock_guard lock(mutex_);
-        const auto at = by_key_.find(key);
-        if (at != by_key_.end()) volume = at->second;
-      }
-      if (volume == nullptr) continue;
-      const Volume::Progress progress = volume->AnswerRequests(buffers, kTurn);
-      if (volume->TakeVanished()) RemoveAt(std::chrono::steady_clock::now(), volume);
-      switch (progress) {
-        case Volume::Progress::kIdle:
-          break;
-        case Volume::Progress::kBusy: {
-          epoll_event again{.events = EPOLLIN | EPOLLET, .data = {.u64 = key}};
-          epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, volume->fuse(), &again);
-          break;
-        }
-        case Volume::Progress::kGone:
-          if (volume->closed()) break;
-          log::Info("a volume was unmounted by someone else",
-                    {{"volume", volume->info().volume_id}, {"target", volume->info().target}});
-          Drop(volume);
-          break;
-      }
-    }
-  }
 }
 
 void VolumeServer::RemovalLoop() {
@@ -206,10 +156,10 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
   }
   ASSIGN_OR_RETURN(const DetachedMount mount, MakeMount(fuse.get(), info.volume_id));
   const std::shared_ptr<Volume> volume =
-      Register(info, std::move(fuse), mount.device, Tree(std::move(first)), opens);
+      Register(info, next_key_++, std::move(fuse), mount.device, Tree(std::move(first)), opens);
   volume->GiveToKeeper();
   // Answered before it can be seen.
-  absl::Status attached = Listen(*volume);
+  absl::Status attached = Listen(volume->fuse(), volume->key());
   if (attached.ok()) attached = Attach(mount, target.get());
   if (!attached.ok()) {
     Drop(volume);
@@ -223,129 +173,27 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
   return absl::OkStatus();
 }
 
-std::shared_ptr<Volume> VolumeServer::Register(const VolumeInfo& info, UniqueFd fuse,
-                                               std::uint64_t device, Tree tree, bool opens) {
+std::shared_ptr<Volume> VolumeServer::Register(const VolumeInfo& info, std::uint64_t key,
+                                               UniqueFd fuse, std::uint64_t device, Tree tree,
+                                               bool opens) {
   std::optional<OpenWatch> watch;
   if (opens) watch.emplace(OpenWatch{clock_, *openers_, listener_});
   std::lock_guard lock(mutex_);
-  const std::uint64_t key = next_key_++;
   return by_key_[key] = std::make_shared<Volume>(info, root_, key, std::move(fuse), device,
                                                  std::move(tree), keeper_, std::move(watch),
                                                  abilities_);
 }
 
-absl::Status VolumeServer::Listen(const Volume& volume) const {
-  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = volume.key()}};
-  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, volume.fuse(), &event) == 0) return absl::OkStatus();
+absl::Status VolumeServer::Listen(int fuse, std::uint64_t key) const {
+  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = key}};
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fuse, &event) == 0) return absl::OkStatus();
   return absl::ErrnoToStatus(errno, "can't wait for a volume's requests");
-}
-
-struct VolumeServer::Handover {
-  KeeperClient::Kept kept;
-};
-
-absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handover) {
-  KeeperClient::Kept& kept = handover.kept;
-  ASSIGN_OR_RETURN(VolumeFacts facts, ReadFacts(kept.facts));
-  ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(root_, kept.target));
-  ASSIGN_OR_RETURN(const std::uint64_t found, DeviceOf(target.get()));
-  if (found != facts.device) return absl::NotFoundError("it isn't mounted any more");
-
-  std::vector<std::unique_ptr<Snapshot>> snapshots;
-  bool served = false, answering = false;
-  for (auto& [number, image] : kept.images) {
-    ASSIGN_OR_RETURN(snapshots.emplace_back(), Snapshot::Open(std::move(image)));
-    answering = answering || snapshots.back()->marks().answering != 0;
-    snapshots.back()->marks().answering = 0;
-    served = served || snapshots.back()->marks().turn > 0;
-  }
-  if (!served) return absl::FailedPreconditionError("the keeper has no content for it");
-  facts.info.target = kept.target;
-  const std::shared_ptr<Volume> volume =
-      Register(facts.info, std::move(kept.fuse), facts.device,
-               Tree(std::move(snapshots), std::chrono::steady_clock::now()), facts.opens);
-  absl::Status serving;
-  if (abilities_.resend) {
-    serving = volume->AskAgain();
-  } else if (answering) {
-    serving = absl::UnimplementedError(
-        "the plugin before this one was killed in the middle of an answer, and this kernel can't ask "
-        "again (Linux 6.9)");
-  }
-  if (serving.ok()) serving = Listen(*volume);
-  if (!serving.ok()) {
-    Drop(volume);
-    return serving;
-  }
-  std::lock_guard lock(mutex_);
-  by_target_[kept.target] = volume;
-  return volume;
-}
-
-absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience) {
-  return Adopt(patience, StandBy());
-}
-
-absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience,
-                                                const StandBy& stand_by) {
-  if (keeper_ == nullptr) return std::size_t{0};
-  keeper_->OnGone([this] { AskAllAgain(); });
-  keeper_->OnLate([this](KeeperClient::Kept kept) { return AdoptLate({std::move(kept)}); });
-  ASSIGN_OR_RETURN(std::vector<KeeperClient::Kept> all, keeper_->Take(patience, stand_by));
-  std::vector<std::shared_ptr<Volume>> adopted;
-  for (KeeperClient::Kept& kept : all) {
-    Handover handover{std::move(kept)};
-    if (auto volume = AdoptOrDetach(handover)) adopted.push_back(std::move(volume));
-  }
-  // Readers come first.
-  for (const std::shared_ptr<Volume>& volume : adopted) GoOn(volume);
-  return adopted.size();
-}
-
-std::shared_ptr<Volume> VolumeServer::AdoptOrDetach(Handover& handover) {
-  const std::string target = handover.kept.target;
-  absl::StatusOr<std::shared_ptr<Volume>> volume = AdoptOne(handover);
-  if (volume.ok()) return *std::move(volume);
-  log::Warning("a volume can't be taken over; the next publish makes it anew",
-               {{"target", target}, {"cause", volume.status()}});
-  keeper_->Drop(target);
-  if (absl::IsNotFound(volume.status()) || absl::IsInvalidArgument(volume.status())) return nullptr;
-  if (const absl::Status detached = DetachMount(target); !detached.ok()) {
-    log::Warning("a dead mount is left", {{"target", target}, {"cause", detached}});
-  }
-  return nullptr;
-}
-
-void VolumeServer::GoOn(const std::shared_ptr<Volume>& volume) {
-  if (const absl::Status resumed = volume->Resume(); !resumed.ok()) {
-    log::Warning("a swap that was left off can't be ended",
-                 {{"volume", volume->info().volume_id}, {"cause", resumed}});
-  }
-  RemoveOldSoon(volume);
-  RemoveWhenOver(volume);
-}
-
-// Its place is taken at once; the rest may wait for the kernel, which this thread must not.
-bool VolumeServer::AdoptLate(Handover handover) {
-  const std::string target = handover.kept.target;
-  {
-    std::lock_guard lock(mutex_);
-    if (left_ || !by_target_.try_emplace(target).second) return false;
-  }
-  log::Info("a keeper that came late holds a volume", {{"target", target}});
-  const auto shared = std::make_shared<Handover>(std::move(handover));
-  At(std::chrono::steady_clock::now(), [this, shared, target] {
-    if (const std::shared_ptr<Volume> volume = AdoptOrDetach(*shared)) return GoOn(volume);
-    std::lock_guard lock(mutex_);
-    by_target_.erase(target);
-  });
-  return true;
 }
 
 void VolumeServer::At(std::chrono::steady_clock::time_point due, std::function<void()> remove) {
   std::lock_guard lock(removal_mutex_);
-  removals_.emplace(due, std::move(remove));
-  removal_wake_.notify_one();
+  const auto at = removals_.emplace(due, std::move(remove));
+  if (at == removals_.begin()) removal_wake_.notify_one();
 }
 
 void VolumeServer::RemoveAt(std::chrono::steady_clock::time_point due,
@@ -425,16 +273,18 @@ absl::Status VolumeServer::Unmount(std::string_view target) {
 }
 
 void VolumeServer::Drop(const std::shared_ptr<Volume>& volume) {
-  // Not left to the last close: someone else may hold the descriptor.
-  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, volume->fuse(), nullptr);
   // One thread does it all: a second one's word to the keeper could hit the next volume there. Not
   // under the lock, which whoever answers needs.
   if (!volume->FirstDrop()) return;
   if (keeper_ != nullptr) keeper_->Drop(volume->info().target);
-  std::lock_guard lock(mutex_);
-  by_key_.erase(volume->key());
-  const auto at = by_target_.find(volume->info().target);
-  if (at != by_target_.end() && at->second == volume) by_target_.erase(at);
+  {
+    std::lock_guard lock(mutex_);
+    by_key_.erase(volume->key());
+    const auto at = by_target_.find(volume->info().target);
+    if (at != by_target_.end() && at->second == volume) by_target_.erase(at);
+  }
+  // Not left to the last close: someone else may hold the descriptor.
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, volume->fuse(), nullptr);
 }
 
 std::shared_ptr<Volume> VolumeServer::Find(std::string_view target) const {

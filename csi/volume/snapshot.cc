@@ -296,6 +296,7 @@ bool Snapshot::Vanish(std::uint32_t index) {
 }
 
 void Snapshot::FinishVanishing() {
+  if (header().guard_count == 0) return;
   for (std::uint32_t i = 0; i < node_count(); ++i) {
     if (gone(i)) OPENSSL_cleanse(image_.span().data() + nodes_[i].offset, nodes_[i].size);
   }

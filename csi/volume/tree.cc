@@ -24,7 +24,6 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
     : current_(all.front().get()), next_inode_(0) {
   std::sort(all.begin(), all.end(),
             [](const auto& a, const auto& b) { return a->first_inode() < b->first_inode(); });
-  std::map<std::uint64_t, std::string> links;
   for (std::unique_ptr<Snapshot>& snapshot : all) {
     const Marks& marks = snapshot->marks();
     if (marks.turn > current_->marks().turn) current_ = snapshot.get();
@@ -33,14 +32,18 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
     const Node& folder = snapshot->node(Snapshot::kFolder);
     for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
       if (const std::uint64_t inode = snapshot->node(i).link_inode) {
-        links[inode] = snapshot->Name(i);
+        links_.push_back({inode, std::string(snapshot->Name(i))});
         next_inode_ = std::max(next_inode_, inode + 1);
       }
     }
     held_.push_back({std::move(snapshot), now, /*inherited=*/true});
   }
   for (const Held& held : held_) held.snapshot->FinishVanishing();
-  for (auto& [inode, name] : links) links_.push_back({inode, std::move(name)});
+  std::sort(links_.begin(), links_.end(),
+            [](const Link& a, const Link& b) { return a.inode < b.inode; });
+  links_.erase(std::unique(links_.begin(), links_.end(),
+                           [](const Link& a, const Link& b) { return a.inode == b.inode; }),
+               links_.end());
   changed_nanos_ = current_->time_nanos();
   Snapshot* const last = held_.back().snapshot.get();
   if (last->marks().turn == 0 && last->marks().given_up == 0) Announce(last);

@@ -131,17 +131,20 @@ class VolumeServer {
   std::vector<VolumeInfo> List() const;
 
  private:
+  static constexpr std::uint64_t kStopKey = 0;
+
   void Stop();
   void AskAllAgain();
   void AnswerLoop();
   void RemovalLoop();
   std::shared_ptr<Volume> Find(std::string_view target) const;
+  std::shared_ptr<Volume> FindAsked(std::uint64_t key);
   absl::StatusOr<bool> SwapTmpfs(const std::string& target, std::vector<SnapshotFile> files);
   absl::Status MountAt(const VolumeInfo& info, std::vector<SnapshotFile> files);
   void Drop(const std::shared_ptr<Volume>& volume);
-  std::shared_ptr<Volume> Register(const VolumeInfo& info, UniqueFd fuse, std::uint64_t device,
-                                   Tree tree, bool opens);
-  absl::Status Listen(const Volume& volume) const;
+  std::shared_ptr<Volume> Register(const VolumeInfo& info, std::uint64_t key, UniqueFd fuse,
+                                   std::uint64_t device, Tree tree, bool opens);
+  absl::Status Listen(int fuse, std::uint64_t key) const;
   // Has the thread that removes call `remove` at `due`.
   void At(std::chrono::steady_clock::time_point due, std::function<void()> remove);
   // Has old snapshots, and files whose time is over, removed at `due`.
@@ -149,12 +152,16 @@ class VolumeServer {
   void RemoveOldSoon(const std::shared_ptr<Volume>& volume);
   void RemoveWhenOver(const std::shared_ptr<Volume>& volume);
   struct Handover;  // what a keeper holds of one volume
+  // Has the kernel ask again, and whoever gets the first request adopt the volume.
+  void Await(const std::shared_ptr<Handover>& handover);
   absl::StatusOr<std::shared_ptr<Volume>> AdoptOne(Handover& handover);
-  // Null, and the log says why: it can't be served any more, and is detached.
+  // Does it unless it is done. Null, and the log says why: it can't be served any more, and is
+  // detached.
   std::shared_ptr<Volume> AdoptOrDetach(Handover& handover);
-  // Ends what the plugin before this one has begun.
-  void GoOn(const std::shared_ptr<Volume>& volume);
-  bool AdoptLate(Handover handover);
+  void GiveUp(const std::string& target, const absl::Status& cause);
+  // Ends what the plugin before this one has begun. False: the mount is gone, and the volume with it.
+  bool GoOn(const std::shared_ptr<Volume>& volume);
+  bool AdoptLate(const std::shared_ptr<Handover>& handover);
 
   const Clock& clock_;
   const std::string root_;
@@ -166,10 +173,11 @@ class VolumeServer {
   UniqueFd epoll_;
   UniqueFd stop_;  // eventfd
 
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_;  // after that of a Handover
   std::map<std::string, std::shared_ptr<Volume>, std::less<>> by_target_;  // null: being mounted
   std::map<std::uint64_t, std::shared_ptr<Volume>> by_key_;                // key: the epoll event's
-  std::uint64_t next_key_ = 1;
+  std::map<std::uint64_t, std::shared_ptr<Handover>> arriving_;            // not in by_key_ yet
+  std::atomic<std::uint64_t> next_key_ = 1;
 
   std::atomic<bool> left_ = false;
   std::shared_mutex changes_;  // shared by those under way; before all others
