@@ -126,12 +126,12 @@ class Node:
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.read()
 
-    def call(self, command, *arguments, endpoint=None):
+    def call(self, command, *arguments, endpoint=None, timeout=150):
         """(code, text): the client's last line taken apart."""
         run = subprocess.run(
             [os.path.join(self.bin_dir, "coffer-csi-client"),
              f"--endpoint=unix://{endpoint or self.socket}", command, *arguments],
-            capture_output=True, text=True, timeout=150, check=False)
+            capture_output=True, text=True, timeout=timeout, check=False)
         last = run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr
         if last.startswith("OK"):
             return "OK", run.stdout
