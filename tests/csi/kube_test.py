@@ -1,7 +1,7 @@
 """The node plugin against a real kube-apiserver, with the rights of its own ServiceAccount alone: classes by
 watch, tokens by TokenRequest, statuses, Secrets, Events, metrics, and an API server that goes away.
 
-    kube_test.py BIN_DIR TOOLS_DIR     (TOOLS_DIR: where kube-apiserver lies; etcd and kubectl are on PATH)
+    kube_test.py BIN_DIR TOOLS_DIR     (TOOLS_DIR: what scripts/install --e2e makes; kubernetes/ is of it)
 Needs root.
 """
 
@@ -12,20 +12,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 from kube_node import ApiServer, ClusterNode, NODE, make_pod, prepare
 from node_plugin import WEBAPP_OBJECTS
+from coffer_test import eventually
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
-TOOLS = sys.argv.pop(1) if len(sys.argv) > 1 else ".cache/tools/kubernetes"
+TOOLS = sys.argv.pop(1) if len(sys.argv) > 1 else ".cache/tools"
 
 
 class KubeTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = ApiServer(os.path.join(tempfile.mkdtemp(prefix="coffer-kube."), "k"), TOOLS)
+        cls.cluster = ApiServer(os.path.join(tempfile.mkdtemp(prefix="coffer-kube."), "k"), os.path.join(TOOLS, "kubernetes"))
         try:
             prepare(cls.cluster)
             cls.node = ClusterNode(BIN_DIR, cls.cluster)
@@ -58,10 +58,7 @@ class KubeTest(unittest.TestCase):
         self.assertEqual(answer[0], "OK", answer)
 
     def eventually(self, check, seconds=10):
-        end = time.time() + seconds
-        while not check():
-            self.assertLess(time.time(), end, self.node.log_text()[-3000:])
-            time.sleep(0.05)
+        self.assertTrue(eventually(check, seconds), self.node.log_text()[-3000:])
 
     def status(self, pod):
         return self.cluster.get("secretproviderclasspodstatus", f"{pod}-default-webapp")

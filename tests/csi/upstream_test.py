@@ -1,7 +1,7 @@
 """The upstream Secrets Store CSI driver itself, with Coffer as its provider, on a real kube-apiserver: a cluster that
 keeps its driver. Needs root.
 
-    upstream_test.py BIN_DIR TOOLS_DIR     (TOOLS_DIR: where kube-apiserver lies, and upstream/ with the driver)
+    upstream_test.py BIN_DIR TOOLS_DIR     (TOOLS_DIR: what scripts/install --e2e makes; kubernetes/ and upstream/ are of it)
 """
 
 import base64
@@ -16,6 +16,7 @@ import unittest
 
 from kube_node import ApiServer, ClusterNode, NODE, make_pod, prepare
 from node_plugin import WEBAPP_OBJECTS
+from coffer_test import eventually
 
 BIN_DIR = os.path.abspath(sys.argv.pop(1))
 TOOLS = os.path.abspath(sys.argv.pop(1))
@@ -78,7 +79,7 @@ class UpstreamTest(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="coffer-upstream.")
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        cls.cluster = ApiServer(os.path.join(cls.folder, "k"), TOOLS)
+        cls.cluster = ApiServer(os.path.join(cls.folder, "k"), os.path.join(TOOLS, "kubernetes"))
         cls.addClassCleanup(cls.cluster.stop)
         prepare(cls.cluster)
         cls.cluster.apply({
@@ -98,10 +99,7 @@ class UpstreamTest(unittest.TestCase):
         return answer[1]
 
     def eventually(self, check, seconds=60):
-        end = time.time() + seconds
-        while not check():
-            self.assertLess(time.time(), end, self.node.log_text())
-            time.sleep(0.1)
+        self.assertTrue(eventually(check, seconds), self.node.log_text())
 
     def test_life_of_a_volume(self):
         """files and their modes, status and Secret as the upstream driver makes them, rotation, the end"""

@@ -18,6 +18,9 @@ import time
 from network import API_SERVICE, DOMAIN, NODE_ADDRESS, SERVICES, Network
 
 NODE = "node-1"
+# The one hierarchy of control groups, or the many.
+CGROUPS = (["/sys/fs/cgroup"] if os.path.exists("/sys/fs/cgroup/cgroup.procs") else
+           [os.path.dirname(path) for path in glob.glob("/sys/fs/cgroup/*/cgroup.procs")])
 # Who has a kubeconfig of its own: user and groups, as RBAC's own roles know them.
 USERS = {
     "admin": ("admin", "system:masters"),
@@ -41,7 +44,8 @@ class Cluster:
     def __init__(self, folder, kube_bin):
         self.folder = folder
         self.kube_bin = kube_bin
-        self.network = Network(f"coffer-e2e-{os.getpid()}", os.path.join(folder, "network"))
+        self.name = folder.strip("/").replace("/", "-")  # of what is the machine's: a network namespace, control groups
+        self.network = Network(self.name, os.path.join(folder, "network"))
         self.processes = {}
         self.kubelet_root = os.path.join(folder, "kubelet")
         self.containerd_socket = os.path.join(folder, "containerd.sock")
@@ -114,6 +118,7 @@ class Cluster:
         self._start_controllers()
         self._start_containerd()
         self._share_kubelet_root()
+        self._make_cgroups()
         self.start_kubelet()
         self.spawn("kube-proxy", *self.network.kube_proxy(self.program("kube-proxy"), self.kubeconfig_of("proxy"), NODE))
         self.spawn("dnsmasq", *self.network.name_server())
@@ -196,13 +201,22 @@ state = "{self.path('containerd-state')}"
         run("mount", "--bind", self.kubelet_root, self.kubelet_root)
         run("mount", "--make-rshared", self.kubelet_root)
 
+    def _make_cgroups(self):
+        """Its own: a kubelet ends what it finds below its root and doesn't know."""
+        for root in CGROUPS:
+            with contextlib.suppress(OSError), open(f"{root}/cgroup.subtree_control", "w", encoding="ascii") as file:
+                file.write("+cpu +cpuset +io +memory +pids")
+            os.makedirs(f"{root}/{self.name}", exist_ok=True)
+            for name in ("cpuset.cpus", "cpuset.mems") if root.endswith("/cpuset") else ():
+                shutil.copyfile(f"{root}/{name}", f"{root}/{self.name}/{name}")
+
     def start_kubelet(self):
         config = self.write("kubelet.yaml", f"""apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 failCgroupV1: false
 cgroupDriver: cgroupfs
 failSwapOn: false
-cgroupRoot: /
+cgroupRoot: /{self.name}
 enforceNodeAllocatable: []
 localStorageCapacityIsolation: false
 evictionHard: {{}}
@@ -309,9 +323,9 @@ clusterDomain: {DOMAIN}
         for point in reversed(points):
             subprocess.run(["umount", "-l", point], capture_output=True, check=False)
         self.network.stop(spaces)
-        for pods in glob.glob("/sys/fs/cgroup/kubepods") + glob.glob("/sys/fs/cgroup/*/kubepods"):
-            for folder, _, _ in os.walk(pods, topdown=False):
-                with contextlib.suppress(OSError):  # another kubelet's, with something in it
+        for root in CGROUPS:
+            for folder, _, _ in os.walk(f"{root}/{self.name}", topdown=False):
+                with contextlib.suppress(OSError):  # with something in it that is about to end
                     os.rmdir(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 

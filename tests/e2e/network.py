@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 
-from tools import CNI
-
+CNI = "/usr/lib/cni"  # Debian's containernetworking-plugins
 NODE_ADDRESS = "10.201.0.2"
 SERVICES = "10.96.0.0/24"
 API_SERVICE = "10.96.0.1"  # the service "kubernetes": pods find the API server here

@@ -28,9 +28,10 @@ def matches(pattern, text):
 
 
 class World:
-    def __init__(self, cluster, helm, chart, bin_dir):
+    def __init__(self, cluster, tools, chart, bin_dir):
         self.cluster = cluster
-        self.helm_program = helm
+        self.tools = tools
+        self.helm_program = os.path.join(tools, "helm/helm")
         self.chart = chart
         self.bin_dir = bin_dir
         self.shares = []

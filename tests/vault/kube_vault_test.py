@@ -1,7 +1,7 @@
 """HashiCorp's Vault with a real kube-apiserver: pods log in by the kubernetes method, whose TokenReview Vault asks of
 that API server. Real plugin, real mounts. Needs root.
 
-    kube_vault_test.py BIN_DIR TOOLS_DIR     (TOOLS_DIR: where kube-apiserver lies, and vault/ with Vault)
+    kube_vault_test.py BIN_DIR TOOLS_DIR     (TOOLS_DIR: what scripts/install --e2e makes; kubernetes/ and vault/ are of it)
 """
 
 import json
@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -17,6 +16,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "csi"))
 from kube_node import ApiServer, ClusterNode, make_pod, prepare  # noqa: E402
 from node_plugin import POLICY, WEBAPP_OBJECTS  # noqa: E402
 from real_vault import RealVault  # noqa: E402
+from coffer_test import eventually  # noqa: E402
 
 BIN_DIR = os.path.abspath(sys.argv.pop(1))
 TOOLS = os.path.abspath(sys.argv.pop(1))
@@ -62,7 +62,7 @@ class KubernetesAuth(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="coffer-kube-vault.")
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        cls.cluster = ApiServer(os.path.join(cls.folder, "k"), TOOLS)
+        cls.cluster = ApiServer(os.path.join(cls.folder, "k"), os.path.join(TOOLS, "kubernetes"))
         cls.addClassCleanup(cls.cluster.stop)
         prepare(cls.cluster)
         cls.node = VaultNode(BIN_DIR, cls.cluster)
@@ -82,10 +82,7 @@ class KubernetesAuth(unittest.TestCase):
         return sum(status == 200 and answer["data"]["path"] == "auth/kubernetes/login" for status, answer in lookups)
 
     def eventually(self, check, seconds=30):
-        end = time.time() + seconds
-        while not check():
-            self.assertLess(time.time(), end, self.node.log_text()[-3000:])
-            time.sleep(0.05)
+        self.assertTrue(eventually(check, seconds), self.node.log_text()[-3000:])
 
     def test_a_volume(self):
         """the pod's token, reviewed by the API server, opens its secrets; new versions are seen; the login ends"""

@@ -1,4 +1,4 @@
-"""HashiCorp's Vault as a keystore of the tests; build_peers of tests/e2e/tools.py builds it as go.mod says."""
+"""HashiCorp's Vault as a keystore of the tests; scripts/install --e2e builds it as go.mod says."""
 
 import hashlib
 import os

@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "csi"))
 from node_plugin import POLICY, WEBAPP_OBJECTS, Node  # noqa: E402
 from real_vault import RealVault  # noqa: E402
+from coffer_test import eventually  # noqa: E402
 
 BIN_DIR = os.path.abspath(sys.argv.pop(1))
 VAULT_DIR = os.path.abspath(sys.argv.pop(1))
@@ -141,10 +142,7 @@ class VaultTest(unittest.TestCase):
             return file.read()
 
     def eventually(self, check, seconds=30):
-        end = time.time() + seconds
-        while not check():
-            self.assertLess(time.time(), end, self.node.log_text()[-3000:])
-            time.sleep(0.05)
+        self.assertTrue(eventually(check, seconds), self.node.log_text()[-3000:])
 
     def test_a_volume(self):
         """files, a new version at republish, the token revoked at unpublish"""

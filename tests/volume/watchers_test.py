@@ -204,11 +204,11 @@ class WatchersTest(unittest.TestCase):
                         r"ENTRY_CREATE \.\.data\n")
 
     def test_fsnotify(self):
-        self.watched_by([self.found("fsnotify", os.path.join(TOOLS, "bin", "fsnotify")), "watch", self.target],
+        self.watched_by([self.found("fsnotify", os.path.join(TOOLS, "fsnotify", "fsnotify")), "watch", self.target],
                         r'CREATE +"\S*/\.\.data"')
 
     def test_watchdog(self):
-        python = os.path.join(TOOLS, "venv", "bin", "python3")
+        python = os.path.join(TOOLS, "watchdog", "bin", "python3")
         if subprocess.run([python, "-c", "import watchdog"], capture_output=True, check=False).returncode \
                 if os.access(python, os.X_OK) else True:
             self.skipTest("watchdog is not installed")
