@@ -2,6 +2,7 @@
 CSI_SANITY_VERSION=v5.6.0
 FSNOTIFY_VERSION=v1.7.0
 HELM_VERSION=v3.22.0
+KUBE_ROUTER_VERSION=v2.1.0
 HVAC_VERSION=2.4.0
 WATCHDOG_VERSION=6.0.0
 SELENIUM_VERSION=4.51.0
@@ -36,6 +37,8 @@ e2e_programs() {
   vault=$(required github.com/hashicorp/vault tests/vault/go.mod)
   upstream=$(required sigs.k8s.io/secrets-store-csi-driver tests/upstream/go.mod)
   echo helm "helm-$HELM_VERSION" go_install "helm.sh/helm/v3/cmd/helm@$HELM_VERSION"
+  echo kube-router "kube-router-$KUBE_ROUTER_VERSION" \
+    go_install "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@$KUBE_ROUTER_VERSION"
   echo browser "venv-selenium-$SELENIUM_VERSION" venv "selenium==$SELENIUM_VERSION"
   echo spdx "venv-spdx-tools-$SPDX_TOOLS_VERSION" venv "spdx-tools==$SPDX_TOOLS_VERSION"
   echo webapp "webapp-$(digest tests/e2e/webapp/*)" go_build tests/e2e/webapp

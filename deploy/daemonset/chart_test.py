@@ -207,6 +207,17 @@ class Chart(unittest.TestCase):
     def test_logs_as_json(self):
         self.assertIn('log_format = "json"', Rendered({"server.logFormat": "json"}).config())
 
+    def test_who_reaches_the_keystore(self):
+        team = {"namespaceSelector": {"matchLabels": {"team": "a"}}}
+        for values, wanted in (
+                ({}, [{"namespaceSelector": {}}]),
+                ({"server.networkPolicy.from": [team]}, [team, "plugin"]),
+                ({"server.networkPolicy.from": [team], "csi.enabled": False}, [team])):
+            rendered = Rendered(values)
+            peers = rendered.get("NetworkPolicy", "vault")["spec"]["ingress"][0]["from"]
+            plugin = {"podSelector": rendered.get("DaemonSet", "vault-csi")["spec"]["selector"]} if "plugin" in wanted else None
+            self.assertEqual(peers, [plugin if peer == "plugin" else peer for peer in wanted])
+
     def test_only_the_keystore(self):
         self.assertNotIn("CSIDriver", Rendered({"csi.enabled": False}).kinds())
         self.assertNotIn("DaemonSet", Rendered({"csi.enabled": False}).kinds())
