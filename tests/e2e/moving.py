@@ -1,4 +1,4 @@
-"""docs/migrate.md and the plain manifests, tried: Kubernetes Secrets move over, roles are carried across,
+"""docs/migrate.md, tried: Kubernetes Secrets move over, roles are carried across,
 and the node plugin runs alone, under its own name, beside a keystore that was there before."""
 
 import base64
@@ -12,15 +12,6 @@ from world import DRIVER, holds, matches, until
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 OTHER = f"http://{NODE_ADDRESS}:8300"
-
-
-def plain_manifests(world):
-    """Where nothing is installed: the API server takes each of them, with strict validation."""
-    folder = os.path.join(ROOT, "deploy/daemonset")
-    out = world.shell(f"kubectl apply -k {folder} --dry-run=server --validate=strict")
-    for kind in ("daemonset.apps/vault-csi", "statefulset.apps/vault", "csidriver.storage.k8s.io/",
-                 "networkpolicy.networking.k8s.io/vault", "poddisruptionbudget.policy/vault"):
-        holds(kind in out, f"{kind} is not among:\n{out}")
 
 
 def upstream_objects(world):

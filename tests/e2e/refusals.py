@@ -136,5 +136,4 @@ STEPS = [
     ("A second driver of the same name is refused by helm; a plugin without rights says so", twice),
     ("helm uninstall leaves nothing", all_gone),
     ("In place of the upstream driver: its objects stay, its classes work", moving.upstream_in_place),
-    ("Plain manifests pass the API server's strict validation", moving.plain_manifests),
 ]
