@@ -205,7 +205,9 @@ class Chart(unittest.TestCase):
         self.assertEqual(pod["nodeSelector"], {"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64", "disk": "ssd"})
 
     def test_logs_as_json(self):
-        self.assertIn('log_format = "json"', Rendered({"server.logFormat": "json"}).config())
+        for whose in ({}, {"server.dev.enabled": True}, {"server.standalone.config": 'log_format = "standard"'}):
+            keystore = Rendered({"server.logFormat": "json", **whose}).keystore()
+            self.assertIn("-log-format=json", keystore["containers"][0]["args"])
 
     def test_who_reaches_the_keystore(self):
         team = {"namespaceSelector": {"matchLabels": {"team": "a"}}}

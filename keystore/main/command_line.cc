@@ -15,8 +15,9 @@ struct Flag {
       target;
 };
 
-const std::array<Flag, 9> kFlags = {{{"config", &CommandLine::config_paths},
+const std::array<Flag, 10> kFlags = {{{"config", &CommandLine::config_paths},
                                      {"log-level", &CommandLine::log_level},
+                                     {"log-format", &CommandLine::log_format},
                                      {"dev", &CommandLine::dev},
                                      {"dev-root-token-id", &CommandLine::dev_root_token_id},
                                      {"dev-listen-address", &CommandLine::dev_listen_address},
@@ -33,6 +34,9 @@ absl::Status Check(const CommandLine& parsed) {
   if (parsed.help || parsed.version) return absl::OkStatus();
   if (Seccomp mode; !ParseSeccomp(parsed.seccomp.c_str(), &mode)) {
     return Wrong("seccomp", "takes enforce, log or off");
+  }
+  if (!parsed.log_format.empty() && parsed.log_format != "standard" && parsed.log_format != "json") {
+    return Wrong("log-format", "takes standard or json");
   }
   if (!parsed.dev && parsed.config_paths.empty()) {
     return absl::InvalidArgumentError("give a configuration by -config=FILE, or -dev; see -help");
@@ -100,6 +104,7 @@ Options:
   -config=<path>              A configuration file in HCL or JSON, or a folder of *.hcl and *.json.
                               May be given several times.
   -log-level=<level>          trace, debug, info, warn or error. Wins over the configuration.
+  -log-format=<format>        standard or json. Wins over the configuration.
   -seccomp=<mode>             System calls beyond the program's list: enforce (they are refused, as it
                               is if not given), log (the kernel's audit log has them) or off.
   -version                    Prints the version.

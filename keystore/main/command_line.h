@@ -14,6 +14,7 @@ namespace coffer::keystore {
 struct CommandLine {
   std::vector<std::string> config_paths;  // files, or folders of *.hcl and *.json
   std::string log_level;                  // "": what the configuration says
+  std::string log_format;                 // the same
   bool dev = false;
   std::string dev_root_token_id;
   std::string dev_listen_address = "127.0.0.1:8200";

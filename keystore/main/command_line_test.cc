@@ -13,9 +13,10 @@ absl::StatusOr<CommandLine> Parse(std::vector<const char*> arguments) {
 }  // namespace
 
 TEST_CASE("Flags are given with =, or with a word after them, with one dash or two") {
-  const CommandLine files = Parse({"-config=a.hcl", "--config", "b.json", "-log-level=debug"}).value();
+  const CommandLine files = Parse({"-config=a.hcl", "--config", "b.json", "-log-level=debug", "-log-format", "json"}).value();
   CHECK(files.config_paths == std::vector<std::string>{"a.hcl", "b.json"});
   CHECK(files.log_level == "debug");
+  CHECK(files.log_format == "json");
 
   const CommandLine dev =
       Parse({"server", "-dev", "-dev-root-token-id", "root", "-dev-no-store-token=true"}).value();
@@ -40,6 +41,7 @@ TEST_CASE("A wrong command line is one clear error") {
       {{"-dev=maybe"}, "-dev takes true or false"},
       {{"-dev", "-config=a"}, "don't go together"},
       {{"-dev", "-seccomp=on"}, "-seccomp takes enforce, log or off"},
+      {{"-dev", "-log-format=xml"}, "-log-format takes standard or json"},
       {{"-config=a", "-dev-root-token-id=x"}, "needs -dev"},
       {{"a.hcl"}, "unexpected argument \"a.hcl\""},
   };

@@ -52,7 +52,9 @@ absl::Status ConfigureLog(const CommandLine& command_line, const ServerConfig& c
   log::Level level;
   RETURN_IF_ERROR(log::ParseLevel(
       command_line.log_level.empty() ? config.log_level : command_line.log_level, &level));
-  log::Configure(level, config.log_format == "json" ? log::Format::kJson : log::Format::kText);
+  const std::string& format =
+      command_line.log_format.empty() ? config.log_format : command_line.log_format;
+  log::Configure(level, format == "json" ? log::Format::kJson : log::Format::kText);
   for (const std::string& warning : config.warnings) log::Warning(warning);
   return absl::OkStatus();
 }
