@@ -106,6 +106,10 @@ absl::Status SetDebug(std::string_view text, Flags* flags) {
   return absl::OkStatus();
 }
 
+absl::Status SetStartupTaint(std::string_view text, Flags* flags) {
+  return ParseBool(text, &flags->remove_startup_taint);
+}
+
 void AddWithoutEffect(std::string_view name, std::string_view why, Flags* flags) {
   StrAppend(&flags->without_effect, flags->without_effect.empty() ? "" : "; ", name, " (", why, ")");
 }
@@ -215,6 +219,9 @@ const std::vector<Flag>& Table() {
       Text(
           "events-token-file", "its ServiceAccount token: the pod's own",
           [](Flags & f) -> auto& { return f.events_token_file; }),
+      {"remove-startup-taint", true,
+       "once registered, takes secrets-store.csi.k8s.io/agent-not-ready from the node: false",
+       SetStartupTaint},
       {"seccomp", false,
        "system calls beyond the plugin's list: enforce (they are refused), log, or off: enforce",
        SetSeccomp},

@@ -40,6 +40,7 @@ struct Flags {
   std::string admin_socket;       // "" = none
   std::string events_role;        // the node's own at the keystore; "" = no events
   std::string events_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+  bool remove_startup_taint = false;
   Seccomp seccomp = kDefaultSeccomp;
   // As given; `rotation` is what that means.
   std::optional<bool> enable_rotation;

@@ -56,7 +56,7 @@ class KubeReporter : public VolumeObserver {
   // Forgets the statuses that a plugin before this one left for volumes that are gone.
   void CleanUp();
 
-  // The node's volumes are served: takes its startup taint away, where the plugin may.
+  // The node's volumes are served: takes its startup taint away, as soon as the plugin may.
   void Serves();
 
   KubeWriter& writer() { return writer_; }

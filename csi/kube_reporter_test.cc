@@ -19,6 +19,9 @@ class FakeApi {
     const std::string method(request.method());
     Json body = request.body.empty() ? Json() : *ParseJson(request.body);
     log.push_back(StrCat(method, " ", path));
+    if (nodes_forbidden && path.starts_with("/api/v1/nodes/")) {
+      return TestHttpAnswer(403, R"({"message":"nodes is forbidden"})");
+    }
     if (secrets_forbidden && path.starts_with("/api/v1/") && path.find("/secrets") != path.npos) {
       return TestHttpAnswer(403, R"({"message":"secrets is forbidden"})");
     }
@@ -86,6 +89,7 @@ class FakeApi {
   std::atomic<bool> down{false};
   std::atomic<bool> deletes_fail{false};
   std::atomic<bool> secrets_forbidden{false};
+  std::atomic<bool> nodes_forbidden{false};
   std::vector<std::string> log;
   std::map<std::string, Json> objects;
   int tokens = 0;
@@ -476,8 +480,11 @@ TEST_CASE("the node's startup taint goes when its volumes are served, and other 
   f.api.Put(kNode, R"({"metadata":{"resourceVersion":"1"},"spec":{"taints":[
       {"key":"secrets-store.csi.k8s.io/agent-not-ready","effect":"NoExecute"},
       {"key":"other","effect":"NoSchedule"}]}})");
+  f.api.nodes_forbidden = true;  // roles come later
   f.reporter.Serves();
-  CHECK(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+  CHECK_FALSE(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+  f.api.nodes_forbidden = false;
+  CHECK(f.Comes([&] { return f.reporter.writer().pending() == 0; }));
   CHECK(f.DumpOf(f.api.At(kNode)["spec"]) == R"({"taints":[{"effect":"NoSchedule","key":"other"}]})");
   const std::size_t writes = f.api.log.size();
   f.reporter.Serves();

@@ -273,8 +273,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   provider::Workers unpublish_workers(kUnpublishThreads);
   IdentityService identity(flags.driver_name, [&publisher] { return publisher.Ready(); });
   NodeService node(flags.node_id, publisher, publish_workers, unpublish_workers);
-  RegistrationService registration(flags.driver_name, flags.registration_path, [&reporter] {
-    if (reporter) reporter->Serves();
+  RegistrationService registration(flags.driver_name, flags.registration_path, [&reporter, &flags] {
+    if (reporter && flags.remove_startup_taint) reporter->Serves();
   });
   std::vector<grpc::Service*> services = {&identity, &node};
   if (!flags.registration_dir.empty()) services.push_back(&registration);

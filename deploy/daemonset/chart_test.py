@@ -149,9 +149,12 @@ class Chart(unittest.TestCase):
                                          "verbs": ["get", "create", "patch", "delete"]}])
 
     def test_the_startup_taint_takes_a_right_more(self):
-        least, more = (Rendered({"linux.startupTaint.enabled": enabled}).get("ClusterRole", "vault-csi")["rules"]
-                       for enabled in (False, True))
+        without, rendered = (Rendered({"linux.startupTaint.enabled": enabled}) for enabled in (False, True))
+        least, more = (r.get("ClusterRole", "vault-csi")["rules"] for r in (without, rendered))
         self.assertEqual(more, least + [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]}])
+        for pod, asked in ((without.node(), False), (rendered.node(), True)):
+            for container in pod["containers"]:
+                self.assertEqual("--remove-startup-taint" in container["args"], asked)
 
     def test_metrics(self):
         rendered = Rendered({"linux.metricsAddr": ":9000", "serverTelemetry.serviceMonitor.enabled": True,

@@ -30,6 +30,9 @@ The plugin and its standby are the same but for these. */}}
     - --audit-log=/var/log/coffer/audit.log
     - --state-dir=/var/log/coffer
     {{- end }}
+    {{- if $values.linux.startupTaint.enabled }}
+    - --remove-startup-taint
+    {{- end }}
     - --provider-volume=/providers/0
     {{- if $more }}
     - --additional-provider-volume-paths={{ range $i, $_ := $more }}{{ if $i }},{{ end }}/providers/{{ add1 $i }}{{ end }}
