@@ -228,6 +228,7 @@ syncFrequency: 2s
 fileCheckFrequency: 2s
 nodeStatusUpdateFrequency: 2s
 resolvConf: ""
+podLogsDir: {self.path("logs")}
 clusterDNS: [{NODE_ADDRESS}]
 clusterDomain: {DOMAIN}
 """)
@@ -254,18 +255,29 @@ clusterDomain: {DOMAIN}
         except subprocess.CalledProcessError:
             return ""
 
+    def _asked(self, *arguments):
+        """What kubectl says, "" where there is nothing; an API server that is too busy is asked again."""
+        for _ in range(3):
+            try:
+                return self.kubectl(*arguments)
+            except subprocess.CalledProcessError as refused:
+                if "NotFound" in refused.stderr:
+                    break
+                time.sleep(1)
+        return ""
+
     def apply(self, *objects):
         return self.kubectl("apply", "-f", "-", input=json.dumps(
             {"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
     def get(self, kind, name, namespace="default"):
         """The object; {} where there is none."""
-        text = self._quiet("kubectl", "get", kind, name, "-n", namespace, "-o", "json")
+        text = self._asked("get", kind, name, "-n", namespace, "-o", "json")
         return json.loads(text) if text else {}
 
     def list(self, kind, namespace="default", **labels):
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        text = self._quiet("kubectl", "get", kind, "-n", namespace, "-o", "json", f"--selector={selector}")
+        text = self._asked("get", kind, "-n", namespace, "-o", "json", f"--selector={selector}")
         return json.loads(text)["items"] if text else []
 
     def namespace(self, name, *accounts):
@@ -299,7 +311,7 @@ clusterDomain: {DOMAIN}
         return self.tasks().get(identity.removeprefix("containerd://"), 0)
 
     def events(self, pod, namespace="default"):
-        text = self._quiet("kubectl", "get", "events", "-n", namespace, "-o", "json",
+        text = self._asked("get", "events", "-n", namespace, "-o", "json",
                            f"--field-selector=involvedObject.name={pod}")
         return [e["message"] for e in json.loads(text)["items"]] if text else []
 

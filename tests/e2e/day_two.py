@@ -5,6 +5,7 @@ import os
 import re
 import time
 
+from cluster import NODE
 from world import holds, matches, until
 
 
@@ -83,14 +84,15 @@ def plugin_deleted(world):
 
 
 def upgraded(world):
-    """helm upgrade to another image: the DaemonSet is rolled, the keeper stays."""
+    """helm upgrade to another image: the DaemonSet is rolled, the keeper stays; the node's startup taint goes."""
     cluster = world.cluster
     cluster.ctr("image", "tag", "coffer.test/coffer:1", "docker.io/coffer.test/coffer:2")
     cluster.ctr("image", "tag", "coffer.test/coffer:1", "coffer.test/coffer:2")
     before = world.plugin(), keeper(world)
     with world.reading("reader"):
+        cluster.kubectl("taint", "node", NODE, "secrets-store.csi.k8s.io/agent-not-ready=:NoSchedule")
         world.helm("upgrade", "vault", world.chart, "-n", "vault", "-f", cluster.path("vault-values.yaml"),
-                   "--set", "image.tag=2")
+                   "--set", "image.tag=2,linux.startupTaint.enabled=true")
         world.rolled_out("vault-csi")
         world.plugin_ready()
         until("one plugin pod", lambda: len(cluster.list(
@@ -99,6 +101,7 @@ def upgraded(world):
         image = cluster.get("pod", world.plugin(), "vault")["spec"]["containers"][0]["image"]
         holds(image == "coffer.test/coffer:2", f"the plugin runs {image}")
         holds(keeper(world) == before[1], "the keeper was replaced")
+        until("the node without its startup taint", lambda: not cluster.get("node", NODE)["spec"].get("taints"), 60)
         newcomer(world)
 
 
