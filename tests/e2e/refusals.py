@@ -63,7 +63,7 @@ def kubelet_elsewhere(world):
         f"linux.providersDir={cluster.path('providers')},linux.additionalProvidersDirs=null"]), namespace="default")
     until("the plugin's pod", lambda: world.plugin("lost", "default") != "", 60)
     print("    " + world.event(world.plugin("lost", "default"),
-                               r"hostPath type check failed: /var/lib/nowhere/\S+ is not a directory"))
+                               r'"kubeletrootdir-\S+ : hostPath type check failed: /var/lib/nowhere/\S+ is not a directory'))
     world.uninstall("lost", "default")
     shutil.rmtree("/var/lib/nowhere", ignore_errors=True)
 

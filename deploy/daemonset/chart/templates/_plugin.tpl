@@ -102,9 +102,9 @@ The plugin and its standby are the same but for these. */}}
   volumeMounts:
     - name: plugin
       mountPath: /csi
-    - name: registration
+    - name: kubeletrootdir-registration
       mountPath: /registration
-    - name: pods
+    - name: kubeletrootdir-pods
       mountPath: {{ $kubelet }}/pods
       mountPropagation: Bidirectional
     {{- range $i, $_ := prepend $more $values.linux.providersDir }}
