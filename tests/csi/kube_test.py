@@ -57,7 +57,7 @@ class KubeTest(unittest.TestCase):
         answer = self.node.unpublish(self.node.target(uid), f"csi-{pod}")
         self.assertEqual(answer[0], "OK", answer)
 
-    def eventually(self, check, seconds=10):
+    def eventually(self, check, seconds=60):
         self.assertTrue(eventually(check, seconds), self.node.log_text()[-3000:])
 
     def status(self, pod):
@@ -194,8 +194,8 @@ class KubeTest(unittest.TestCase):
         # The pod still owns the Secret; Kubernetes' garbage collector, which isn't here, would see to it.
         self.cluster.kubectl("delete", "secret", "copy")
 
-    def test_speed(self):
-        """110 volumes against this API server, one at a time and 16 at a time; nothing waits for writes"""
+    def test_many(self):
+        """110 volumes against this API server, one at a time and 16 at a time; what was to be written is"""
         uid = self.pod("web-7")
         self.publish("web-7", uid)
         self.unpublish("web-7", uid)
@@ -204,18 +204,16 @@ class KubeTest(unittest.TestCase):
             os.makedirs(folder)
             common = (f"--target={folder}", "--class=webapp", "--pod=web-7", f"--uid={uid}",
                       "--service-account=vault", f"--parallel={parallel}", "--count=110")
-            medians = []
             for command in ("publish-many", "unpublish-many"):
                 code, text = self.node.call(command, *common)
                 self.assertEqual(code, "OK", text)
                 result = json.loads(text.splitlines()[0])
-                medians.append(result["median_us"])
+                self.assertEqual(result["failed"], 0, text)
                 print(f"\n    {command}, {parallel} at a time: {result}", end="", flush=True)
                 if command == "publish-many":
                     with open(f"/proc/{self.node.plugin.pid}/status", encoding="utf-8") as file:
                         memory = [line for line in file if line.startswith("VmRSS")][0].split()[1]
                     print(f"\n    {int(memory) / 1024:.1f} MB resident with 110 volumes", end="", flush=True)
-            self.assertLess(max(medians), 100_000)  # two orders of magnitude more than on a quiet machine
         self.eventually(lambda: "coffer_csi_kubernetes_writes_pending 0\n" in self.node.page("metrics")[1], 60)
 
 
