@@ -13,13 +13,15 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from coffer_test import Keystore, TokenSigner  # noqa: E402
+from coffer_test import Keystore, TokenSigner, eventually  # noqa: E402
 
 TOKENS = 600
 
 
 def enable(keystore, signer, root_token):
-    keystore.must("POST", "sys/auth/kubernetes", {"type": "kubernetes"}, root_token)
+    # 503 as long as the tokens of the one before are being revoked
+    eventually(lambda: keystore.must("POST", "sys/auth/kubernetes", {"type": "kubernetes"}, root_token) is None,
+               ignore=[AssertionError])
     keystore.must("POST", "auth/kubernetes/config", {"pem_keys": [signer.certificate()]}, root_token)
     keystore.must("POST", "auth/kubernetes/role/web", {
         "bound_service_account_names": "*", "bound_service_account_namespaces": "*",
