@@ -238,8 +238,9 @@ TEST_CASE("a keeper in the place of another one welcomes first who serves alread
   const auto start = Steady::now();
   KeeperClient idle(play.socket);
   std::atomic<bool> began = false;
+  bool took = false;
   std::thread waits([&] {
-    CHECK(idle.Take(absl::Seconds(60), {.begins = [&] { began = true; }}).ok());
+    took = idle.Take(absl::Seconds(60), {.begins = [&] { began = true; }}).ok();
   });
   while (!began && Steady::now() - start < 900ms) std::this_thread::sleep_for(1ms);
   const UniqueFd peer = Connected(play);
@@ -251,6 +252,7 @@ TEST_CASE("a keeper in the place of another one welcomes first who serves alread
   if (Steady::now() - start < 900ms) CHECK(packet.head.kind == keeper::kWelcome);
   shutdown(peer.get(), SHUT_RDWR);
   waits.join();
+  CHECK(took);
 }
 
 TEST_CASE("an old snapshot whose references were counted twice is wiped when the kernel knows it no more") {

@@ -113,7 +113,11 @@ Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
           write(fuse_.get(), buffers.answer.data(), buffers.answer.size());
       OPENSSL_cleanse(buffers.answer.data(), buffers.answer.size());
     }
-    if (delivery.passage) Tell(*std::move(delivery.passage), std::move(opener));
+    if (delivery.passage) {
+      const Tree::Time now = std::chrono::steady_clock::now();
+      opens_are_close_ = now - last_open_.exchange(now) < kClose;
+      Tell(*std::move(delivery.passage), std::move(opener));
+    }
   }
   return Progress::kBusy;
 }

@@ -44,6 +44,8 @@ class Volume {
   static constexpr std::size_t kMostOld = 256;
   // So often the kernel is asked which inodes it knows.
   static constexpr std::chrono::milliseconds kDoubt{5000};
+  // Delivered opens that come faster are close.
+  static constexpr std::chrono::microseconds kClose{100};
 
   // `keeper`: null, or who is told of everything that the next plugin needs.
   // `watch`: none where opens aren't delivered.
@@ -59,6 +61,9 @@ class Volume {
   // there may be more; kGone: unmounted everywhere, or aborted.
   enum class Progress { kIdle, kBusy, kGone };
   Progress AnswerRequests(DialogBuffers& buffers, int limit);
+  // When the last open that was delivered had its answer; whether the one before it was just before.
+  Tree::Time last_open() const { return last_open_; }
+  bool OpensAreClose() const { return opens_are_close_; }
 
   // Not on a thread that answers requests: they wait for the kernel, which waits for answers.
   // True if there was a change.
@@ -115,6 +120,8 @@ class Volume {
   const MemoryKind memory_;
   const std::optional<OpenWatch> watch_;
   std::atomic<bool> vanished_ = false;
+  std::atomic<Tree::Time> last_open_{Tree::Time()};
+  std::atomic<bool> opens_are_close_ = false;
 
   std::mutex change_mutex_;           // before mutex_
   Tree::Time next_doubt_{};           // under it

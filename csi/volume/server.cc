@@ -6,6 +6,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <fstream>
+
 #include "absl/time/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -28,6 +30,12 @@ std::uint64_t FirstInode(absl::Time now) {
   return 16 + static_cast<std::uint64_t>(absl::ToUnixMicros(now)) % (1 << 30);
 }
 
+// Whether the processor time of this process's container is limited (cgroups of version 2).
+bool HasQuota() {
+  std::string quota;
+  return std::ifstream("/sys/fs/cgroup/cpu.max") >> quota && quota != "max";
+}
+
 }  // namespace
 
 VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root, KeeperClient* keeper,
@@ -40,7 +48,9 @@ VolumeServer::VolumeServer(const Clock& clock, int threads, std::string root, Ke
       tmpfs_(std::make_unique<TmpfsVolumes>(root_, abilities_.noswap)),
       openers_(std::make_unique<Openers>()),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
-      stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      may_stay_awake_(abilities_.resend && threads > 1 && std::thread::hardware_concurrency() > 1 &&
+                      !HasQuota()) {
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kStopKey}};  // level: it wakes every thread
   epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stop_.get(), &event);
   for (int i = 0; i < std::clamp(threads, 1, 64); ++i) {

@@ -61,6 +61,7 @@ struct StandBy {
 class KeeperClient;
 class OpenListener;
 class Openers;
+struct DialogBuffers;
 class TmpfsVolumes;
 class Tree;
 class Volume;
@@ -136,6 +137,7 @@ class VolumeServer {
   void Stop();
   void AskAllAgain();
   void AnswerLoop();
+  void AnswerAwake(const std::shared_ptr<Volume>& volume, DialogBuffers& buffers);
   void RemovalLoop();
   std::shared_ptr<Volume> Find(std::string_view target) const;
   std::shared_ptr<Volume> FindAsked(std::uint64_t key);
@@ -171,7 +173,9 @@ class VolumeServer {
   const std::unique_ptr<TmpfsVolumes> tmpfs_;
   const std::unique_ptr<Openers> openers_;
   UniqueFd epoll_;
-  UniqueFd stop_;  // eventfd
+  UniqueFd stop_;                    // eventfd
+  const bool may_stay_awake_;        // a thread that answers
+  std::atomic<bool> awake_ = false;  // one does
 
   mutable std::mutex mutex_;  // after that of a Handover
   std::map<std::string, std::shared_ptr<Volume>, std::less<>> by_target_;  // null: being mounted
