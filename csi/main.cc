@@ -71,8 +71,8 @@ constexpr absl::Duration kLastWrites = absl::Seconds(2);
 // A keystore that hangs must not keep a plugin that was told to stop.
 constexpr unsigned kStopSeconds = 15;
 
-// SIGTERM, SIGINT and SIGHUP are waited for, not handled: blocked here, before any thread is made.
-// Those that stop.
+// Blocks SIGTERM, SIGINT and SIGHUP, which are waited for, before any thread is made. Returns those that
+// stop.
 sigset_t BlockStopSignals() {
   signal(SIGPIPE, SIG_IGN);
   sigset_t stop;
@@ -111,23 +111,29 @@ int WaitForStop(sigset_t signals, const std::function<void()>& reopen) {
   return number;
 }
 
-StatusServer::Pages Pages(const Metrics& metrics, const Publisher& publisher,
-                          const SocketServer& sockets,
-                          std::function<void(const absl::Status&)> displaced) {
-  using Answer = StatusServer::Answer;
-  const auto ready = [&, displaced = std::move(displaced), in_place = true]() mutable {
+using Answer = StatusServer::Answer;
+
+Answer Alive() { return {200, "ok\n"}; }
+
+// What Prometheus and the kubelet's probes ask for.
+StatusServer::Pages Pages(std::function<std::string()> metrics, const std::function<Answer()>& alive,
+                          std::function<Answer()> ready) {
+  return {{"/metrics", [metrics = std::move(metrics)] { return Answer{200, metrics()}; }},
+          {"/healthz", alive},
+          {"/health/ready", alive},  // vault-csi-provider's, of which its chart asks for no more
+          {"/readyz", std::move(ready)}};
+}
+
+// `displaced` is told when the kubelet no longer finds the sockets.
+std::function<Answer()> Readiness(const Publisher& publisher, const SocketServer& sockets,
+                                  std::function<void(const absl::Status&)> displaced) {
+  return [&, displaced = std::move(displaced), in_place = true]() mutable -> Answer {
     absl::Status status = sockets.InPlace();
     if (in_place && !status.ok()) displaced(status);
     in_place = status.ok();
     if (status.ok()) status = publisher.Ready();
-    if (status.ok()) return Answer{200, "ok\n"};
-    return Answer{503, StrCat(Message(status), "\n")};
+    return status.ok() ? Alive() : Answer{503, StrCat(Message(status), "\n")};
   };
-  const auto alive = [] { return Answer{200, "ok\n"}; };
-  return {{"/metrics", [&metrics] { return Answer{200, metrics.Text()}; }},
-          {"/healthz", alive},
-          {"/health/ready", alive},  // vault-csi-provider's, of which its chart asks for no more
-          {"/readyz", ready}};
 }
 
 volume::Abilities AbilitiesOf(const Flags& flags) {
@@ -153,14 +159,10 @@ absl::Status AdoptVolumes(const Flags& flags, const sigset_t& stop,
   const auto begins = [&] {
     log::Info("another plugin serves: standing by", {{"version", kVersion}});
     if (flags.metrics_address.empty()) return;
-    const auto standby = [] { return StatusServer::Answer{200, "ok (standby)\n"}; };
-    pages = StatusServer::Start(
-        flags.metrics_address,
-        {{"/metrics", [] { return StatusServer::Answer{200, "coffer_csi_serving 0\n"}; }},
-         {"/healthz", standby},
-         {"/health/ready", standby},
-         {"/readyz", standby}},
-        StatusServer::IfTaken::kWait);
+    const auto standby = [] { return Answer{200, "ok (standby)\n"}; };
+    pages = StatusServer::Start(flags.metrics_address,
+                                Pages([] { return "coffer_csi_serving 0\n"; }, standby, standby),
+                                StatusServer::IfTaken::kWait);
     if (!pages.ok()) log::Warning("no health pages while standing by", {{"cause", pages.status()}});
   };
   const absl::StatusOr<std::size_t> adopted =
@@ -175,17 +177,42 @@ absl::Status AdoptVolumes(const Flags& flags, const sigset_t& stop,
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<std::string>> SocketPaths(const std::vector<std::string>& endpoints) {
+  std::vector<std::string> paths;
+  for (const std::string& endpoint : endpoints) {
+    ASSIGN_OR_RETURN(paths.emplace_back(), SocketPath(endpoint));
+  }
+  return paths;
+}
+
+// The driver's own comes first.
+absl::StatusOr<std::vector<std::string>> KubeletSockets(const Flags& flags) {
+  std::vector<std::string> endpoints = {flags.endpoint};
+  if (!flags.registration_dir.empty()) {
+    endpoints.push_back(StrCat(flags.registration_dir, "/", flags.driver_name, "-reg.sock"));
+  }
+  return SocketPaths(endpoints);
+}
+
+// All are kept by the caller, as long as the metrics; null `reporter`: there is no API server.
+void AddGauges(const volume::VolumeServer& volumes, const SocketServer& server,
+               KubeReporter* reporter, Metrics* metrics) {
+  metrics->Gauge("coffer_csi_volumes", "Volumes that are published",
+                 [&volumes] { return static_cast<double>(volumes.List().size()); });
+  metrics->Gauge("coffer_csi_sockets_in_place",
+                 "1: the kubelet finds this plugin; 0: another program's sockets are in their place",
+                 [&server] { return server.InPlace().ok() ? 1.0 : 0.0; });
+  metrics->Gauge("coffer_csi_serving", "1: this plugin serves the node's volumes; 0: it stands by",
+                 [] { return 1.0; });
+  if (reporter != nullptr) {
+    metrics->Gauge("coffer_csi_kubernetes_writes_pending", "Writes to the API server that wait",
+                   [reporter] { return static_cast<double>(reporter->writer().pending()); });
+  }
+}
+
 absl::Status Run(const Flags& flags, const sigset_t& stop) {
   const SystemClock clock;
-  std::vector<std::string> sockets;
-  ASSIGN_OR_RETURN(const std::string endpoint, SocketPath(flags.endpoint));
-  sockets.push_back(endpoint);
-  if (!flags.registration_dir.empty()) {
-    ASSIGN_OR_RETURN(
-        const std::string registration,
-        SocketPath(StrCat(flags.registration_dir, "/", flags.driver_name, "-reg.sock")));
-    sockets.push_back(registration);
-  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> sockets, KubeletSockets(flags));
 
   std::optional<KubeClient> kube;
   std::unique_ptr<ClassSource> classes;
@@ -219,8 +246,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                                keeper ? &*keeper : nullptr, &opens, AbilitiesOf(flags));
   std::unique_ptr<StatusServer> health;
   if (!flags.health_address.empty() && flags.health_address != flags.metrics_address) {
-    const auto alive = [] { return StatusServer::Answer{200, "ok\n"}; };
-    ASSIGN_OR_RETURN(health, StatusServer::Start(flags.health_address, {{"/health/ready", alive}},
+    ASSIGN_OR_RETURN(health, StatusServer::Start(flags.health_address, {{"/health/ready", Alive}},
                                                  keeper ? StatusServer::IfTaken::kWait
                                                         : StatusServer::IfTaken::kFail));
   }
@@ -283,24 +309,12 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                                    tokens ? &*tokens : nullptr);
   std::unique_ptr<SocketServer> provider_server;
   if (!flags.serve_dir.empty()) {
-    std::vector<std::string> paths;
-    for (const char* name : {"/vault.sock", "/coffer.sock"}) {
-      ASSIGN_OR_RETURN(const std::string path, SocketPath(StrCat(flags.serve_dir, name)));
-      paths.push_back(path);
-    }
+    ASSIGN_OR_RETURN(const std::vector<std::string> paths,
+                     SocketPaths({StrCat(flags.serve_dir, "/vault.sock"),
+                                  StrCat(flags.serve_dir, "/coffer.sock")}));
     ASSIGN_OR_RETURN(provider_server, SocketServer::Start(paths, {&provider_service}));
   }
-  metrics.Gauge("coffer_csi_volumes", "Volumes that are published",
-                [&volumes] { return static_cast<double>(volumes.List().size()); });
-  metrics.Gauge("coffer_csi_sockets_in_place",
-                "1: the kubelet finds this plugin; 0: another program's sockets are in their place",
-                [&server] { return server->InPlace().ok() ? 1.0 : 0.0; });
-  metrics.Gauge("coffer_csi_serving", "1: this plugin serves the node's volumes; 0: it stands by",
-                [] { return 1.0; });
-  if (reporter) {
-    metrics.Gauge("coffer_csi_kubernetes_writes_pending", "Writes to the API server that wait",
-                  [&reporter] { return static_cast<double>(reporter->writer().pending()); });
-  }
+  AddGauges(volumes, *server, reporter ? &*reporter : nullptr, &metrics);
   const auto displaced = [&flags, &reporter](const absl::Status& why) {
     log::Error("not found by the kubelet", {{"cause", why}});
     if (reporter) {
@@ -310,7 +324,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   std::unique_ptr<StatusServer> status;
   if (!flags.metrics_address.empty()) {
     ASSIGN_OR_RETURN(status, StatusServer::Start(flags.metrics_address,
-                                                  Pages(metrics, publisher, *server, displaced),
+                                                  Pages([&metrics] { return metrics.Text(); }, Alive,
+                                                        Readiness(publisher, *server, displaced)),
                                                   keeper ? StatusServer::IfTaken::kWait
                                                          : StatusServer::IfTaken::kFail));
   }
@@ -343,7 +358,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   log::Info("coffer-csi serves", {{"version", kVersion},
                                   {"driver", flags.driver_name},
                                   {"node", flags.node_id},
-                                  {"endpoint", endpoint},
+                                  {"endpoint", sockets.front()},
                                   {"classes", kube ? kube->server() : flags.class_dir}});
 
   const int signal_number = WaitForStop(stop, [&audit_log] {
