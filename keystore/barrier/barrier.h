@@ -41,7 +41,8 @@ class BarrierTxn {
   virtual absl::StatusOr<SecretBytes> OpenText(std::string_view purpose,
                                                std::string_view sealed) = 0;
   virtual void OnCommit(std::function<void()> action) = 0;
-  virtual bool has_writes() const = 0;
+  // Whether a commit would do nothing: not even account for what was encrypted.
+  virtual bool read_only() const = 0;
 };
 
 // What sys/key-status tells of the newest data key.

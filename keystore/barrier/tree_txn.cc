@@ -46,6 +46,13 @@ absl::StatusOr<const GcmKey*> Barrier::TreeTxn::KeyFor(const Entry& entry) const
   return &key->key;
 }
 
+const DataKey& Barrier::TreeTxn::KeyToEncrypt(std::uint64_t values) {
+  encrypted_ = true;
+  DataKey& key = keyring_->newest();
+  key.encryptions.fetch_add(values, std::memory_order_relaxed);
+  return key;
+}
+
 absl::StatusOr<std::optional<SecretBytes>> Barrier::TreeTxn::Get(std::string_view path) {
   RETURN_IF_ERROR(CheckPath(path));
   const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
@@ -74,8 +81,7 @@ absl::Status Barrier::TreeTxn::Put(std::string_view path, std::string_view value
   const Names::StoredKey stored_key = keyring_->names().KeyOfOnce(path);
   const std::string_view view = Names::View(stored_key);
   if (!PutInto(Names::DirectoryOf(view))) RETURN_IF_ERROR(MakeDirectories(path));
-  DataKey& key = keyring_->newest();
-  key.encryptions.fetch_add(2, std::memory_order_relaxed);
+  const DataKey& key = KeyToEncrypt(2);
   txn_->Put(view, SealValueEntry(key.key, key.term, view, NameIn(path), value));
   if (put_.size() == kRemembered) put_.erase(put_.begin());
   put_.push_back(stored_key);
@@ -89,7 +95,6 @@ bool Barrier::TreeTxn::PutInto(std::string_view prefix) const {
 }
 
 absl::Status Barrier::TreeTxn::MakeDirectories(std::string_view path) {
-  DataKey& key = keyring_->newest();
   for (std::string_view directory = ParentOf(path); !directory.empty();
        directory = ParentOf(directory)) {
     if (NameIn(directory).size() > kMaxNameSize) {
@@ -98,7 +103,7 @@ absl::Status Barrier::TreeTxn::MakeDirectories(std::string_view path) {
     const Names::StoredKey stored_key = keyring_->names().KeyOf(directory);
     ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
     if (stored) break;  // and so have all above it
-    key.encryptions.fetch_add(1, std::memory_order_relaxed);
+    const DataKey& key = KeyToEncrypt(1);
     txn_->Put(Names::View(stored_key),
               SealDirectoryEntry(key.key, key.term, Names::View(stored_key), NameIn(directory)));
   }
@@ -131,9 +136,7 @@ absl::StatusOr<SecretBytes> Barrier::TreeTxn::SealText(std::string_view purpose,
   if (text.size() > GcmKey::kMaxPlaintext) {
     return absl::InvalidArgumentError("a text is too large to be encrypted");
   }
-  DataKey& key = keyring_->newest();
-  key.encryptions.fetch_add(1, std::memory_order_relaxed);
-  sealed_text_ = true;
+  const DataKey& key = KeyToEncrypt(1);
   return keystore::SealText(key.key, key.term, purpose, text);
 }
 

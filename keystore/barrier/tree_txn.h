@@ -29,10 +29,12 @@ class Barrier::TreeTxn : public BarrierTxn {
   absl::StatusOr<SecretBytes> SealText(std::string_view purpose, std::string_view text) override;
   absl::StatusOr<SecretBytes> OpenText(std::string_view purpose, std::string_view sealed) override;
   void OnCommit(std::function<void()> action) override { actions_.push_back(std::move(action)); }
-  bool has_writes() const override { return txn_->has_writes(); }
+  bool read_only() const override {
+    return !encrypted_ && actions_.empty() && !txn_->has_writes();
+  }
 
   // Whether it has encrypted anything.
-  bool encrypted() const { return has_writes() || sealed_text_; }
+  bool encrypted() const { return encrypted_; }
 
   const std::shared_ptr<const Keyring>& keyring() const { return keyring_; }
   StoreTxn& store_txn() { return *txn_; }
@@ -41,6 +43,8 @@ class Barrier::TreeTxn : public BarrierTxn {
 
  private:
   absl::StatusOr<const GcmKey*> KeyFor(const Entry& entry) const;
+  // The key to encrypt the next `values` with, which are counted.
+  const DataKey& KeyToEncrypt(std::uint64_t values);
   absl::StatusOr<SecretBytes> NameOf(const StoredEntry& stored, const Entry& entry) const;
   absl::Status MakeDirectories(std::string_view path);
   // Removes `directory`, and those above it, as far as nothing is left in them.
@@ -56,7 +60,7 @@ class Barrier::TreeTxn : public BarrierTxn {
   // What was put last: spares looking into directories that can't be empty.
   static constexpr std::size_t kRemembered = 8;
   std::vector<Names::StoredKey> put_;
-  bool sealed_text_ = false;
+  bool encrypted_ = false;
 };
 
 }  // namespace coffer::keystore

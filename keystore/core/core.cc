@@ -210,7 +210,9 @@ void Core::Attempt(std::shared_ptr<Call> call) {
     if (call->counted_use) return CountUse(call, response.status());
     return Finish(std::move(call), std::move(response));
   }
-  if (call->txn == nullptr) return Finish(std::move(call), std::move(response));
+  if (call->txn == nullptr || (call->txn->read_only() && !response->revokes)) {
+    return Finish(std::move(call), std::move(response));
+  }
 
   auto answer = std::make_shared<Response>(*std::move(response));
   barrier_.Commit(std::move(call->txn), [this, call, answer](absl::Status committed) {

@@ -43,7 +43,7 @@ absl::Status Core::ExpireNow() {
     ASSIGN_OR_RETURN(std::unique_ptr<BarrierTxn> txn, barrier_.Begin());
     Txn root = txn->root();
     ASSIGN_OR_RETURN(revoked, tokens_.RevokeExpired(root, kAtOnce));
-    if (txn->has_writes()) RETURN_IF_ERROR(CommitAndWait(barrier_, std::move(txn)));
+    if (!txn->read_only()) RETURN_IF_ERROR(CommitAndWait(barrier_, std::move(txn)));
   }
   return absl::OkStatus();
 }

@@ -35,7 +35,7 @@ class CountingTxn : public BarrierTxn {
     return inner_.OpenText(purpose, sealed);
   }
   void OnCommit(std::function<void()> action) override { inner_.OnCommit(std::move(action)); }
-  bool has_writes() const override { return inner_.has_writes(); }
+  bool read_only() const override { return inner_.read_only(); }
 
   int gets = 0;
   int tags = 0;
