@@ -63,8 +63,9 @@ struct Route {
   std::vector<Field> fields;
   std::vector<RouteOperation> operations;  // an update handler serves create too
   Access access = Access::kToken;
-  // Whether what an update would write is there already; without it every write is an update.
-  std::function<absl::StatusOr<bool>(const Request&, Txn&)> exists = nullptr;
+  // Whether what an update would write is there already; without it every write is an update. May
+  // leave what it loaded in request.existing for the handler, which runs in the same transaction.
+  std::function<absl::StatusOr<bool>(Request&, Txn&)> exists = nullptr;
   // The handler takes all of request.data: no warning about fields that aren't declared.
   bool open_fields = false;
 };

@@ -253,6 +253,7 @@ void Core::CountUse(std::shared_ptr<Call> call, absl::Status failure) {
 absl::StatusOr<Response> Core::Run(Call& call) {
   Request& request = call.request;
   request.caller = nullptr;
+  request.existing = nullptr;
   call.counted_use = false;
   const std::string_view path = request.path;
   const Served* served = nullptr;

@@ -43,6 +43,7 @@ struct Request {
   const MountEntry* mount = nullptr;   // never null in a handler
   const Route* route = nullptr;        // never null in a handler
   std::shared_ptr<const TokenEntry> caller;  // null on routes that need no token
+  std::shared_ptr<const void> existing;  // what the route's `exists` loaded, if it hands it on
   // Path captures, and what had to be converted to a field's declared type (see FieldType).
   Json fields = Json::object();
   // True on a worker thread, where a handler may wait for disks and networks.

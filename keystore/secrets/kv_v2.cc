@@ -85,11 +85,11 @@ std::vector<Route> KvV2::MakeRoutes() {
   const auto to = [this](Method method) {
     return [this, method](const Request& request, Txn& txn) { return (this->*method)(request, txn); };
   };
-  const auto exists = [this](const Request& request, Txn& txn) -> absl::StatusOr<bool> {
+  const auto exists = [this](Request& request, Txn& txn) -> absl::StatusOr<bool> {
     const absl::StatusOr<std::string_view> path = SecretPath(request);
     if (!path.ok()) return false;
-    ASSIGN_OR_RETURN(const auto metadata, Load(txn, *path));
-    return metadata != nullptr;
+    ASSIGN_OR_RETURN(request.existing, Load(txn, *path));
+    return request.existing != nullptr;
   };
   std::vector<Field> metadata_fields = SettingFields(FieldType::kDuration);
   metadata_fields.push_back(kPath);
@@ -149,6 +149,10 @@ absl::StatusOr<std::shared_ptr<const KvMetadata>> KvV2::Load(Txn& txn, std::stri
   return metadata_.Get(txn, StrCat("metadata/", path), [](SecretBytes stored) {
     return DecodeKvMetadata(stored.view());
   });
+}
+
+std::shared_ptr<const KvMetadata> KvV2::Existing(const Request& request) {
+  return std::static_pointer_cast<const KvMetadata>(request.existing);
 }
 
 absl::StatusOr<std::shared_ptr<const KvMetadata>> KvV2::Save(Txn& txn, std::string_view path,

@@ -41,6 +41,8 @@ class KvV2 : public Backend {
 
   // The metadata of the secret at `path`; null where there is none.
   absl::StatusOr<std::shared_ptr<const KvMetadata>> Load(Txn& txn, std::string_view path);
+  // In an update handler: what `exists` of its route has loaded; null where there was none.
+  static std::shared_ptr<const KvMetadata> Existing(const Request& request);
   // What is stored, its newest_text brought up to date.
   absl::StatusOr<std::shared_ptr<const KvMetadata>> Save(Txn& txn, std::string_view path,
                                                          KvMetadata metadata);

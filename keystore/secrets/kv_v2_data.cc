@@ -123,11 +123,11 @@ absl::StatusOr<Response> KvV2::AddVersion(const Request& request, Txn& txn,
 }
 
 absl::StatusOr<Response> KvV2::Write(const Request& request, Txn& txn) {
-  ASSIGN_OR_RETURN(const std::string_view path, SecretPath(request));
+  RETURN_IF_ERROR(SecretPath(request).status());
   const Json& data = request.json("data");
   if (!data.is_object()) return absl::InvalidArgumentError("no data provided");
   ASSIGN_OR_RETURN(const auto config, LoadConfig(txn));
-  ASSIGN_OR_RETURN(const auto stored, Load(txn, path));
+  const std::shared_ptr<const KvMetadata> stored = Existing(request);
   const absl::Time now = clock_.Now();
   KvMetadata metadata = stored ? *stored : NewMetadata(now);
   RETURN_IF_ERROR(CheckCas(request, *config, metadata));

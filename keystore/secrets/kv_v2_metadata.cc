@@ -63,7 +63,7 @@ absl::StatusOr<Response> KvV2::WriteMetadata(const Request& request, Txn& txn) {
     return Response::Empty();
   }
   ASSIGN_OR_RETURN(const auto config, LoadConfig(txn));
-  ASSIGN_OR_RETURN(const auto stored, Load(txn, path));
+  const std::shared_ptr<const KvMetadata> stored = Existing(request);
   KvMetadata metadata = stored ? *stored : NewMetadata(clock_.Now());
   Response response;
   RETURN_IF_ERROR(ApplySettings(request, *config, &metadata, &response));
