@@ -46,10 +46,11 @@ function(coffer_room target)
       endif()
       set(found ${CMAKE_BINARY_DIR}/fuzz/corpus/${name})
       file(MAKE_DIRECTORY ${found})
-      # libFuzzer writes to the first folder alone.
+      # libFuzzer writes to the first folder alone. Its timeout is of the wall clock: a minute, as a machine that is
+      # shared may stand still for half of one.
       add_test(NAME ${name} COMMAND ${name} ${found} ${seeds} -max_total_time=${COFFER_FUZZ_SECONDS}
                                             -seed=${COFFER_FUZZ_SEED} -rss_limit_mb=2048
-                                            -timeout=10 -print_final_stats=1)
+                                            -timeout=60 -print_final_stats=1)
       set_tests_properties(${name} PROPERTIES TIMEOUT 300)
     endforeach()
   endif()
