@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "common/json_members.h"
 #include "common/status_macros.h"
 
 namespace coffer::keystore {
@@ -104,12 +105,6 @@ absl::Status CheckAudience(const Json& claims, std::string_view audience) {
 
 }  // namespace
 
-std::string_view TextClaim(const Json& claims, std::string_view name) {
-  const auto found = claims.find(name);
-  if (found == claims.end() || !found->is_string()) return {};
-  return found->get_ref<const Json::string_t&>();
-}
-
 absl::StatusOr<Jwt> ParseJwt(std::string_view text) {
   if (text.size() > kMaxJwtSize) {
     return Malformed(StrCat("it is larger than ", kMaxJwtSize, " bytes"));
@@ -121,11 +116,11 @@ absl::StatusOr<Jwt> ParseJwt(std::string_view text) {
   }
   ASSIGN_OR_RETURN(const Json header, DecodeObject(text.substr(0, first), "header"));
   Jwt jwt;
-  jwt.algorithm = TextClaim(header, "alg");
+  jwt.algorithm = TextAt(header, "alg");
   if (jwt.algorithm.empty()) return Malformed("its header names no algorithm (alg)");
   if (const auto kid = header.find("kid"); kid != header.end()) {
     if (!kid->is_string()) return Malformed("its header's key id (kid) isn't text");
-    jwt.key_id = TextClaim(header, "kid");
+    jwt.key_id = TextAt(header, "kid");
   }
   if (header.contains("crit")) return Malformed("its header asks for an unknown extension (crit)");
   ASSIGN_OR_RETURN(jwt.claims,
@@ -138,7 +133,7 @@ absl::StatusOr<Jwt> ParseJwt(std::string_view text) {
 absl::Status CheckClaims(const Json& claims, const ClaimRules& rules) {
   RETURN_IF_ERROR(CheckTimes(claims, rules.now));
   if (!rules.audience.empty()) RETURN_IF_ERROR(CheckAudience(claims, rules.audience));
-  if (rules.issuer && TextClaim(claims, "iss") != *rules.issuer) {
+  if (rules.issuer && TextAt(claims, "iss") != *rules.issuer) {
     return Refused("claim \"iss\" is invalid: it wasn't issued by \"", *rules.issuer, "\"");
   }
   return absl::OkStatus();

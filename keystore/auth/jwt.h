@@ -39,7 +39,4 @@ struct ClaimRules {
 // PermissionDenied says which claim is wrong; InvalidArgument: a claim isn't of its type.
 absl::Status CheckClaims(const Json& claims, const ClaimRules& rules);
 
-// The text at `name`, or "" where there is none or it isn't text.
-std::string_view TextClaim(const Json& claims, std::string_view name);
-
 }  // namespace coffer::keystore

@@ -6,6 +6,7 @@
 #include <openssl/param_build.h>
 #include <openssl/rsa.h>
 
+#include "common/json_members.h"
 #include "common/secret_bytes.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -89,7 +90,7 @@ std::vector<std::uint8_t> EcdsaDer(std::span<const std::uint8_t> signature, std:
 }
 
 absl::StatusOr<SecretBytes> Member(const Json& jwk, std::string_view name) {
-  absl::StatusOr<SecretBytes> bytes = DecodeBase64(TextClaim(jwk, name));
+  absl::StatusOr<SecretBytes> bytes = DecodeBase64(TextAt(jwk, name));
   if (!bytes.ok() || bytes->empty() || bytes->size() > 2048) {
     return absl::InvalidArgumentError(StrCat("the JWK's member \"", name, "\" is wrong"));
   }
@@ -120,7 +121,7 @@ absl::StatusOr<EvpKey> RsaFromJwk(const Json& jwk) {
 }
 
 absl::StatusOr<EvpKey> EcFromJwk(const Json& jwk) {
-  const std::string curve(TextClaim(jwk, "crv"));
+  const std::string curve(TextAt(jwk, "crv"));
   ASSIGN_OR_RETURN(const SecretBytes x, Member(jwk, "x"));
   ASSIGN_OR_RETURN(const SecretBytes y, Member(jwk, "y"));
   const bool known = curve == "P-256" || curve == "P-384" || curve == "P-521";
@@ -141,7 +142,7 @@ absl::StatusOr<EvpKey> Ed25519FromJwk(const Json& jwk) {
   ASSIGN_OR_RETURN(const SecretBytes x, Member(jwk, "x"));
   EvpKey key(EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr, x.data(), x.size()));
   ERR_clear_error();
-  if (key == nullptr || TextClaim(jwk, "crv") != "Ed25519") {
+  if (key == nullptr || TextAt(jwk, "crv") != "Ed25519") {
     return absl::InvalidArgumentError("the JWK isn't a valid Ed25519 key");
   }
   return key;
@@ -173,16 +174,16 @@ absl::StatusOr<std::unique_ptr<JwtKey>> JwtKey::Make(EvpKey key, std::string id,
 
 absl::StatusOr<std::unique_ptr<JwtKey>> JwtKey::FromJwk(const Json& jwk) {
   if (!jwk.is_object()) return absl::InvalidArgumentError("a JWK is an object");
-  const std::string_view use = TextClaim(jwk, "use");
+  const std::string_view use = TextAt(jwk, "use");
   if (!use.empty() && use != "sig") return absl::InvalidArgumentError("the JWK isn't for signatures");
-  const std::string_view type = TextClaim(jwk, "kty");
+  const std::string_view type = TextAt(jwk, "kty");
   absl::StatusOr<EvpKey> key = absl::InvalidArgumentError("a JWK of a type that isn't used");
   if (type == "RSA") key = RsaFromJwk(jwk);
   if (type == "EC") key = EcFromJwk(jwk);
   if (type == "OKP") key = Ed25519FromJwk(jwk);
   if (!key.ok()) return key.status();
-  return Make(*std::move(key), std::string(TextClaim(jwk, "kid")),
-              std::string(TextClaim(jwk, "alg")));
+  return Make(*std::move(key), std::string(TextAt(jwk, "kid")),
+              std::string(TextAt(jwk, "alg")));
 }
 
 JwtKey::JwtKey(EvpKey key, std::string_view type, std::string id, std::string algorithm)

@@ -2,6 +2,7 @@
 // KubernetesRole::Parse does, the name in lower case.
 #include "keystore/auth/kubernetes_backend.h"
 
+#include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -22,13 +23,6 @@ constexpr const char* kConfigFields[] = {"kubernetes_host",
                                          "jwks_url",
                                          "jwks_ca_pem",
                                          "token_review"};
-
-std::string LowerCase(std::string_view name) {
-  std::string lower(name);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return lower;
-}
 
 std::string RolePath(std::string_view name) { return StrCat("role/", LowerCase(name)); }
 

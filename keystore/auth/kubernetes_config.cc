@@ -6,6 +6,7 @@
 #include <openssl/x509.h>
 
 #include "absl/strings/numbers.h"
+#include "common/json_members.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -33,7 +34,7 @@ bool HoldsCertificates(std::string_view pem) {
 }
 
 absl::StatusOr<std::string> CheckedCa(std::string_view field, const Json& document) {
-  const std::string_view pem = Trim(TextClaim(document, field));
+  const std::string_view pem = Trim(TextAt(document, field));
   if (pem.empty() || HoldsCertificates(pem)) return std::string(pem);
   return Wrong(field, "it must be CA certificates in PEM");
 }
@@ -86,18 +87,18 @@ absl::StatusOr<std::shared_ptr<const KubernetesConfig>> KubernetesConfig::Parse(
     const Json& document, const PodFiles& pod_files, const Clock& clock) {
   auto config = std::make_shared<KubernetesConfig>();
   config->validate_issuer = !Flag(document, "disable_iss_validation", true);
-  config->issuer = TextClaim(document, "issuer");
+  config->issuer = TextAt(document, "issuer");
   if (config->issuer.empty()) config->issuer = kDefaultIssuer;
   config->use_annotations = Flag(document, "use_annotations_as_alias_metadata", false);
   const bool use_pod_files = !Flag(document, "disable_local_ca_jwt", false);
   ASSIGN_OR_RETURN(std::string ca_pem, CheckedCa("kubernetes_ca_cert", document));
   ASSIGN_OR_RETURN(std::string jwks_ca_pem, CheckedCa("jwks_ca_pem", document));
-  const std::string_view reviewer = Trim(TextClaim(document, "token_reviewer_jwt"));
+  const std::string_view reviewer = Trim(TextAt(document, "token_reviewer_jwt"));
   if (std::any_of(reviewer.begin(), reviewer.end(), [](char c) { return c <= ' ' || c > '~'; })) {
     return Wrong("token_reviewer_jwt", "a token holds no spaces, line ends or control characters");
   }
 
-  const std::string_view given_host = Trim(TextClaim(document, "kubernetes_host"));
+  const std::string_view given_host = Trim(TextAt(document, "kubernetes_host"));
   std::string host;
   if (!given_host.empty()) {
     ASSIGN_OR_RETURN(host, CheckedUrl("kubernetes_host", given_host));
@@ -115,7 +116,7 @@ absl::StatusOr<std::shared_ptr<const KubernetesConfig>> KubernetesConfig::Parse(
     ASSIGN_OR_RETURN(config->keys, JwtKeySet::FromPem(pems));
   }
 
-  const std::string_view given_jwks = Trim(TextClaim(document, "jwks_url"));
+  const std::string_view given_jwks = Trim(TextAt(document, "jwks_url"));
   if (!given_jwks.empty()) {
     ASSIGN_OR_RETURN(std::string jwks_url, CheckedUrl("jwks_url", given_jwks));
     TlsClientOptions tls{.ca_pem = std::move(jwks_ca_pem)};

@@ -1,5 +1,6 @@
 // login: a JWT in, a token out. What costs little is checked first; what waits for the network runs
 // on a worker.
+#include "common/json_members.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/auth/kubernetes_backend.h"
@@ -15,30 +16,25 @@ struct Account {
   std::string_view name_space, name, uid, secret_name;
 };
 
-const Json& Member(const Json& object, std::string_view name) {
-  static const Json empty = Json::object();
-  const auto found = object.find(name);
-  return found != object.end() && found->is_object() ? *found : empty;
-}
-
 // Projected tokens have one claim "kubernetes.io", those of Secrets a claim for each fact.
 absl::StatusOr<Account> ReadAccount(const Json& claims) {
   Account account;
-  if (const Json& projected = Member(claims, "kubernetes.io"); !projected.empty()) {
-    const Json& service_account = Member(projected, "serviceaccount");
-    account = {TextClaim(projected, "namespace"), TextClaim(service_account, "name"),
-               TextClaim(service_account, "uid"), TextClaim(Member(projected, "secret"), "name")};
+  if (const Json& projected = At(claims, "kubernetes.io");
+      projected.is_object() && !projected.empty()) {
+    const Json& service_account = At(projected, "serviceaccount");
+    account = {TextAt(projected, "namespace"), TextAt(service_account, "name"),
+               TextAt(service_account, "uid"), TextAt(At(projected, "secret"), "name")};
   } else {
-    account = {TextClaim(claims, "kubernetes.io/serviceaccount/namespace"),
-               TextClaim(claims, "kubernetes.io/serviceaccount/service-account.name"),
-               TextClaim(claims, "kubernetes.io/serviceaccount/service-account.uid"),
-               TextClaim(claims, "kubernetes.io/serviceaccount/secret.name")};
+    account = {TextAt(claims, "kubernetes.io/serviceaccount/namespace"),
+               TextAt(claims, "kubernetes.io/serviceaccount/service-account.name"),
+               TextAt(claims, "kubernetes.io/serviceaccount/service-account.uid"),
+               TextAt(claims, "kubernetes.io/serviceaccount/secret.name")};
   }
   if (account.name.empty() || account.name_space.empty() || account.uid.empty()) {
     return absl::PermissionDeniedError(
         "the JWT is refused: it is no service account's: its claims lack the namespace, name or uid");
   }
-  const std::string_view subject = TextClaim(claims, "sub");
+  const std::string_view subject = TextAt(claims, "sub");
   if (!subject.empty() &&
       subject != StrCat("system:serviceaccount:", account.name_space, ":", account.name)) {
     return absl::PermissionDeniedError(

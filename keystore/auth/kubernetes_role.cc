@@ -3,6 +3,7 @@
 #include "keystore/auth/kubernetes_role.h"
 
 #include "common/duration.h"
+#include "common/json_members.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/auth/jwt.h"
@@ -71,7 +72,7 @@ absl::Status CheckNames(const Json& role) {
   const std::vector<std::string> names = Texts(role, "bound_service_account_names");
   const std::vector<std::string> name_spaces = Texts(role, "bound_service_account_namespaces");
   if (names.empty()) return Wrong("\"bound_service_account_names\" can not be empty");
-  const std::string_view selector = TextClaim(role, "bound_service_account_namespace_selector");
+  const std::string_view selector = TextAt(role, "bound_service_account_namespace_selector");
   if (name_spaces.empty() && selector.empty()) {
     return Wrong("\"bound_service_account_namespaces\" can not be empty if "
                  "\"bound_service_account_namespace_selector\" is not set");
@@ -81,7 +82,7 @@ absl::Status CheckNames(const Json& role) {
       return Wrong("can not mix \"*\" with values");
     }
   }
-  const std::string_view source = TextClaim(role, "alias_name_source");
+  const std::string_view source = TextAt(role, "alias_name_source");
   if (source != "serviceaccount_uid" && source != "serviceaccount_name") {
     return Wrong("invalid alias_name_source, must be one of: serviceaccount_uid, serviceaccount_name");
   }
@@ -90,7 +91,7 @@ absl::Status CheckNames(const Json& role) {
 
 absl::Status CheckTokenFields(const Json& role, absl::Duration max_lease_ttl,
                               std::vector<std::string>* warnings) {
-  const std::string_view type = TextClaim(role, "token_type");
+  const std::string_view type = TextAt(role, "token_type");
   if (type == "batch" || type == "default-batch") {
     for (const auto& [field, what] :
          {std::pair("token_period", "periodic tokens"),
@@ -151,8 +152,8 @@ absl::StatusOr<Json> ChangedRole(const Json& stored, const Request& request,
   for (const char* field : kPlain) {
     if (Given(request, field)) role[field] = request.json(field);
   }
-  if (TextClaim(role, "token_type").empty()) role["token_type"] = "default";
-  if (TextClaim(role, "alias_name_source").empty()) role["alias_name_source"] = "serviceaccount_uid";
+  if (TextAt(role, "token_type").empty()) role["token_type"] = "default";
+  if (TextAt(role, "alias_name_source").empty()) role["alias_name_source"] = "serviceaccount_uid";
   for (const Renamed& field : kRenamed) {
     const bool by_name = Given(request, field.name);
     const bool by_old_name = Given(request, field.old_name);
@@ -178,7 +179,7 @@ absl::StatusOr<Json> ChangedRole(const Json& stored, const Request& request,
 
 Json ShownRole(const Json& stored) {
   Json shown = stored;
-  if (TextClaim(shown, "audience").empty()) shown.erase("audience");
+  if (TextAt(shown, "audience").empty()) shown.erase("audience");
   return shown;
 }
 
@@ -187,12 +188,12 @@ absl::StatusOr<std::shared_ptr<const KubernetesRole>> KubernetesRole::Parse(cons
   auto role = std::make_shared<KubernetesRole>();
   role->names = Texts(document, "bound_service_account_names");
   role->name_spaces = Texts(document, "bound_service_account_namespaces");
-  const std::string_view selector = TextClaim(document, "bound_service_account_namespace_selector");
+  const std::string_view selector = TextAt(document, "bound_service_account_namespace_selector");
   if (!selector.empty()) {
     ASSIGN_OR_RETURN(role->selector, LabelSelector::Parse(selector));
   }
-  role->audience = TextClaim(document, "audience");
-  role->alias_is_name = TextClaim(document, "alias_name_source") == "serviceaccount_name";
+  role->audience = TextAt(document, "audience");
+  role->alias_is_name = TextAt(document, "alias_name_source") == "serviceaccount_name";
   role->bound_cidrs = Texts(document, "token_bound_cidrs");
   role->policies = Texts(document, "token_policies");
   const auto no_default = document.find("token_no_default_policy");
@@ -202,7 +203,7 @@ absl::StatusOr<std::shared_ptr<const KubernetesRole>> KubernetesRole::Parse(cons
   role->explicit_max_ttl = absl::Seconds(Number(document, "token_explicit_max_ttl"));
   role->period = absl::Seconds(Number(document, "token_period"));
   role->num_uses = Number(document, "token_num_uses");
-  role->token_type = TextClaim(document, "token_type");
+  role->token_type = TextAt(document, "token_type");
   return role;
 }
 

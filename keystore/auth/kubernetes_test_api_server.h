@@ -12,6 +12,7 @@
 
 #include "common/http_client_test_server.h"
 #include "common/json.h"
+#include "common/json_members.h"
 #include "keystore/auth/jwt.h"
 #include "keystore/auth/jwt_keys.h"
 #include "keystore/auth/jwt_test_issuer.h"
@@ -95,9 +96,9 @@ class TestApiServer {
     }
     *audiences = fitting;
     const Json& account = jwt->claims.at("kubernetes.io").at("serviceaccount");
-    const std::string uid(TextClaim(account, "uid"));
+    const std::string uid(TextAt(account, "uid"));
     if (fitting.empty() || deleted.contains(uid)) return std::nullopt;
-    return std::make_pair(std::string(TextClaim(jwt->claims, "sub")), uid);
+    return std::make_pair(std::string(TextAt(jwt->claims, "sub")), uid);
   }
 
   std::string Answer(const TestHttpRequest& request) {
@@ -139,14 +140,14 @@ class TestApiServer {
   std::string Review(const TestHttpRequest& request) {
     const auto review = ParseJson(request.body);
     if (!review.ok() || request.header("Content-Type") != "application/json" ||
-        TextClaim(*review, "kind") != "TokenReview" ||
-        TextClaim(*review, "apiVersion") != "authentication.k8s.io/v1") {
+        TextAt(*review, "kind") != "TokenReview" ||
+        TextAt(*review, "apiVersion") != "authentication.k8s.io/v1") {
       return StatusObject(400, "BadRequest", "the object provided is unrecognized");
     }
     Json answer = *review;
     const bool asked = review->at("spec").contains("audiences");
     Json audiences = asked ? review->at("spec").at("audiences") : Json::array({kAudience});
-    const auto account = Authenticate(TextClaim(review->at("spec"), "token"), &audiences);
+    const auto account = Authenticate(TextAt(review->at("spec"), "token"), &audiences);
     answer["spec"].erase("token");
     if (account) {
       answer["status"] = {{"authenticated", true},

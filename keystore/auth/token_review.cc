@@ -4,32 +4,24 @@
 // where "username" is system:serviceaccount:<namespace>:<name>. Errors are a "Status" object.
 #include "keystore/auth/token_review.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "common/json.h"
+#include "common/json_members.h"
+#include "common/secret_file.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
-#include "common/unique_fd.h"
 #include "keystore/auth/jwt.h"
 
 namespace coffer::keystore {
 namespace {
 
 constexpr absl::Duration kTimeout = absl::Seconds(15);
-constexpr std::size_t kMaxTokenFile = 64 * 1024;
 
-// The file without white space around, straight into locked memory; empty where it can't be read.
+// The file without white space around; empty where it can't be read.
 SecretBytes ReadToken(const std::string& path) {
-  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  SecretBytes bytes(kMaxTokenFile);
-  std::size_t size = 0;
-  while (fd && size < bytes.size()) {
-    const ssize_t got = read(fd.get(), bytes.data() + size, bytes.size() - size);
-    if (got <= 0) break;
-    size += static_cast<std::size_t>(got);
-  }
-  return SecretBytes::CopyOf(Trim(bytes.view().substr(0, size)));
+  const absl::StatusOr<SecretBytes> bytes = ReadSecretFile(path);
+  return bytes.ok() ? SecretBytes::CopyOf(Trim(bytes->view())) : SecretBytes();
 }
 
 absl::Status Denied(const auto&... pieces) {
@@ -43,45 +35,38 @@ std::string Shown(std::string_view text) {
   return shown;
 }
 
-// The member `name` of an object, or null.
-const Json& Member(const Json& object, std::string_view name) {
-  static const Json null = nullptr;
-  const auto found = object.is_object() ? object.find(name) : object.end();
-  return found == object.end() ? null : *found;
-}
-
 // What a Status object (or any other body) says in its "message".
 std::string ErrorText(const HttpResponse& response) {
   const auto body = ParseJson(response.body.view());
-  const std::string_view message = body.ok() && body->is_object() ? TextClaim(*body, "message") : "";
+  const std::string_view message = body.ok() ? TextAt(*body, "message") : "";
   return StrCat("status ", response.status, message.empty() ? "" : ": ", Shown(message));
 }
 
 absl::StatusOr<ReviewedAccount> ReadReview(const Json& review, std::string_view audience) {
-  const Json& status = Member(review, "status");
+  const Json& status = At(review, "status");
   if (!status.is_object()) {
     return absl::UnavailableError("the API server's TokenReview has no status: is kubernetes_host right?");
   }
-  if (const std::string_view error = TextClaim(status, "error"); !error.empty()) {
+  if (const std::string_view error = TextAt(status, "error"); !error.empty()) {
     return Denied(Shown(error));
   }
-  if (Member(status, "authenticated") != true) return Denied("service account jwt not valid");
+  if (At(status, "authenticated") != true) return Denied("service account jwt not valid");
   // An API server that knows no audiences answers none: then the JWT's own claim, checked before,
   // decides.
-  if (const Json& audiences = Member(status, "audiences");
+  if (const Json& audiences = At(status, "audiences");
       !audience.empty() && audiences.is_array() && !audiences.empty() &&
       std::find(audiences.begin(), audiences.end(), Json(audience)) == audiences.end()) {
     return Denied("service account jwt is not meant for the audience \"", audience, "\"");
   }
-  const Json& user = Member(status, "user");
-  const std::string_view username = user.is_object() ? TextClaim(user, "username") : "";
+  const Json& user = At(status, "user");
+  const std::string_view username = TextAt(user, "username");
   const std::vector<std::string_view> parts = Split(username, ':');
   if (parts.size() != 4) return Denied("unexpected username format");
   if (parts[0] != "system" || parts[1] != "serviceaccount") {
     return Denied("username returned is not a service account");
   }
   return ReviewedAccount{std::string(parts[3]), std::string(parts[2]),
-                         std::string(TextClaim(user, "uid"))};
+                         std::string(TextAt(user, "uid"))};
 }
 
 }  // namespace
@@ -190,7 +175,7 @@ absl::StatusOr<ApiServer::Texts> ApiServer::MetadataOf(std::string path, std::st
                response.status == 200 ? "something else than JSON" : ErrorText(response)));
   }
   Texts texts;
-  const Json& members = Member(Member(*document, "metadata"), member);
+  const Json& members = At(At(*document, "metadata"), member);
   for (auto item = members.begin(); item != members.end() && members.is_object(); ++item) {
     if (!item->is_string()) continue;
     texts.emplace(std::string_view(item.key()),

@@ -4,6 +4,7 @@
 
 #include "absl/strings/numbers.h"
 #include "common/duration.h"
+#include "common/go_bool.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -43,12 +44,8 @@ absl::StatusOr<Json> ToBoolean(const Field& field, const Json& value) {
   if (value.is_number_integer()) return Json(value.get<std::int64_t>() != 0);
   if (value.is_string()) {
     const std::string_view text = Text(value);
-    for (const char* yes : {"1", "t", "T", "true", "TRUE", "True"}) {
-      if (text == yes) return Json(true);
-    }
-    for (const char* no : {"", "0", "f", "F", "false", "FALSE", "False"}) {
-      if (text == no) return Json(false);
-    }
+    if (text.empty()) return Json(false);
+    if (const std::optional<bool> parsed = ParseGoBool(text)) return Json(*parsed);
   }
   return WrongType(field.name, "true or false");
 }
