@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
@@ -18,11 +19,13 @@ namespace {
 
 // Lines are gathered for that long, so that a stream of opens doesn't wake the thread at each.
 constexpr std::chrono::milliseconds kGather{5};
-constexpr std::size_t kBatchBytes = 64 * 1024;
+constexpr std::size_t kBatchBytes = 64 * 1024;  // longer than any line
+constexpr std::chrono::milliseconds kLookAgain{200};  // at what another plugin may be writing
+constexpr std::string_view kBufferPrefix = "audit:";
 
 absl::StatusOr<UniqueFd> OpenFile(const std::string& path) {
   UniqueFd file(
-      open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600));
+      open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600));
   struct stat info {};
   if (!file || fstat(file.get(), &info) != 0) {
     return absl::ErrnoToStatus(errno, ToAbsl(StrCat("can't open the audit log ", path)));
@@ -76,34 +79,80 @@ void AppendAuditLine(const volume::OpenEvent& event, SecretBytes* out) {
 
 absl::StatusOr<std::unique_ptr<AuditLog>> AuditLog::Open(const Clock& clock, std::string path) {
   ASSIGN_OR_RETURN(UniqueFd file, OpenFile(path));
-  return std::unique_ptr<AuditLog>(new AuditLog(clock, std::move(path), std::move(file)));
+  ASSIGN_OR_RETURN(AuditBuffer buffer, AuditBuffer::Make());
+  return std::unique_ptr<AuditLog>(
+      new AuditLog(clock, std::move(path), std::move(file), std::move(buffer)));
 }
 
-AuditLog::AuditLog(const Clock& clock, std::string path, UniqueFd file)
-    : clock_(clock), path_(std::move(path)), file_(std::move(file)) {
+AuditLog::AuditLog(const Clock& clock, std::string path, UniqueFd file, AuditBuffer buffer)
+    : clock_(clock), path_(std::move(path)), buffer_(std::move(buffer)), file_(std::move(file)) {
   thread_ = std::thread([this] { WriteLoop(); });
 }
 
+void AuditLog::Start(volume::KeeperClient* keeper) {
+  std::list<Left> left;
+  if (keeper != nullptr) {
+    nothing_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    name_ = StrCat(kBufferPrefix, absl::Hex(absl::ToUnixNanos(clock_.Now()), absl::kZeroPad16));
+    keeper->Put(name_, "", nothing_.get(), 1, buffer_.fd());
+    const auto due = std::chrono::steady_clock::now() +
+                     (keeper->after_kill() ? std::chrono::seconds(0) : kLastLines);
+    for (volume::KeeperClient::Kept& kept : keeper->TakeOthers(kBufferPrefix)) {
+      absl::StatusOr<AuditBuffer> lines = AuditBuffer::Open(
+          kept.images.empty() ? UniqueFd() : std::move(kept.images.begin()->second));
+      if (lines.ok()) {
+        left.push_back({std::move(kept), *std::move(lines), due});
+      } else {
+        log::Warning("lines of another plugin's audit log", {{"cause", lines.status()}});
+        keeper->Drop(kept.target);
+      }
+    }
+  }
+  AddEvent("start");
+  std::lock_guard lock(mutex_);
+  keeper_ = keeper;
+  left_ = std::move(left);
+  started_ = true;
+  wake_.notify_one();
+}
+
 AuditLog::~AuditLog() {
+  if (started_) AddEvent("stop");
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
   thread_.join();
+  if (keeper_ != nullptr) keeper_->Drop(name_);
 }
 
-void AuditLog::Write(volume::OpenEvent event) {
-  event.opener.process.reset();  // its descriptors don't wait for a disk
+void AuditLog::Add(const volume::OpenEvent& event) {
+  thread_local SecretBytes line;
+  line.Clear();
+  AppendAuditLine(event, &line);
+  Put(line.view());
+}
+
+void AuditLog::WriteSoon() {
   std::lock_guard lock(mutex_);
-  if (waiting_.size() >= kMostWaiting) {
-    ++lost_;
-    ++untold_;
-    reason_ = "more opens than can be written";
-    return;
-  }
-  waiting_.push_back(std::move(event));
-  if (waiting_.size() == 1) wake_.notify_one();
+  if (idle_) wake_.notify_one();
+}
+
+void AuditLog::AddEvent(std::string_view event) {
+  SecretBytes line;
+  AppendTime(clock_.Now(), &line);
+  AppendText("event", event, &line);
+  line.Append(std::string_view("}\n"));
+  Put(line.view());
+}
+
+void AuditLog::Put(std::string_view line) {
+  std::lock_guard lock(mutex_);
+  if (buffer_.Append(line)) return;
+  ++lost_;
+  ++untold_;
+  reason_ = "more opens than can be written";
 }
 
 void AuditLog::Reopen() {
@@ -120,19 +169,44 @@ std::uint64_t AuditLog::lost() const {
 void AuditLog::WriteLoop() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return stopping_ || reopen_ || !waiting_.empty(); });
+    const auto due = [this] { return stopping_ || reopen_ || !buffer_.waiting().empty(); };
+    idle_ = true;
+    if (left_.empty()) {
+      wake_.wait(lock, [&] { return due() || !left_.empty(); });
+    } else {
+      wake_.wait_for(lock, kLookAgain, due);
+    }
+    idle_ = false;
     if (!stopping_) wake_.wait_for(lock, kGather, [this] { return stopping_; });
-    if (stopping_ && waiting_.empty()) break;
-    std::vector<volume::OpenEvent> events = std::exchange(waiting_, {});
+    const std::string_view lines = buffer_.waiting();
+    if (stopping_ && lines.empty()) break;
     const bool reopen = std::exchange(reopen_, false);
     lock.unlock();
     if (reopen) file_.reset();
     FollowPath();
-    WriteLines(events);
+    WriteLeft();
+    WriteLines(lines, &buffer_);
     lock.lock();
   }
   lock.unlock();
   TellLost();
+}
+
+// Of plugins before this one, unless those may be at it still. The thread's alone, but for Start.
+void AuditLog::WriteLeft() {
+  std::list<Left> left;
+  {
+    std::lock_guard lock(mutex_);
+    left = std::exchange(left_, {});
+  }
+  std::erase_if(left, [this](Left& one) {
+    if (!one.lines.waiting().empty() && std::chrono::steady_clock::now() < one.due) return false;
+    WriteLines(one.lines.waiting(), &one.lines);
+    keeper_->Drop(one.kept.target);
+    return true;
+  });
+  std::lock_guard lock(mutex_);
+  left_ = std::move(left);
 }
 
 void AuditLog::FollowPath() {
@@ -147,33 +221,35 @@ void AuditLog::FollowPath() {
     return;  // on to the old one, if there is one
   }
   file_ = *std::move(file);
-  torn_ = false;
+  torn_ = true;
 }
 
-void AuditLog::WriteLines(const std::vector<volume::OpenEvent>& events) {
+void AuditLog::WriteLines(std::string_view lines, AuditBuffer* from) {
   TellLost();
-  SecretBytes lines;
-  std::uint64_t count = 0;
-  const auto flush = [&] {
-    const int error = count == 0 ? 0 : Append(lines);
-    if (error != 0) Lose(count, StrCat("can't write: ", strerror(error)));
-    lines.Clear();
-    count = 0;
-  };
-  for (const volume::OpenEvent& event : events) {
-    AppendAuditLine(event, &lines);
-    ++count;
-    if (lines.size() >= kBatchBytes) flush();
+  while (!lines.empty()) {
+    std::string_view batch = lines.substr(0, kBatchBytes);
+    if (const auto end = batch.rfind('\n'); end != batch.npos) batch = batch.substr(0, end + 1);
+    if (const int error = Append(batch); error != 0) {
+      Lose(static_cast<std::uint64_t>(std::count(batch.begin(), batch.end(), '\n')),
+           StrCat("can't write: ", strerror(error)));
+    }
+    std::lock_guard lock(mutex_);
+    from->Written(batch.size());
+    lines = from->waiting().substr(0, lines.size() - batch.size());
   }
-  flush();
 }
 
-int AuditLog::Append(const SecretBytes& lines) {
+int AuditLog::Append(std::string_view lines) {
   if (!file_) return ENOENT;
-  if (torn_ && write(file_.get(), "\n", 1) != 1) return errno;
-  torn_ = false;
   struct stat before {};
   fstat(file_.get(), &before);
+  char last = '\n';
+  if (torn_ && before.st_size > 0) (void)!pread(file_.get(), &last, 1, before.st_size - 1);
+  if (last != '\n') {
+    if (write(file_.get(), "\n", 1) != 1) return errno;
+    ++before.st_size;
+  }
+  torn_ = false;
   for (std::size_t done = 0; done < lines.size();) {
     const ssize_t wrote = write(file_.get(), lines.data() + done, lines.size() - done);
     if (wrote < 0 && errno == EINTR) continue;
@@ -219,7 +295,7 @@ void AuditLog::TellLost() {
     AppendText("reason", reason_, &line);
     line.Append(std::string_view("}\n"));
   }
-  if (Append(line) != 0) return;
+  if (Append(line.view()) != 0) return;
   std::lock_guard lock(mutex_);
   untold_ -= count;
 }

@@ -1,28 +1,35 @@
 // AuditLog: one JSON object a line for each open of an audited file, appended to a file that root
-// alone reads. Who opens a file never waits for it: lines go through a bounded queue to a thread that
-// writes; what doesn't fit, or can't be written, is counted, and the next line that can be written
-// says so.
+// alone reads. A line is in an AuditBuffer before the open is answered, and a thread writes it from
+// there: who opens a file never waits for a disk, and where a keeper holds the buffer no line is lost
+// with a plugin that is killed. What doesn't fit, or can't be written, is counted, and the next line
+// that can be written says so.
 //
 //   open := {"time","event":"open","result":"ok"|"refused"|"gone"["reason"],"canary"?,
 //            "namespace","pod","pod_uid","class","volume","file","version",
 //            "container"?,"pid"?,"uid"?,"gid"?,"command"?,"executable"?}
 //   lost := {"time","event":"lost","lines","reason"}
+//   start, stop := {"time","event"}     of a plugin that serves
 //
-// times are UTC with microseconds (RFC 3339); what isn't known isn't there.
+// times are UTC with microseconds (RFC 3339); what isn't known isn't there. Lines that a killed plugin
+// was writing may be there twice. One that stops writes its last lines itself.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/secret_bytes.h"
 #include "common/unique_fd.h"
+#include "csi/audit_buffer.h"
+#include "csi/volume/keeper_client.h"
 #include "csi/volume/open_listener.h"
 
 namespace coffer::csi {
@@ -33,14 +40,21 @@ void AppendAuditLine(const volume::OpenEvent& event, SecretBytes* out);
 // Safe on any thread.
 class AuditLog {
  public:
-  static constexpr std::size_t kMostWaiting = 16384;
+  // So long the lines of a plugin before this one are its own to write, unless it was killed.
+  static constexpr std::chrono::seconds kLastLines{20};
 
   // Makes the file where it isn't there. An error says which file and why.
   static absl::StatusOr<std::unique_ptr<AuditLog>> Open(const Clock& clock, std::string path);
   // Writes what waits.
   ~AuditLog();
 
-  void Write(volume::OpenEvent event);
+  // This plugin is to serve. `keeper`: null, or who holds lines that aren't written, as those of
+  // plugins before this one, which are written by and by; kept by the caller. Called once.
+  void Start(volume::KeeperClient* keeper);
+  // Before the open is answered: from here on it is in the log, whatever happens.
+  void Add(const volume::OpenEvent& event);
+  // When it is: has what was added written.
+  void WriteSoon();
   // Opens the file again, as after a rename. That happens by itself, too, when the path no longer
   // leads to the open file.
   void Reopen();
@@ -48,12 +62,22 @@ class AuditLog {
   std::uint64_t lost() const;
 
  private:
-  AuditLog(const Clock& clock, std::string path, UniqueFd file);
+  // Of a plugin before this one.
+  struct Left {
+    volume::KeeperClient::Kept kept;
+    AuditBuffer lines;
+    std::chrono::steady_clock::time_point due;
+  };
+
+  AuditLog(const Clock& clock, std::string path, UniqueFd file, AuditBuffer buffer);
 
   void WriteLoop();
-  void WriteLines(const std::vector<volume::OpenEvent>& events);
+  void WriteLines(std::string_view lines, AuditBuffer* from);
+  void WriteLeft();
+  void AddEvent(std::string_view event);
+  void Put(std::string_view line);
   // 0, or why they weren't written.
-  int Append(const SecretBytes& lines);
+  int Append(std::string_view lines);
   // Of lines that were written in part: unless another plugin has written to the file, too.
   void TakeBack(off_t size, std::size_t done);
   void FollowPath();
@@ -65,15 +89,19 @@ class AuditLog {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<volume::OpenEvent> waiting_;
+  AuditBuffer buffer_;
+  volume::KeeperClient* keeper_ = nullptr;
+  UniqueFd nothing_;  // stands where a volume has its /dev/fuse
+  std::string name_;  // the keeper's, of the buffer
+  std::list<Left> left_;
   std::uint64_t lost_ = 0;    // in all
   std::uint64_t untold_ = 0;  // that no line tells of yet
   std::string reason_;        // of those
-  bool reopen_ = false, stopping_ = false;
+  bool started_ = false, idle_ = false, reopen_ = false, stopping_ = false;
 
   // The thread's alone.
   UniqueFd file_;
-  bool torn_ = false;     // the file may end within a line
+  bool torn_ = true;      // the file may end within a line, as of a plugin that was killed
   bool failing_ = false;  // the log was told
 
   std::thread thread_;

@@ -76,6 +76,11 @@ OpenEvent Event(std::string file) {
           .time = absl::FromUnixMicros(1748950851000123)};
 }
 
+void Write(const std::unique_ptr<AuditLog>& log, const OpenEvent& event) {
+  log->Add(event);
+  log->WriteSoon();
+}
+
 TEST_CASE("what is known of an open is in its line, and nothing else") {
   const std::string known =
       R"("namespace":"shop","pod":"web-0","pod_uid":"uid-0","class":"webapp","volume":"csi-1",)";
@@ -123,7 +128,7 @@ TEST_CASE("lines are appended to a file of root's alone, all of them") {
   for (int run = 0; run < 2; ++run) {
     auto log = AuditLog::Open(clock, path);
     REQUIRE(log.ok());
-    for (int i = 0; i < 100; ++i) (*log)->Write(Event(StrCat(run, "-", i)));
+    for (int i = 0; i < 100; ++i) Write(*log, Event(StrCat(run, "-", i)));
     log->reset();  // writes what waits
     const std::vector<Json> lines = Lines(path);
     REQUIRE(lines.size() == static_cast<std::size_t>(100 * (run + 1)));
@@ -150,10 +155,10 @@ TEST_CASE("a log that was moved or is asked to is begun anew at its path") {
   const SystemClock clock;
   auto log = AuditLog::Open(clock, path);
   REQUIRE(log.ok());
-  (*log)->Write(Event("one"));
+  Write(*log, Event("one"));
   REQUIRE(Eventually([&] { return Lines(path).size() == 1; }));
   fs::rename(path, path + ".1");
-  (*log)->Write(Event("two"));
+  Write(*log, Event("two"));
   REQUIRE(Eventually([&] { return fs::exists(path) && Lines(path).size() == 1; }));
   CHECK(Lines(path)[0]["file"] == "two");
   CHECK(Lines(path + ".1")[0]["file"] == "one");
@@ -175,7 +180,7 @@ TEST_CASE("opens never wait for the log: each is a line, or counted in one that 
     std::vector<std::thread> threads;
     for (int t = 0; t < 2; ++t) {
       threads.emplace_back([&] {
-        for (int i = 0; i < kEach; ++i) (*log)->Write(Event("f"));
+        for (int i = 0; i < kEach; ++i) Write(*log, Event("f"));
       });
     }
     for (std::thread& thread : threads) thread.join();
@@ -202,7 +207,7 @@ TEST_CASE("a full disk costs lines, which the log tells when there is room again
   const SystemClock clock;
   auto log = AuditLog::Open(clock, path);
   REQUIRE(log.ok());
-  (*log)->Write(Event("first"));
+  Write(*log, Event("first"));
   REQUIRE(Eventually([&] { return Lines(path).size() == 1; }));
   {
     std::ofstream file(filler);
@@ -211,12 +216,12 @@ TEST_CASE("a full disk costs lines, which the log tells when there is room again
   }
   std::uint64_t sent = 1;
   for (; (*log)->lost() == 0 && sent < 10'000; ++sent) {
-    (*log)->Write(Event(std::string(100, 'a')));
+    Write(*log, Event(std::string(100, 'a')));
     std::this_thread::sleep_for(1ms);
   }
   REQUIRE((*log)->lost() > 0);
   fs::remove(filler);
-  (*log)->Write(Event("last"));
+  Write(*log, Event("last"));
   ++sent;
   log->reset();
   std::uint64_t opens = 0, told = 0;
@@ -229,6 +234,29 @@ TEST_CASE("a full disk costs lines, which the log tells when there is room again
   }
   CHECK(told > 0);
   CHECK(opens + told == sent);
+}
+
+TEST_CASE("what is added is written at the end at the latest, between a start and a stop") {
+  Folder folder;
+  const std::string path = folder.path + "/audit.log";
+  std::ofstream(path) << R"({"event":"open","file":"of one that was kil)";
+  const SystemClock clock;
+  auto log = AuditLog::Open(clock, path);
+  REQUIRE(log.ok());
+  (*log)->Start(nullptr);
+  (*log)->Add(Event("a"));
+  log->reset();
+  const std::string text = Text(path);
+  const std::size_t first_line = text.find('\n') + 1;
+  CHECK(first_line == 44);
+  std::vector<std::string> events;
+  for (const std::string_view line : Split(std::string_view(text).substr(first_line), '\n')) {
+    if (line.empty()) continue;
+    const auto parsed = ParseJson(line);
+    REQUIRE(parsed.ok());
+    events.emplace_back((*parsed)["event"].get_ref<const SecretString&>());
+  }
+  CHECK(events == std::vector<std::string>{"start", "open", "stop"});
 }
 
 }  // namespace

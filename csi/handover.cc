@@ -222,7 +222,7 @@ absl::StatusOr<VolumeDocument> ReadVolumeDocument(std::string_view text,
 Handover::Handover(volume::KeeperClient* keeper) : keeper_(keeper) {
   if (keeper_ == nullptr) return;
   nothing_ = UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  left_ = keeper_->TakeOthers();
+  left_ = keeper_->TakeOthers("");
 }
 
 Handover::~Handover() {

@@ -152,8 +152,8 @@ volume::Abilities AbilitiesOf(const Flags& flags) {
 
 // Readers of the volumes wait for this: first of all that takes time. While another plugin serves,
 // it lasts. Cancelled: told to stop.
-absl::Status AdoptVolumes(const Flags& flags, const sigset_t& stop,
-                          volume::VolumeServer& volumes) {
+absl::Status AdoptVolumes(const Flags& flags, const sigset_t& stop, volume::VolumeServer& volumes,
+                          const std::function<void()>& starts) {
   const UniqueFd stopped(signalfd(-1, &stop, SFD_CLOEXEC));
   absl::StatusOr<std::unique_ptr<StatusServer>> pages = nullptr;
   const auto begins = [&] {
@@ -166,7 +166,7 @@ absl::Status AdoptVolumes(const Flags& flags, const sigset_t& stop,
     if (!pages.ok()) log::Warning("no health pages while standing by", {{"cause", pages.status()}});
   };
   const absl::StatusOr<std::size_t> adopted =
-      volumes.Adopt(kKeeperPatience, {.stop_fd = stopped.get(), .begins = begins});
+      volumes.Adopt(kKeeperPatience, {.stop_fd = stopped.get(), .begins = begins, .ends = starts});
   if (absl::IsCancelled(adopted.status())) return adopted.status();
   if (adopted.ok()) {
     log::Info("volumes taken over from the keeper", {{"volumes", *adopted}});
@@ -228,6 +228,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   Metrics metrics;
   std::optional<KubeReporter> reporter;
   if (kube) reporter.emplace(clock, *kube, metrics, flags.node_id);
+  std::optional<volume::KeeperClient> keeper;
+  if (!flags.keeper_socket.empty()) keeper.emplace(flags.keeper_socket);
   std::unique_ptr<AuditLog> audit_log;
   if (!flags.audit_log.empty()) {
     ASSIGN_OR_RETURN(audit_log, AuditLog::Open(clock, flags.audit_log));
@@ -240,8 +242,6 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                      [&reporter](const volume::OpenEvent& event) {
                        if (reporter) reporter->CanaryOpened(event);
                      });
-  std::optional<volume::KeeperClient> keeper;
-  if (!flags.keeper_socket.empty()) keeper.emplace(flags.keeper_socket);
   volume::VolumeServer volumes(clock, kVolumeThreads, flags.kubelet_root,
                                keeper ? &*keeper : nullptr, &opens, AbilitiesOf(flags));
   std::unique_ptr<StatusServer> health;
@@ -251,8 +251,12 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
                                                         : StatusServer::IfTaken::kFail));
   }
   if (keeper) {
-    const absl::Status adopted = AdoptVolumes(flags, stop, volumes);
+    const absl::Status adopted = AdoptVolumes(flags, stop, volumes, [&] {
+      if (audit_log != nullptr) audit_log->Start(&*keeper);
+    });
     if (absl::IsCancelled(adopted)) return absl::OkStatus();
+  } else if (audit_log != nullptr) {
+    audit_log->Start(nullptr);
   }
   if (const auto found = volumes.Recover(); !found.ok()) {
     log::Warning("looking for tmpfs volumes", {{"cause", found.status()}});

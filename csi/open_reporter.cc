@@ -18,6 +18,10 @@ void SetLastOpen(absl::Time time, std::string_view file, const volume::PodFacts&
 
 }  // namespace
 
+void OpenReporter::Opening(const volume::OpenEvent& event) {
+  if (audit_log_ != nullptr) audit_log_->Add(event);
+}
+
 void OpenReporter::Opened(const volume::OpenEvent& event) {
   const volume::PodFacts& pod = event.volume->pod;
   const std::string_view result =
@@ -44,7 +48,7 @@ void OpenReporter::Opened(const volume::OpenEvent& event) {
                                                 {"command", event.opener.command}});
     if (on_canary_) on_canary_(event);
   }
-  if (audit_log_ != nullptr) audit_log_->Write(event);
+  if (audit_log_ != nullptr) audit_log_->WriteSoon();
 }
 
 void OpenReporter::Published(const std::string&, const VolumeContext& context,

@@ -27,6 +27,7 @@ class OpenReporter : public volume::OpenListener, public VolumeObserver {
         records_(records),
         on_canary_(std::move(on_canary)) {}
 
+  void Opening(const volume::OpenEvent& event) override;
   void Opened(const volume::OpenEvent& event) override;
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;

@@ -126,7 +126,9 @@ absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience,
   keeper_->OnLate([this](KeeperClient::Kept kept) {
     return AdoptLate(std::make_shared<Handover>(std::move(kept)));
   });
-  ASSIGN_OR_RETURN(std::vector<KeeperClient::Kept> all, keeper_->Take(patience, stand_by));
+  absl::StatusOr<std::vector<KeeperClient::Kept>> taken = keeper_->Take(patience, stand_by);
+  if (!absl::IsCancelled(taken.status())) stand_by.ends();
+  ASSIGN_OR_RETURN(std::vector<KeeperClient::Kept> all, std::move(taken));
   std::vector<std::shared_ptr<Handover>> arrivals;
   for (KeeperClient::Kept& kept : all) {
     arrivals.push_back(std::make_shared<Handover>(std::move(kept)));

@@ -170,6 +170,7 @@ absl::Status KeeperClient::AwaitTurn(absl::Duration patience, const StandBy& sta
         begin();
       }
     } else if (*answer == Answer::kAfterKill || (*answer == Answer::kWelcome && may_serve())) {
+      after_kill_ = *answer == Answer::kAfterKill;
       return absl::OkStatus();
     } else {
       connection_.reset();
@@ -262,9 +263,14 @@ absl::StatusOr<std::vector<KeeperClient::Kept>> KeeperClient::Take(absl::Duratio
   return volumes;
 }
 
-std::vector<KeeperClient::Kept> KeeperClient::TakeOthers() {
+std::vector<KeeperClient::Kept> KeeperClient::TakeOthers(std::string_view prefix) {
   std::lock_guard lock(mutex_);
-  return std::exchange(others_, {});
+  const auto taken = std::stable_partition(others_.begin(), others_.end(), [&](const Kept& kept) {
+    return !kept.target.starts_with(prefix);
+  });
+  std::vector<Kept> others(std::make_move_iterator(taken), std::make_move_iterator(others_.end()));
+  others_.erase(taken, others_.end());
+  return others;
 }
 
 bool KeeperClient::TellAll() {

@@ -55,9 +55,11 @@ class KeeperClient {
   // that this plugin hasn't mounted anew: whether it is taken over now. Not to call this object.
   void OnLate(std::function<bool(Kept)> on_late);
 
-  // What the keeper holds that is no volume: what was Put under names that are no paths. After Take,
-  // once.
-  std::vector<Kept> TakeOthers();
+  // What the keeper holds that is no volume: what was Put under names that are no paths, and start
+  // so. After Take, once.
+  std::vector<Kept> TakeOthers(std::string_view prefix);
+  // Whether the plugin before this one was killed, as far as the keeper knows. After Take.
+  bool after_kill() const { return after_kill_; }
 
   // `target`: a volume's, or another name. Descriptors stay the caller's, and open until they are removed, dropped, or Leave().
   void Put(const std::string& target, const std::string& facts, int fuse, std::uint64_t number,
@@ -118,6 +120,7 @@ class KeeperClient {
   std::map<std::string, Volume> volumes_;
   std::vector<Kept> others_;  // until TakeOthers
   bool taken_ = false, left_ = false;
+  std::atomic<bool> after_kill_ = false;
   bool knows_all_ = false;  // that a keeper could hold: once one has given everything
   int thread_id_ = 0;  // thread_'s; 0: not yet
   std::thread thread_;

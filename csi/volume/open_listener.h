@@ -22,10 +22,14 @@ struct OpenEvent {
   bool canary = false;       // the first open of a canary
 };
 
-// Called on the threads that answer the kernel, when it has its answer. Must not wait for anything.
+// Called on the threads that answer the kernel. Must not wait for anything.
 class OpenListener {
  public:
   virtual ~OpenListener() = default;
+  // Before the kernel has its answer: what must be known even if this process is killed then. An
+  // open that such a process didn't answer is asked for again, and told by the next one, too.
+  virtual void Opening(const OpenEvent&) {}
+  // When it has it: what whoever opens needn't wait for.
   virtual void Opened(const OpenEvent& event) = 0;
 };
 

@@ -107,6 +107,9 @@ Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
       Answer(tree_, request, buffers.answer, watch_ ? &delivery : nullptr);
       if (delivery.vanished || tree_.NoticeForgotten()) vanished_ = true;
     }
+    std::optional<OpenEvent> event;
+    if (delivery.passage) event = EventOf(*std::move(delivery.passage), std::move(opener));
+    if (event) watch_->listener->Opening(*event);
     // A failed write means that nobody waits any more.
     if (!buffers.answer.empty()) {
       [[maybe_unused]] const ssize_t written =
@@ -116,24 +119,23 @@ Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
     if (delivery.passage) {
       const Tree::Time now = std::chrono::steady_clock::now();
       opens_are_close_ = now - last_open_.exchange(now) < kClose;
-      Tell(*std::move(delivery.passage), std::move(opener));
     }
+    if (event) watch_->listener->Opened(*event);
   }
   return Progress::kBusy;
 }
 
-// After the answer, so that it costs whoever opens nothing.
-void Volume::Tell(Gate::Passage passage, Opener opener) const {
+std::optional<OpenEvent> Volume::EventOf(Gate::Passage passage, Opener opener) const {
   const bool quiet = !info_->audit && passage.error == 0 && !passage.canary;
-  if (quiet || passage.file.empty() || watch_->listener == nullptr) return;
-  watch_->listener->Opened({.volume = info_,
-                            .file = std::move(passage.file),
-                            .version = std::move(passage.version),
-                            .opener = std::move(opener),
-                            .time = watch_->clock.Now(),
-                            .error = passage.error,
-                            .refusal = std::move(passage.refusal),
-                            .canary = passage.canary});
+  if (quiet || passage.file.empty() || watch_->listener == nullptr) return std::nullopt;
+  return OpenEvent{.volume = info_,
+                   .file = std::move(passage.file),
+                   .version = std::move(passage.version),
+                   .opener = std::move(opener),
+                   .time = watch_->clock.Now(),
+                   .error = passage.error,
+                   .refusal = std::move(passage.refusal),
+                   .canary = passage.canary};
 }
 
 absl::StatusOr<UniqueFd> Volume::Writable() const {

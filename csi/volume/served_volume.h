@@ -108,7 +108,8 @@ class Volume {
   void DropPages(const std::vector<std::uint64_t>& inodes) const;
   bool KernelKnows(Tree::Inodes inodes) const;
 
-  void Tell(Gate::Passage passage, Opener opener) const;
+  // What the listener is told of an open, if anything.
+  std::optional<OpenEvent> EventOf(Gate::Passage passage, Opener opener) const;
 
   const std::shared_ptr<const VolumeInfo> info_;
   const std::string root_;

@@ -56,6 +56,8 @@ struct VolumeInfo {
 struct StandBy {
   int stop_fd = -1;  // readable: the wait ends with Cancelled
   std::function<void()> begins = [] {};
+  // It is this plugin's turn: called before anything is served.
+  std::function<void()> ends = [] {};
 };
 
 class KeeperClient;

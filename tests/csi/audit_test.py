@@ -14,7 +14,9 @@ import unittest
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "volume"))
 from coffer_test import eventually, free_port  # noqa: E402
+from kept_node import KeptNode  # noqa: E402
 from node_plugin import Node  # noqa: E402
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
@@ -47,7 +49,7 @@ class AuditedNode(Node):
     def lines(self, path=None):
         try:
             with open(path or self.audit_log, encoding="utf-8") as file:
-                return [json.loads(line) for line in file]
+                return [entry for entry in map(json.loads, file) if entry["event"] == "open"]
         except FileNotFoundError:
             return []
 
@@ -200,6 +202,41 @@ class AuditTest(unittest.TestCase):
         self.assertEqual(re.findall(series, self.node.metrics()), [("password", kept["password"])])
         self.assertEqual(self.node.stop(), 0)
         self.assertEqual(read(self.node.folder, "state", "read-times").splitlines(), lines)
+        with open(self.node.audit_log, encoding="utf-8") as log:
+            events = [json.loads(line)["event"] for line in log]
+        self.assertEqual(events, ["start", "open", "stop", "start", "stop"])
+
+    def test_killed(self):
+        """no line is lost with a plugin that is killed, where there is a keeper; nor one that it had yet to write"""
+        class AuditedKeptNode(KeptNode):
+            def flags(self):
+                return [f"--audit-log={self.folder}/audit.log"]
+
+        node = AuditedKeptNode(BIN_DIR)
+        self.addCleanup(node.close)
+        node.write_class("audited", OBJECTS, extra="    audit: opens\n")
+        target = node.target()
+        self.assertEqual(node.publish(target, "csi-1", "audited")[0], "OK")
+        opens = 0
+        for _ in range(5):
+            killed = node.serving()
+            node.start_standby()
+            for _ in range(40):
+                read(target, "password")
+                opens += 1
+            killed.kill()
+            self.assertTrue(eventually(lambda: node.serving() not in (None, killed)))  # noqa: B023
+            node.wait(killed)
+
+        def events():
+            with open(os.path.join(node.folder, "audit.log"), encoding="utf-8") as log:
+                return [json.loads(line)["event"] for line in log]
+
+        # Of one whose kill the keeper didn't see the lines are written after twenty seconds.
+        self.assertTrue(eventually(lambda: events().count("open") >= opens))
+        node.serving().terminate()
+        node.wait(node.plugins[0])
+        self.assertEqual((events().count("start"), events().count("stop")), (6, 1))
 
 
 if __name__ == "__main__":
