@@ -1,14 +1,17 @@
 """Plugins, a keeper and a keystore under readers who never stop, while volumes are published, rotated
 and unpublished and plugins and keepers are killed, stopped and upgraded, at random from a seed. Each
-read must show the content of one version, none older than one seen before, and none may fail. Root.
+read must show the content of one version, none older than one seen before, and none may fail; who
+watches is told of each version; what is to be read once is; each open of an audited volume is in the
+log. One volume is fast, one audited, one has files with rules. Root.
 
     torture_test.py BIN_DIR [--seconds=8] [--seed=11] [--volumes=3]
 """
 
 import argparse
 import collections
+import contextlib
 import ctypes
-import mmap
+import json
 import multiprocessing
 import os
 import random
@@ -16,138 +19,41 @@ import shutil
 import signal
 import sys
 import time
-import traceback
 
 from kept_node import KeptNode, eventually
+from torture_readers import EVENTS, Reader, Shared, Watcher, content
 
-REPEATS = 1500  # of the version, in each file: 15,000 bytes
 OBJECTS = """
 - {objectName: a, secretPath: secret/data/webapp/config, secretKey: a}
 - {objectName: b, secretPath: secret/data/webapp/config, secretKey: b}
 """
+RULED = OBJECTS + """
+- {objectName: once, secretPath: secret/data/webapp/config, secretKey: a, readOnce: true}
+- {objectName: bait, secretPath: secret/data/webapp/config, secretKey: b, canary: true}
+"""
+# The volumes' classes, in turn: name, objects, what else.
+CLASSES = [("fast", OBJECTS, ""), ("audited", OBJECTS, "    audit: opens\n"), ("ruled", RULED, "")]
 # What is asserted holds on any machine; what is wanted, 50 ms, is printed.
 LONGEST_STALL = 30.0
-EVENTS = ["start", "publish", "unpublish", "rotate", "rotate", "kill", "kill_in_rotation", "stop", "upgrade",
-          "kill_standby", "kill_keeper"]  # each as often as any other; "start" once
 
 
-def content(version):
-    return f"{version:09}\n" * REPEATS
+class TortureNode(KeptNode):
+    def flags(self):
+        self.audit_log = os.path.join(self.folder, "audit.log")
+        return [f"--audit-log={self.audit_log}"]
 
-
-def version_of(data):
-    version = int(data[:9])
-    if data.decode() != content(version):
-        raise AssertionError(f"{len(data)} bytes are not the content of one version: "
-                             f"{sorted(collections.Counter(data.split()).items())[:5]}")
-    return version
-
-
-class Shared:
-    """What the readers' processes and the director see of a volume."""
-
-    def __init__(self):
-        value = multiprocessing.RawValue
-        self.published = value(ctypes.c_bool, False)
-        self.idle = value(ctypes.c_bool, True)  # the reader has seen that it isn't
-        self.done = value(ctypes.c_bool, False)
-        self.reads = value(ctypes.c_long, 0)
-        self.newest = value(ctypes.c_long, 0)
-        self.longest = multiprocessing.RawArray(ctypes.c_double, len(EVENTS))  # read during each
-        self.error = multiprocessing.RawArray(ctypes.c_char, 4000)
-
-
-def read_at(path, folder=None, drop_pages=False):
-    fd = os.open(path, os.O_RDONLY, dir_fd=folder)
-    try:
-        if drop_pages:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        return os.read(fd, 100_000)
-    finally:
-        os.close(fd)
-
-
-class Reader:
-    def __init__(self, target, shared, seed, event):
-        self.target, self.shared, self.random, self.event = target, shared, random.Random(seed), event
-        self.kept = None  # an open file, and the version it had
-
-    def by_name(self):
-        return version_of(read_at(self.target + self.random.choice(["/a", "/b"])))
-
-    def past_the_cache(self):
-        return version_of(read_at(self.target + "/a", drop_pages=True))
-
-    def pair(self):
-        """two files through one ..data are of one version"""
-        folder = os.open(self.target + "/..data", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            a, b = version_of(read_at("a", folder)), version_of(read_at("b", folder))
-        finally:
-            os.close(folder)
-        if a != b:
-            raise AssertionError(f"a has version {a}, b {b}")
-        return a
-
-    def mapped(self):
-        with open(self.target + "/a", "rb") as file, \
-                mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages:
-            return version_of(pages[:])
-
-    def listed(self):
-        names = os.listdir(self.target)
-        if not {"..data", "a", "b"} <= set(names) or len(names) != len(set(names)):
-            raise AssertionError(f"the folder lists {sorted(names)}")
-        if os.stat(self.target + "/a").st_size != len(content(0)):
-            raise AssertionError("wrong size")
-
-    def open_file(self):
-        """an open file stays what it was"""
-        if self.kept is None:
-            fd = os.open(self.target + "/a", os.O_RDONLY)
-            self.kept = fd, version_of(os.pread(fd, 100_000, 0))
-            return self.kept[1]
-        fd, version = self.kept
-        if version_of(os.pread(fd, 100_000, 0)) != version:
-            raise AssertionError("an open file has changed")
-        if self.random.random() < 0.1:
-            self.let_go()
-        return None
-
-    def let_go(self):
-        if self.kept:
-            os.close(self.kept[0])
-            self.kept = None
-
-    def run(self):
-        ways = [self.by_name, self.past_the_cache, self.pair, self.mapped, self.listed, self.open_file]
-        shared = self.shared
-        try:
-            while not shared.done.value:
-                if not shared.published.value:
-                    self.let_go()
-                    shared.newest.value = 0
-                    shared.idle.value = True
-                    time.sleep(0.001)
-                    continue
-                shared.idle.value = False
-                if not shared.published.value:
-                    continue
-                way = self.random.choice(ways)
-                during = self.event.value
-                start = time.monotonic()
-                version = way()
-                took = time.monotonic() - start
-                if took > shared.longest[during]:
-                    shared.longest[during] = took
-                if version is not None and version < shared.newest.value:
-                    raise AssertionError(f"{way.__name__}: version {version} after {shared.newest.value}")
-                shared.newest.value = max(shared.newest.value, version or 0)
-                shared.reads.value += 1
-        except BaseException:  # pylint: disable=broad-except
-            text = f"{way.__name__}: {traceback.format_exc()}"
-            shared.error.value = text.encode()[-3900:]
-        shared.idle.value = True
+    def lines(self):
+        """of the audit log, by volume; what isn't whole under None"""
+        by_volume = collections.defaultdict(list)
+        with open(self.audit_log, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    by_volume[None].append(line)
+                else:
+                    by_volume[entry.get("volume", entry["event"])].append(entry)
+        return by_volume
 
 
 class Director:
@@ -159,7 +65,8 @@ class Director:
         self.version = 0
         self.readers = []
         self.event = multiprocessing.RawValue(ctypes.c_int, 0)  # what happens at the moment, of EVENTS
-        self.node.write_class("webapp", OBJECTS)
+        for name, objects, extra in CLASSES:
+            self.node.write_class(name, objects, extra=extra)
         self.put()
         self.programs = [os.path.join(bin_dir, "coffer-csi")] + [
             shutil.copy(os.path.join(bin_dir, "coffer-csi"), os.path.join(self.node.folder, f"build-{i}"))
@@ -167,12 +74,16 @@ class Director:
         self.volumes = [Shared() for _ in range(volumes)]
         self.targets = [self.node.target(str(i)) for i in range(volumes)]
         for i, shared in enumerate(self.volumes):
-            process = multiprocessing.Process(
-                target=Reader(self.targets[i], shared, seed * 1000 + i, self.event).run, daemon=True)
-            process.start()
-            self.readers.append(process)
+            reader = Reader(self.targets[i], self.class_of(i), shared, seed * 1000 + i, self.event)
+            for run in (reader.run, Watcher(self.targets[i], shared).run):
+                process = multiprocessing.Process(target=run, daemon=True)
+                process.start()
+                self.readers.append(process)
             self.publish(i)
         self.node.start_standby()
+
+    def class_of(self, i):
+        return CLASSES[i % len(CLASSES)][0]
 
     def put(self):
         self.version += 1
@@ -180,11 +91,11 @@ class Director:
         self.node.keystore.must(
             "POST", "secret/data/webapp/config", {"data": {"a": text, "b": text}}, self.node.root)
 
-    def call(self, what, i):
+    def call(self, what, i, *more):
         """As the kubelet does: again and again until it is done."""
         answers = []
         try:
-            eventually(lambda: answers.append(what(self.targets[i], f"csi-{i}")) or answers[-1][0] == "OK",
+            eventually(lambda: answers.append(what(self.targets[i], f"csi-{i}", *more)) or answers[-1][0] == "OK",
                        f"{what.__name__} of volume {i}")
         except AssertionError as error:
             raise AssertionError(f"{error}: {answers[-1]}") from None
@@ -217,23 +128,34 @@ class Director:
         if i is None and not unpublished:
             return self.rotate()
         i = self.random.choice(unpublished) if i is None else i
-        self.call(self.node.publish, i)
+        self.refresh(i)
         self.volumes[i].published.value = True
 
-    def unpublish(self):
+    def refresh(self, i):
+        self.call(self.node.publish, i, self.class_of(i))
+
+    def let_go(self):
+        """Of one volume, which nobody reads from then on."""
         i = self.random.randrange(len(self.volumes))
         shared = self.volumes[i]
         shared.published.value = False
-        eventually(lambda: shared.idle.value, "the reader lets go")
-        self.call(self.node.unpublish, i)
+        eventually(lambda: shared.idle.value and shared.watcher_idle.value, "the readers let go")
+        return i
+
+    def unpublish(self):
+        self.call(self.node.unpublish, self.let_go())
 
     def rotate(self):
         self.put()
         for i, shared in enumerate(self.volumes):
             if shared.published.value:
-                self.call(self.node.publish, i)
-                eventually(lambda shared=shared: shared.newest.value == self.version or shared.error.value,
-                           "the reader sees the new version")
+                self.refresh(i)
+                self.seen(shared)
+
+    def seen(self, shared):
+        for version, who in ((shared.newest, "the reader sees"), (shared.watched, "the watcher is told of")):
+            eventually(lambda version=version: version.value == self.version or shared.error.value,
+                       f"{who} the new version")
 
     def end(self, process, how):
         process.send_signal(how)
@@ -243,20 +165,30 @@ class Director:
         self.end(self.active(), signal.SIGKILL)
         self.node.start_standby(program=self.random.choice(self.programs))
 
-    def kill_in_rotation(self):
-        """a plugin dies at any moment of a swap"""
-        self.put()
+    def kill_during(self, calls):
+        """a plugin dies at any moment of them"""
         plugin = self.active()
+        delay = self.random.uniform(0, 0.06)
         waiting = multiprocessing.Process(
             target=lambda: (time.sleep(delay), os.kill(plugin.pid, signal.SIGKILL)))
-        delay = self.random.uniform(0, 0.06)
         waiting.start()
-        for i, shared in enumerate(self.volumes):
-            if shared.published.value:
-                self.call(self.node.publish, i)
+        calls()
         waiting.join()
         self.node.wait(plugin)
         self.node.start_standby()
+
+    def kill_in_rotation(self):
+        self.put()
+        published = [i for i, shared in enumerate(self.volumes) if shared.published.value]
+        self.kill_during(lambda: [self.refresh(i) for i in published])
+        for i in published:
+            self.seen(self.volumes[i])
+
+    def kill_in_unpublish(self):
+        i = self.let_go()
+        self.kill_during(lambda: self.call(self.node.unpublish, i))
+        mounts = [line for line in self.node.mounts() if f" {self.targets[i]} " in line]
+        assert not mounts and not os.path.exists(self.targets[i]), mounts
 
     def stop(self):
         self.end(self.active(), signal.SIGTERM)
@@ -300,6 +232,10 @@ class Director:
         for process in self.readers:
             process.join(60)
 
+    def errors(self):
+        return [f"volume {i}: {shared.error.value.decode()}" for i, shared in enumerate(self.volumes)
+                if shared.error.value]
+
     def longest(self):
         """seconds by event"""
         longest = {}
@@ -308,9 +244,22 @@ class Director:
                 longest[name] = max(longest.get(name, 0), seconds)
         return longest
 
-    def errors(self):
-        return [f"volume {i}: {shared.error.value.decode()}" for i, shared in enumerate(self.volumes)
-                if shared.error.value]
+    def untold(self):
+        """What the audit log lacks, and what was never read."""
+        lines, errors = self.node.lines(), []
+        kills = sum(self.counts[name] for name in ("kill", "kill_in_rotation", "kill_in_unpublish"))
+        if len(lines[None]) > kills or lines["lost"]:
+            errors.append(f"in the audit log, of {kills} plugins that were killed: {lines[None]}, {lines['lost']}")
+        for i, shared in enumerate(self.volumes):
+            kind, told = self.class_of(i), lines[f"csi-{i}"]
+            opened = sum(line["result"] == "ok" for line in told)
+            if kind == "audited" and opened < shared.opens.value:
+                errors.append(f"volume {i}: {shared.opens.value} opens, of which {opened} are in the audit log")
+            if kind == "fast" and told:
+                errors.append(f"volume {i} isn't audited, but {told[0]}")
+            if kind == "ruled" and (shared.once.value == 0 or not any(line.get("canary") for line in told)):
+                errors.append(f"volume {i}: {shared.once.value} reads of a file that can be read once; told: {told[:3]}")
+        return errors
 
     def close(self):
         for process in self.readers:
@@ -324,16 +273,22 @@ def main():
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--volumes", type=int, default=3)
     flags = parser.parse_args()
-    node = KeptNode(flags.bin_dir)
+    node = TortureNode(flags.bin_dir)
     director = None
     try:
         director = Director(node, flags.seed, flags.volumes)
         director.run(flags.seconds)
         errors = director.errors()
+        if not errors:
+            # Of a plugin that stopped, or was killed unseen by the keeper, the next one writes what is left later.
+            with contextlib.suppress(AssertionError):
+                eventually(lambda: not director.untold(), "all opens are told")
+            errors = director.untold()
         reads = sum(shared.reads.value for shared in director.volumes)
         by_event = director.longest()
         longest = max(by_event.values())
-        print(f"seed {flags.seed}: {dict(director.counts)}, {reads} reads, {len(errors)} errors, "
+        opens = sum(shared.opens.value for shared in director.volumes)
+        print(f"seed {flags.seed}: {dict(director.counts)}, {reads} reads, {opens} opens, {len(errors)} errors, "
               f"longest stall {longest * 1000:.1f} ms (wanted: under 50) of "
               f"{ {name: round(seconds * 1000, 1) for name, seconds in by_event.items()} }")
         if longest > LONGEST_STALL:
