@@ -1,5 +1,6 @@
 #include "cli/dispatch.h"
 
+#include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -113,7 +114,7 @@ int RunCommand(const Command& command, Session& session, const TransportFactory&
       session.format = set;
     }
     if (session.format == "yml") session.format = "yaml";
-    for (char& c : session.format) c = static_cast<char>(std::tolower(c));
+    session.format = LowerCase(session.format);
     static constexpr std::string_view kFormats[] = {"table", "json", "yaml", "pretty", "raw"};
     if (std::find(std::begin(kFormats), std::end(kFormats), session.format) == std::end(kFormats)) {
       return session.Refuse(StrCat("Invalid output format: ", session.format));

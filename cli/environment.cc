@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/go_bool.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "common/unique_fd.h"
@@ -20,30 +21,6 @@ absl::Status FileError(std::string_view what, const std::string& path) {
 }
 
 }  // namespace
-
-absl::StatusOr<bool> ParseSwitch(std::string_view text) {
-  for (std::string_view word : {"1", "t", "T", "true", "TRUE", "True"}) {
-    if (text == word) return true;
-  }
-  for (std::string_view word : {"0", "f", "F", "false", "FALSE", "False"}) {
-    if (text == word) return false;
-  }
-  return absl::InvalidArgumentError("parse error");
-}
-
-absl::StatusOr<SecretBytes> ReadSecretFile(const std::string& path) {
-  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return FileError("open", path);
-  SecretBytes text;
-  SecretBytes block(16 << 10);
-  for (;;) {
-    const ssize_t count = read(fd.get(), block.data(), block.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return FileError("read", path);
-    if (count == 0) return text;
-    text.Append(block.view().substr(0, count));
-  }
-}
 
 std::string_view Environment::Setting(std::string_view name) const {
   for (std::string_view prefix : {"VAULT_", "BAO_"}) {
@@ -61,8 +38,7 @@ std::string_view Environment::Variable(const char* name) const {
 absl::StatusOr<bool> Environment::Switch(std::string_view name) const {
   const std::string_view text = Setting(name);
   if (text.empty()) return false;
-  absl::StatusOr<bool> on = ParseSwitch(text);
-  if (on.ok()) return on;
+  if (const std::optional<bool> on = ParseGoBool(text)) return *on;
   return absl::InvalidArgumentError(
       StrCat("could not parse VAULT_", name, ": \"", text, "\" is neither true nor false"));
 }

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/secret_bytes.h"
+#include "common/secret_file.h"
 
 namespace coffer::cli {
 
@@ -35,11 +36,5 @@ class Environment {
  private:
   Lookup lookup_;
 };
-
-// The bytes of a file; the status of a failure names the file and the cause.
-absl::StatusOr<SecretBytes> ReadSecretFile(const std::string& path);
-
-// "1", "t", "T", "true", "TRUE", "True" and their opposites.
-absl::StatusOr<bool> ParseSwitch(std::string_view text);
 
 }  // namespace coffer::cli

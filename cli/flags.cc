@@ -2,8 +2,8 @@
 
 #include <charconv>
 
-#include "cli/environment.h"
 #include "common/duration.h"
+#include "common/go_bool.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -27,7 +27,7 @@ bool Fits(FlagType type, std::string_view value) {
   std::int64_t number = 0;
   switch (type) {
     case FlagType::kSwitch:
-      return ParseSwitch(value).ok();
+      return ParseGoBool(value).has_value();
     case FlagType::kInteger:
       return ParseInteger(value, &number);
     case FlagType::kDuration:
@@ -102,7 +102,7 @@ const std::vector<std::string>& Flags::texts(std::string_view name) const {
   return found == values_.end() ? kNone : found->second;
 }
 
-bool Flags::on(std::string_view name) const { return ParseSwitch(text(name)).value_or(false); }
+bool Flags::on(std::string_view name) const { return ParseGoBool(text(name)).value_or(false); }
 
 std::int64_t Flags::integer(std::string_view name) const {
   std::int64_t value = 0;

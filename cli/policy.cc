@@ -9,6 +9,7 @@
 #include "cli/output.h"
 #include "cli/policy_format.h"
 #include "cli/values.h"
+#include "common/lower_case.h"
 #include "common/strings.h"
 #include "common/unique_fd.h"
 
@@ -16,11 +17,7 @@ namespace coffer::cli {
 namespace {
 
 // Names of policies are in lower case.
-std::string NameOf(std::string_view arg) {
-  std::string name(Trim(arg));
-  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return name;
-}
+std::string NameOf(std::string_view arg) { return LowerCase(Trim(arg)); }
 
 std::string PathOf(const std::string& name) { return StrCat("sys/policies/acl/", name); }
 

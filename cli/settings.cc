@@ -2,6 +2,7 @@
 #include "cli/dispatch.h"
 #include "cli/values.h"
 #include "common/duration.h"
+#include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -44,9 +45,7 @@ bool IsPrintable(std::string_view text) {
 
 absl::Status AddHeaders(const Flags& flags, ClientSettings& settings) {
   for (const auto& [name, value] : flags.pairs("header")) {
-    std::string lower(name.substr(0, 8));
-    for (char& c : lower) c = static_cast<char>(std::tolower(c));
-    if (lower == "x-vault-") {
+    if (LowerCase(name.substr(0, 8)) == "x-vault-") {
       return absl::InvalidArgumentError(
           StrCat("failed to setup Headers[", name,
                  "]: Header starting by 'X-Vault-' are for internal usage only"));

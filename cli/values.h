@@ -5,16 +5,9 @@
 #include <string>
 #include <string_view>
 
-#include "common/json.h"
+#include "common/json_members.h"
 
 namespace coffer::cli {
-
-// A member of an object; null where `object` has none of that name or is no object.
-const Json& At(const Json& object, std::string_view name);
-// The member's text, "" where it is no text. Valid as long as `object`.
-std::string_view TextAt(const Json& object, std::string_view name);
-std::int64_t IntegerAt(const Json& object, std::string_view name);
-bool TrueAt(const Json& object, std::string_view name);
 
 // Go's %v: "text", "7", "true", "<nil>", "[a b]", "map[a:1 b:2]".
 SecretBytes PrintValue(const Json& value);
