@@ -3,15 +3,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "common/json.h"
+#include "common/json_members.h"
 #include "common/proxy.h"
+#include "common/secret_file.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "common/yaml.h"
@@ -19,20 +17,13 @@
 namespace coffer {
 namespace {
 
-std::string TextOf(const Json& object, const char* name) {
-  if (!object.is_object()) return "";
-  const auto found = object.find(name);
-  if (found == object.end() || !found->is_string()) return "";
-  return std::string(std::string_view(found->get_ref<const SecretString&>()));
-}
-
 // The entry of `list` (clusters, contexts, users) with that name; its member `kind`.
 absl::StatusOr<Json> Named(const Json& config, const char* list, const char* kind,
                            std::string_view name) {
   const auto entries = config.find(list);
   if (entries != config.end() && entries->is_array()) {
     for (const Json& entry : *entries) {
-      if (TextOf(entry, "name") == name && entry.contains(kind) && entry[kind].is_object()) {
+      if (TextAt(entry, "name") == name && entry.contains(kind) && entry[kind].is_object()) {
         return entry[kind];
       }
     }
@@ -56,12 +47,12 @@ class Reader {
       }
       return InMemory(*bytes, field, path);
     }
-    *path = Resolved(TextOf(object, field.c_str()));
+    *path = Resolved(TextAt(object, field));
     return absl::OkStatus();
   }
 
   // Paths are relative to the kubeconfig's folder.
-  std::string Resolved(const std::string& path) const {
+  std::string Resolved(std::string_view path) const {
     return path.empty() ? "" : std::string(folder_ / path);
   }
 
@@ -89,7 +80,7 @@ absl::Status ReadUser(const Json& user, Reader& reader, KubeConfig* config) {
   }
   RETURN_IF_ERROR(reader.File(user, "client-certificate", &config->tls.client_certificate_file));
   RETURN_IF_ERROR(reader.File(user, "client-key", &config->tls.client_key_file));
-  config->token_file = reader.Resolved(TextOf(user, "tokenFile"));
+  config->token_file = reader.Resolved(TextAt(user, "tokenFile"));
   const auto token = user.find("token");
   if (config->token_file.empty() && token != user.end() && token->is_string()) {
     config->token = SecretBytes::CopyOf(token->get_ref<const SecretString&>());
@@ -100,26 +91,26 @@ absl::Status ReadUser(const Json& user, Reader& reader, KubeConfig* config) {
 absl::StatusOr<KubeConfig> Read(const std::string& path, const Json& file) {
   KubeConfig config;
   Reader reader(path, &config);
-  const std::string current = TextOf(file, "current-context");
+  const std::string_view current = TextAt(file, "current-context");
   if (current.empty()) return absl::InvalidArgumentError("current-context: is missing");
   ASSIGN_OR_RETURN(const Json context, Named(file, "contexts", "context", current));
   ASSIGN_OR_RETURN(const Json cluster,
-                   Named(file, "clusters", "cluster", TextOf(context, "cluster")));
-  config.server = TextOf(cluster, "server");
+                   Named(file, "clusters", "cluster", TextAt(context, "cluster")));
+  config.server = TextAt(cluster, "server");
   while (config.server.ends_with('/')) config.server.pop_back();
   if (!config.server.starts_with("https://") && !config.server.starts_with("http://")) {
     return absl::InvalidArgumentError("cluster.server: must be an http:// or https:// URL");
   }
   RETURN_IF_ERROR(reader.File(cluster, "certificate-authority", &config.tls.ca_file));
-  config.tls.skip_verify = TextOf(cluster, "insecure-skip-tls-verify") == "true";
-  config.tls.server_name = TextOf(cluster, "tls-server-name");
-  config.proxy = SecretBytes::CopyOf(TextOf(cluster, "proxy-url"));
+  config.tls.skip_verify = TextAt(cluster, "insecure-skip-tls-verify") == "true";
+  config.tls.server_name = TextAt(cluster, "tls-server-name");
+  config.proxy = SecretBytes::CopyOf(TextAt(cluster, "proxy-url"));
   if (!config.proxy.empty()) {
     const auto proxy =
         ProxyRules::Through("cluster.proxy-url", config.proxy.view()).For(*ParseUrl("http://x"));
     if (!proxy.ok()) return absl::InvalidArgumentError(ToAbsl(Message(proxy.status())));
   }
-  if (const std::string user = TextOf(context, "user"); !user.empty()) {
+  if (const std::string_view user = TextAt(context, "user"); !user.empty()) {
     ASSIGN_OR_RETURN(const Json found, Named(file, "users", "user", user));
     RETURN_IF_ERROR(ReadUser(found, reader, &config));
   }
@@ -129,15 +120,13 @@ absl::StatusOr<KubeConfig> Read(const std::string& path, const Json& file) {
 }  // namespace
 
 absl::StatusOr<KubeConfig> LoadKubeConfig(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) {
+  const absl::StatusOr<SecretBytes> text = ReadSecretFile(path);
+  if (!text.ok()) {
     return absl::NotFoundError(
-        StrCat("kubeconfig ", path, ": can't be opened: ", std::strerror(errno),
+        StrCat("kubeconfig: ", Message(text.status()),
                "; name one that is there, or none within a pod, whose ServiceAccount is used then"));
   }
-  std::ostringstream text;
-  text << file.rdbuf();
-  absl::StatusOr<std::vector<Json>> documents = ParseYaml(text.str());
+  absl::StatusOr<std::vector<Json>> documents = ParseYaml(text->view());
   absl::StatusOr<KubeConfig> config = absl::InvalidArgumentError("must be one YAML map");
   if (!documents.ok()) {
     config = documents.status();

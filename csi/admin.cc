@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "absl/strings/numbers.h"
+#include "common/json_members.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -19,12 +20,6 @@ namespace {
 constexpr absl::Duration kLongestPublish = absl::Seconds(110);
 
 Json Text(std::string_view text) { return SecretString(text); }
-
-std::string_view TextAt(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || !found->is_string()) return "";
-  return found->get_ref<const SecretString&>();
-}
 
 void AddText(std::string_view text, const char* name, Json* object) {
   if (!text.empty()) (*object)[name] = Text(text);

@@ -1,11 +1,11 @@
 #include "csi/event_subscriber.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 
+#include "common/json_members.h"
 #include "common/log.h"
 #include "common/random.h"
+#include "common/secret_file.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "csi/event_connection.h"
@@ -35,17 +35,6 @@ absl::Duration RandomUpTo(absl::Duration most) {
   return most * (random / 65536.0);
 }
 
-const Json* Member(const Json* object, const char* name) {
-  if (object == nullptr || !object->is_object()) return nullptr;
-  const auto found = object->find(name);
-  return found == object->end() ? nullptr : &*found;
-}
-
-std::string TextOf(const Json* value) {
-  if (value == nullptr || !value->is_string()) return "";
-  return std::string(std::string_view(value->get_ref<const SecretString&>()));
-}
-
 }  // namespace
 
 // The connection with what it takes to log in.
@@ -54,14 +43,14 @@ class EventSubscriber::Connection : public EventConnection {};
 std::string EventPath(std::string_view message) {
   const absl::StatusOr<Json> event = ParseJson(message);
   if (!event.ok()) return "";
-  const Json* data = Member(&*event, "data");
-  const std::string type = TextOf(Member(data, "event_type"));
-  const Json* metadata = Member(Member(data, "event"), "metadata");
-  std::string path = TextOf(Member(metadata, "data_path"));
-  if (path.empty()) path = TextOf(Member(metadata, "path"));  // Vault's deletes have this alone
+  const Json& data = At(*event, "data");
+  const std::string_view type = TextAt(data, "event_type");
+  const Json& metadata = At(At(data, "event"), "metadata");
+  std::string path(TextAt(metadata, "data_path"));
+  if (path.empty()) path = TextAt(metadata, "path");  // Vault's deletes have this alone
   // Whatever happens to metadata, and delete/, undelete/ and destroy/, concern the data.
   if (type.starts_with("kv-v2/")) {
-    const std::string mount = TextOf(Member(Member(data, "plugin_info"), "mount_path"));
+    const std::string_view mount = TextAt(At(data, "plugin_info"), "mount_path");
     const std::size_t start = path.starts_with(mount) ? mount.size() : path.find('/') + 1;
     const std::size_t end = path.find('/', start);
     if (end == path.npos) return "";
@@ -119,12 +108,14 @@ void EventSubscriber::Run() {
 }
 
 absl::Status EventSubscriber::SubscribeOnce() {
-  std::ifstream file(options_.token_file);
-  const std::string read((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  const SecretBytes jwt = SecretBytes::CopyOf(Trim(read));
+  const absl::StatusOr<SecretBytes> read = ReadSecretFile(options_.token_file);
+  if (!read.ok()) {
+    return absl::FailedPreconditionError(StrCat("the node's own token: ", Message(read.status())));
+  }
+  const SecretBytes jwt = SecretBytes::CopyOf(Trim(read->view()));
   if (jwt.empty()) {
     return absl::FailedPreconditionError(
-        StrCat("the node's own token can't be read from ", options_.token_file));
+        StrCat("the node's own token: nothing is in ", options_.token_file));
   }
   const auto transport = MakeStreamTransport(login_.tls);
   const provider::KeystoreClient client(*transport, login_, clock_);

@@ -7,6 +7,7 @@
 
 #include "absl/strings/numbers.h"
 #include "common/duration.h"
+#include "common/go_bool.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "csi/flags_without_effect.h"
@@ -22,13 +23,10 @@ struct Flag {
 };
 
 absl::Status ParseBool(std::string_view text, bool* value) {
-  *value = text == "true" || text == "1" || text == "t" || text == "T" || text == "TRUE" ||
-           text == "True";
-  if (*value || text == "false" || text == "0" || text == "f" || text == "F" || text == "FALSE" ||
-      text == "False") {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError("must be true or false");
+  const std::optional<bool> parsed = ParseGoBool(text);
+  if (!parsed) return absl::InvalidArgumentError("must be true or false");
+  *value = *parsed;
+  return absl::OkStatus();
 }
 
 // A flag that is a text somewhere in Flags.

@@ -1,11 +1,11 @@
 #include "csi/kube_client.h"
 
 #include <algorithm>
-#include <fstream>
-#include <sstream>
 
 #include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
+#include "common/json_members.h"
+#include "common/secret_file.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -56,10 +56,8 @@ absl::Duration RetryAfterOf(const HttpResponse& response) {
 absl::Status StatusOf(int http_status, std::string_view body, std::string_view what) {
   const absl::StatusOr<Json> answer = ParseJson(body);
   std::string reason;
-  if (answer.ok() && answer->is_object() && answer->contains("message") &&
-      (*answer)["message"].is_string()) {
-    const std::string_view message = (*answer)["message"].get_ref<const SecretString&>();
-    reason = StrCat(": ", message.substr(0, 300));
+  if (answer.ok() && At(*answer, "message").is_string()) {
+    reason = StrCat(": ", TextAt(*answer, "message").substr(0, 300));
   } else if (http_status == 404) {
     // What there is no object of is told by a Status object; this is plain text.
     reason = ": it doesn't know the kind; install the CRDs: kubectl apply -f deploy/daemonset/crds.yaml";
@@ -83,10 +81,12 @@ absl::StatusOr<SecretBytes> KubeClient::Authorization() const {
     value.Append(config_.token.view());
     return value;
   }
-  std::ifstream file(config_.token_file);
-  char buffer[16 * 1024];
-  file.read(buffer, sizeof(buffer));
-  const std::string_view token = Trim({buffer, static_cast<std::size_t>(file.gcount())});
+  const absl::StatusOr<SecretBytes> read = ReadSecretFile(config_.token_file);
+  if (!read.ok()) {
+    return absl::UnavailableError(
+        StrCat("no token for the API server: ", Message(read.status())));
+  }
+  const std::string_view token = Trim(read->view());
   if (token.empty()) {
     return absl::UnavailableError(StrCat("no token for the API server in ", config_.token_file));
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/json_members.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -18,21 +19,6 @@ constexpr char kStartupTaint[] = "secrets-store.csi.k8s.io/agent-not-ready";
 constexpr char kComponent[] = "csi-secrets-store";
 
 SecretString S(std::string_view text) { return SecretString(text); }
-
-std::string_view TextOf(const Json& object, const char* name) {
-  if (!object.is_object()) return "";
-  const auto found = object.find(name);
-  if (found == object.end() || !found->is_string()) return "";
-  return found->get_ref<const SecretString&>();
-}
-
-// The member of that name, or null.
-const Json& Member(const Json& object, const char* name) {
-  static const Json kNull;
-  if (!object.is_object()) return kNull;
-  const auto found = object.find(name);
-  return found == object.end() ? kNull : *found;
-}
 
 Json Owner(const PodVolume& volume) {
   return {{"apiVersion", "v1"},
@@ -114,10 +100,10 @@ absl::Status DeletePodStatus(KubeClient& client, const PodVolume& volume, absl::
                                   EncodeUrlPath(PodStatusName(volume)));
   const absl::StatusOr<Json> there = client.Get(path, deadline);
   if (!there.ok()) return absl::IsNotFound(there.status()) ? absl::OkStatus() : there.status();
-  if (TextOf(Member(*there, "status"), "targetPath") != volume.target) return absl::OkStatus();
-  const Json& metadata = Member(*there, "metadata");
-  const absl::Status deleted = client.Delete(path, TextOf(metadata, "uid"),
-                                             TextOf(metadata, "resourceVersion"), deadline);
+  if (TextAt(At(*there, "status"), "targetPath") != volume.target) return absl::OkStatus();
+  const Json& metadata = At(*there, "metadata");
+  const absl::Status deleted = client.Delete(path, TextAt(metadata, "uid"),
+                                             TextAt(metadata, "resourceVersion"), deadline);
   return absl::IsNotFound(deleted) ? absl::OkStatus() : deleted;
 }
 
@@ -127,17 +113,17 @@ absl::Status DeleteLeftPodStatuses(KubeClient& client, const std::string& node,
                    client.Get(StrCat(kStatusApi, "/secretproviderclasspodstatuses?labelSelector=",
                                      EncodeUrlQuery(StrCat(kNodeLabel, "=", node))),
                               deadline));
-  for (const Json& item : Member(list, "items")) {
-    const Json& metadata = Member(item, "metadata");
-    const std::string target(TextOf(Member(item, "status"), "targetPath"));
+  for (const Json& item : At(list, "items")) {
+    const Json& metadata = At(item, "metadata");
+    const std::string target(TextAt(At(item, "status"), "targetPath"));
     struct stat facts = {};
     // A mount that nobody serves isn't gone: its volume is published again.
     if (target.empty() || stat(target.c_str(), &facts) == 0 || errno != ENOENT) continue;
-    const std::string path = StrCat(StatusesPath(TextOf(metadata, "namespace")), "/",
-                                    EncodeUrlPath(TextOf(metadata, "name")));
+    const std::string path = StrCat(StatusesPath(TextAt(metadata, "namespace")), "/",
+                                    EncodeUrlPath(TextAt(metadata, "name")));
     // Changed since: it tells of another volume.
-    const absl::Status deleted = client.Delete(path, TextOf(metadata, "uid"),
-                                               TextOf(metadata, "resourceVersion"), deadline);
+    const absl::Status deleted = client.Delete(path, TextAt(metadata, "uid"),
+                                               TextAt(metadata, "resourceVersion"), deadline);
     if (!absl::IsNotFound(deleted) && !absl::IsAborted(deleted)) RETURN_IF_ERROR(deleted);
   }
   return absl::OkStatus();
@@ -165,30 +151,30 @@ absl::StatusOr<bool> WriteSecret(KubeClient& client, const PodVolume& volume,
     return true;
   }
   RETURN_IF_ERROR(there.status());
-  const Json& metadata = Member(*there, "metadata");
+  const Json& metadata = At(*there, "metadata");
   const std::string name = StrCat("Secret ", volume.kubernetes_namespace, "/", secret.object.name);
-  if (TextOf(Member(metadata, "labels"), kManagedLabel) != "true") {
+  if (TextAt(At(metadata, "labels"), kManagedLabel) != "true") {
     return absl::FailedPreconditionError(
         StrCat(name, " is there and wasn't made by this driver (it has no label ", kManagedLabel,
                "=true): delete it or choose another secretName"));
   }
-  if (TextOf(*there, "type") != secret.object.type) {
-    return absl::FailedPreconditionError(StrCat(name, " is there with type ", TextOf(*there, "type"),
+  if (TextAt(*there, "type") != secret.object.type) {
+    return absl::FailedPreconditionError(StrCat(name, " is there with type ", TextAt(*there, "type"),
                                                 " and the class says ", secret.object.type,
                                                 ", which can't be changed: delete it"));
   }
-  Json owners = Member(metadata, "ownerReferences");
+  Json owners = At(metadata, "ownerReferences");
   if (!owners.is_array()) owners = Json::array();
   const bool owned = std::any_of(owners.begin(), owners.end(), [&](const Json& owner) {
-    return TextOf(owner, "uid") == volume.pod_uid;
+    return TextAt(owner, "uid") == volume.pod_uid;
   });
-  Json data = Difference(secret.data, Member(*there, "data"), true);
-  Json label_changes = Difference(labels, Member(metadata, "labels"), false);
-  Json annotation_changes = Difference(annotations, Member(metadata, "annotations"), false);
+  Json data = Difference(secret.data, At(*there, "data"), true);
+  Json label_changes = Difference(labels, At(metadata, "labels"), false);
+  Json annotation_changes = Difference(annotations, At(metadata, "annotations"), false);
   if (owned && data.empty() && label_changes.empty() && annotation_changes.empty()) return false;
   if (!owned) owners.push_back(Owner(volume));
   const Json patch = {{"metadata",
-                       {{"resourceVersion", S(TextOf(metadata, "resourceVersion"))},
+                       {{"resourceVersion", S(TextAt(metadata, "resourceVersion"))},
                         {"labels", std::move(label_changes)},
                         {"annotations", std::move(annotation_changes)},
                         {"ownerReferences", std::move(owners)}}},
@@ -202,17 +188,17 @@ absl::Status ReleaseSecret(KubeClient& client, const PodVolume& volume, const st
   const std::string path = SecretPath(volume, name);
   const absl::StatusOr<Json> there = client.Get(path, deadline);
   if (!there.ok()) return absl::IsNotFound(there.status()) ? absl::OkStatus() : there.status();
-  const Json& metadata = Member(*there, "metadata");
-  if (TextOf(Member(metadata, "labels"), kManagedLabel) != "true") return absl::OkStatus();
-  const Json& owners = Member(metadata, "ownerReferences");
+  const Json& metadata = At(*there, "metadata");
+  if (TextAt(At(metadata, "labels"), kManagedLabel) != "true") return absl::OkStatus();
+  const Json& owners = At(metadata, "ownerReferences");
   Json others = Json::array();
   for (const Json& owner : owners) {
-    if (TextOf(owner, "uid") != volume.pod_uid) others.push_back(owner);
+    if (TextAt(owner, "uid") != volume.pod_uid) others.push_back(owner);
   }
   if (others.size() == owners.size()) return absl::OkStatus();
-  const std::string_view version = TextOf(metadata, "resourceVersion");
+  const std::string_view version = TextAt(metadata, "resourceVersion");
   if (others.empty()) {  // a conflict means a new owner: looked at again
-    const absl::Status deleted = client.Delete(path, TextOf(metadata, "uid"), version, deadline);
+    const absl::Status deleted = client.Delete(path, TextAt(metadata, "uid"), version, deadline);
     return absl::IsNotFound(deleted) ? absl::OkStatus() : deleted;
   }
   const Json patch = {{"metadata", {{"resourceVersion", S(version)},
@@ -223,13 +209,13 @@ absl::Status ReleaseSecret(KubeClient& client, const PodVolume& volume, const st
 absl::Status RemoveStartupTaint(KubeClient& client, const std::string& node, absl::Time deadline) {
   const std::string path = StrCat("/api/v1/nodes/", EncodeUrlPath(node));
   ASSIGN_OR_RETURN(const Json there, client.Get(path, deadline));
-  const Json& taints = Member(Member(there, "spec"), "taints");
+  const Json& taints = At(At(there, "spec"), "taints");
   Json others = Json::array();
   for (const Json& taint : taints) {
-    if (TextOf(taint, "key") != kStartupTaint) others.push_back(taint);
+    if (TextAt(taint, "key") != kStartupTaint) others.push_back(taint);
   }
   if (others.size() == taints.size()) return absl::OkStatus();
-  const std::string_view version = TextOf(Member(there, "metadata"), "resourceVersion");
+  const std::string_view version = TextAt(At(there, "metadata"), "resourceVersion");
   const Json patch = {{"metadata", {{"resourceVersion", S(version)}}},
                       {"spec", {{"taints", std::move(others)}}}};
   RETURN_IF_ERROR(client.Patch(path, patch, deadline).status());

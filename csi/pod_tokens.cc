@@ -3,6 +3,7 @@
 #include <set>
 
 #include "common/http_client.h"
+#include "common/json_members.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -34,12 +35,6 @@ std::set<std::string> Audiences(const VolumeContext& context) {
   for (const auto& [audience, token] : context.pod.tokens) audiences.insert(audience);
   for (const auto& [audience, expiration] : context.expirations) audiences.insert(audience);
   return audiences;
-}
-
-std::string_view TextOf(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || !found->is_string()) return "";
-  return found->get_ref<const SecretString&>();
 }
 
 }  // namespace
@@ -87,12 +82,12 @@ absl::Status PodTokens::Get(const std::string& audience, VolumeContext* context,
                       ", and the TokenRequest API gave none: ", Message(answer.status()),
                       ": list the audience in the CSIDriver's tokenRequests")));
   }
-  const auto status = answer->find("status");
-  if (status == answer->end() || !status->is_object() || TextOf(*status, "token").empty()) {
+  const Json& status = At(*answer, "status");
+  SecretBytes token = SecretBytes::CopyOf(TextAt(status, "token"));
+  if (token.empty()) {
     return absl::InternalError("the TokenRequest API's answer has no status.token");
   }
-  SecretBytes token = SecretBytes::CopyOf(TextOf(*status, "token"));
-  std::string expiration(TextOf(*status, "expirationTimestamp"));
+  std::string expiration(TextAt(status, "expirationTimestamp"));
   std::lock_guard lock(mutex_);
   tokens_.insert_or_assign(key, Token{token.Copy(), expiration, now_() + kUse});
   pod->tokens.emplace(audience, std::move(token));

@@ -3,19 +3,18 @@
 #include <algorithm>
 #include <optional>
 
+#include "common/json_members.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
 namespace coffer::csi {
 namespace {
 
-constexpr std::string_view kTls = "kubernetes.io/tls";
-
-std::string_view TextOf(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || !found->is_string()) return "";
-  return Trim(found->get_ref<const SecretString&>());
+std::string_view TextOf(const Json& object, std::string_view name) {
+  return Trim(TextAt(object, name));
 }
+
+constexpr std::string_view kTls = "kubernetes.io/tls";
 
 absl::Status ReadTexts(const Json& object, const char* name, const std::string& field,
                        std::map<std::string, std::string>* texts) {

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "common/json_members.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "common/yaml.h"
@@ -12,24 +13,17 @@ namespace {
 constexpr std::string_view kGroup = "secrets-store.csi.x-k8s.io/";
 constexpr std::string_view kKind = "SecretProviderClass";
 
-// The member of that name if it is text, else "".
-std::string TextOf(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || !found->is_string()) return "";
-  return std::string(std::string_view(found->get_ref<const SecretString&>()));
-}
-
 absl::Status Wrong(std::string_view field, std::string_view what) {
   return absl::InvalidArgumentError(StrCat(field, ": ", what));
 }
 
 bool IsClass(const Json& object) {
-  return object.is_object() && TextOf(object, "kind") == kKind &&
-         TextOf(object, "apiVersion").starts_with(kGroup);
+  return object.is_object() && TextAt(object, "kind") == kKind &&
+         TextAt(object, "apiVersion").starts_with(kGroup);
 }
 
 absl::Status CollectClasses(const Json& object, std::vector<SecretProviderClass>* classes) {
-  if (object.is_object() && TextOf(object, "kind").ends_with("List") && object.contains("items") &&
+  if (object.is_object() && TextAt(object, "kind").ends_with("List") && object.contains("items") &&
       object["items"].is_array()) {
     for (const Json& item : object["items"]) RETURN_IF_ERROR(CollectClasses(item, classes));
     return absl::OkStatus();
@@ -50,11 +44,11 @@ absl::StatusOr<SecretProviderClass> ReadClass(const Json& object) {
   const auto metadata = object.find("metadata");
   if (metadata == object.end() || !metadata->is_object()) return Wrong("metadata", "is missing");
   SecretProviderClass read;
-  read.name = TextOf(*metadata, "name");
+  read.name = TextAt(*metadata, "name");
   if (read.name.empty()) return Wrong("metadata.name", "is missing");
-  read.kubernetes_namespace = TextOf(*metadata, "namespace");
+  read.kubernetes_namespace = TextAt(*metadata, "namespace");
   if (read.kubernetes_namespace.empty()) read.kubernetes_namespace = "default";
-  read.resource_version = TextOf(*metadata, "resourceVersion");
+  read.resource_version = TextAt(*metadata, "resourceVersion");
 
   // From here on the class has a name, which the error then says.
   const auto wrong = [&read](std::string_view field, std::string_view what) {
@@ -62,7 +56,7 @@ absl::StatusOr<SecretProviderClass> ReadClass(const Json& object) {
   };
   const auto spec = object.find("spec");
   if (spec == object.end() || !spec->is_object()) return wrong("spec", "is missing");
-  read.provider = TextOf(*spec, "provider");
+  read.provider = TextAt(*spec, "provider");
   if (read.provider.empty()) return wrong("spec.provider", "is missing: use vault or coffer");
   const auto parameters = spec->find("parameters");
   if (parameters == spec->end() || parameters->is_null()) return read;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/json_members.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -126,9 +127,7 @@ absl::StatusOr<std::vector<std::string>> Fetch::List(const TokenPtr& token,
   ASSIGN_OR_RETURN(const Json answer,
                    client_.Call("LIST", path, "", token->secret, SecretBytes(), deadline_));
   std::vector<std::string> names;
-  const auto data = answer.find("data");
-  if (data == answer.end() || !data->is_object() || !data->contains("keys")) return names;
-  for (const Json& name : (*data)["keys"]) {
+  for (const Json& name : At(At(answer, "data"), "keys")) {
     if (name.is_string()) names.emplace_back(name.get_ref<const SecretString&>());
   }
   return names;

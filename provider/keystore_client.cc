@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
+#include "common/json_members.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -181,8 +182,7 @@ absl::StatusOr<Json> KeystoreClient::LogIn(const SecretBytes& jwt, absl::Time de
   const SecretBytes none;
   ASSIGN_OR_RETURN(Json answer, Call("POST", StrCat("auth/", login_.auth_mount, "/login"), "", none,
                                      DumpJson(body), deadline));
-  if (!answer.is_object() || !answer.contains("auth") || !answer["auth"].is_object() ||
-      !answer["auth"].contains("client_token") || !answer["auth"]["client_token"].is_string()) {
+  if (!At(At(answer, "auth"), "client_token").is_string()) {
     return absl::InternalError(StrCat("POST auth/", login_.auth_mount, "/login at ", login_.address,
                                       ": the answer has no auth.client_token"));
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/json_members.h"
+
 namespace coffer::provider {
 namespace {
 
@@ -11,12 +13,6 @@ constexpr double kMostSeconds = 100.0 * 366 * 24 * 3600;
 
 absl::Time TwoThirds(absl::Time now, absl::Duration lasts) {
   return now + std::max(kSoonest, lasts * 2 / 3);
-}
-
-const Json* Member(const Json* object, std::string_view name) {
-  if (object == nullptr || !object->is_object()) return nullptr;
-  const auto found = object->find(SecretString(name));
-  return found == object->end() ? nullptr : &*found;
 }
 
 Lease Made(const Json& response, absl::Duration lasts, absl::Time now) {
@@ -32,31 +28,29 @@ Lease Made(const Json& response, absl::Duration lasts, absl::Time now) {
 }  // namespace
 
 absl::Duration SecondsOf(const Json& object, std::string_view name) {
-  const Json* value = Member(&object, name);
-  if (value == nullptr || !value->is_number()) return absl::ZeroDuration();
-  return absl::Seconds(std::clamp(value->get<double>(), 0.0, kMostSeconds));
+  const Json& value = At(object, name);
+  if (!value.is_number()) return absl::ZeroDuration();
+  return absl::Seconds(std::clamp(value.get<double>(), 0.0, kMostSeconds));
 }
 
 std::optional<Lease> LeaseOf(const Json& response, bool made, absl::Time now) {
-  const Json* id = Member(&response, "lease_id");
+  const std::string_view id = TextAt(response, "lease_id");
   const absl::Duration granted = SecondsOf(response, "lease_duration");
-  if (id != nullptr && id->is_string() && !id->get_ref<const SecretString&>().empty() &&
-      granted > absl::ZeroDuration()) {
+  if (!id.empty() && granted > absl::ZeroDuration()) {
     Lease lease = Made(response, granted, now);
-    lease.id = std::string_view(id->get_ref<const SecretString&>());
-    const Json* renewable = Member(&response, "renewable");
-    lease.renewable = renewable != nullptr && renewable->is_boolean() && renewable->get<bool>();
+    lease.id = id;
+    lease.renewable = TrueAt(response, "renewable");
     return lease;
   }
-  const Json* data = Member(&response, "data");
-  if (data == nullptr || !data->is_object()) return std::nullopt;
-  if (made && data->contains("certificate") && data->contains("expiration")) {
-    const absl::Duration left = absl::UnixEpoch() + SecondsOf(*data, "expiration") - now;
+  const Json& data = At(response, "data");
+  if (!data.is_object()) return std::nullopt;
+  if (made && data.contains("certificate") && data.contains("expiration")) {
+    const absl::Duration left = absl::UnixEpoch() + SecondsOf(data, "expiration") - now;
     if (left > absl::ZeroDuration()) return Made(response, left, now);
   }
-  const absl::Duration ttl = SecondsOf(*data, "ttl");
+  const absl::Duration ttl = SecondsOf(data, "ttl");
   if (ttl > absl::ZeroDuration() &&
-      (data->contains("rotation_period") || data->contains("rotation_schedule"))) {
+      (data.contains("rotation_period") || data.contains("rotation_schedule"))) {
     Lease lease = Made(Json(), ttl, now);
     lease.act_at = lease.expires_at = now + ttl + kSoonest;
     return lease;
@@ -67,10 +61,8 @@ std::optional<Lease> LeaseOf(const Json& response, bool made, absl::Time now) {
 bool TakeRenewal(const Json& answer, absl::Time now, Lease* lease) {
   const absl::Duration granted = SecondsOf(answer, "lease_duration");
   if (granted < kSoonest || granted < lease->lasts / 10) return false;
-  const Json* renewable = Member(&answer, "renewable");
   // Less than half of what it first had: its longest time is near, and the next is a new one.
-  lease->renewable = granted >= lease->lasts / 2 && renewable != nullptr &&
-                     renewable->is_boolean() && renewable->get<bool>();
+  lease->renewable = granted >= lease->lasts / 2 && TrueAt(answer, "renewable");
   lease->taken_at = now;
   lease->act_at = TwoThirds(now, granted);
   lease->expires_at = now + granted;

@@ -5,6 +5,8 @@
 #include <map>
 #include <set>
 
+#include "common/go_bool.h"
+#include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "provider/template.h"
@@ -295,14 +297,6 @@ absl::StatusOr<Object> ParseObject(const Json& entry, std::string_view field,
 
 }  // namespace
 
-std::string LowerCase(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
-
 bool HasControlCharacter(std::string_view text) {
   return std::any_of(text.begin(), text.end(),
                      [](unsigned char c) { return c < 0x20 || c == 0x7f; });
@@ -334,13 +328,7 @@ absl::Status CheckFilePath(std::string_view path) {
 }
 
 absl::StatusOr<bool> ParseBool(std::string_view text) {
-  // What Go's strconv.ParseBool takes, as in the provider.
-  for (const std::string_view yes : {"1", "t", "T", "true", "TRUE", "True"}) {
-    if (text == yes) return true;
-  }
-  for (const std::string_view no : {"0", "f", "F", "false", "FALSE", "False"}) {
-    if (text == no) return false;
-  }
+  if (const std::optional<bool> parsed = ParseGoBool(text)) return *parsed;
   return absl::InvalidArgumentError("must be true or false");
 }
 

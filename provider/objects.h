@@ -74,6 +74,5 @@ bool HasControlCharacter(std::string_view text);
 // "/" parts, none empty, ".", or, for a file, longer than 255 bytes or starting with "..".
 absl::Status CheckPath(std::string_view path);
 absl::Status CheckFilePath(std::string_view path);
-std::string LowerCase(std::string_view text);
 
 }  // namespace coffer::provider

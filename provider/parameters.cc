@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "common/yaml.h"

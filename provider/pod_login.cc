@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "common/json_members.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -17,17 +18,10 @@ constexpr absl::Duration kMargin = absl::Seconds(5);
 // What a login or a renewal says of the token's time.
 void SetLifetime(const Json& auth, absl::Time now, Token* token) {
   const absl::Duration ttl = SecondsOf(auth, "lease_duration");
-  const auto renewable = auth.find("renewable");
-  token->renewable = renewable != auth.end() && renewable->is_boolean() && renewable->get<bool>();
+  token->renewable = TrueAt(auth, "renewable");
   token->taken_at = now;
   token->expires_at = ttl == absl::ZeroDuration() ? absl::InfiniteFuture() : now + ttl;
   token->renew_at = ttl == absl::ZeroDuration() ? absl::InfiniteFuture() : now + ttl * 2 / 3;
-}
-
-std::string_view TextOf(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || !found->is_string()) return "";
-  return found->get_ref<const SecretString&>();
 }
 
 bool MayPass(const absl::Status& status) {
@@ -38,9 +32,9 @@ bool MayPass(const absl::Status& status) {
 
 TokenPtr TokenOf(const Json& auth, absl::Time now) {
   auto token = std::make_shared<Token>();
-  token->secret = SecretBytes::CopyOf(TextOf(auth, "client_token"));
-  token->accessor = TextOf(auth, "accessor");
-  token->batch = TextOf(auth, "token_type") == "batch";
+  token->secret = SecretBytes::CopyOf(TextAt(auth, "client_token"));
+  token->accessor = TextAt(auth, "accessor");
+  token->batch = TextAt(auth, "token_type") == "batch";
   SetLifetime(auth, now, token.get());
   return token;
 }
@@ -92,12 +86,11 @@ bool PodLogin::Renew(const KeystoreClient& client, const Clock& clock, absl::Tim
     token->renew_at = now + (token->expires_at - now) / 4;
     return now + kMargin < token->expires_at;
   }
-  if (!answer.ok() || !answer->is_object() || !answer->contains("auth") ||
-      !(*answer)["auth"].is_object()) {
-    return false;
-  }
+  if (!answer.ok()) return false;
+  const Json& auth = At(*answer, "auth");
+  if (!auth.is_object()) return false;
   const absl::Duration before = token->expires_at - now;
-  SetLifetime((*answer)["auth"], now, token.get());
+  SetLifetime(auth, now, token.get());
   // Near its longest time a renewal no longer lengthens anything: then it's time for a new one.
   return token->expires_at - now > before || before > absl::Minutes(1);
 }

@@ -438,7 +438,7 @@ class StartTest(unittest.TestCase):
             ([], 2, "--nodeid is missing"),
             (["--nodeid=n", "--what"], 2, "unknown flag --what"),
             (["--nodeid=n", "--endpoint=tcp://x"], 1, "must be unix://"),
-            (["--nodeid=n", "--kubeconfig=/nowhere"], 1, "kubeconfig /nowhere"),
+            (["--nodeid=n", "--kubeconfig=/nowhere"], 1, "kubeconfig: open /nowhere: No such file"),
             (["--nodeid=n"], 1, "not in a cluster"),
             (["--nodeid=n", "--secret-provider-class-dir=/tmp",
               "--endpoint=unix:///nowhere/csi.sock"], 1, "/nowhere/csi.sock"),
