@@ -66,7 +66,11 @@ class KeeperTest(unittest.TestCase):
             keeper = subprocess.Popen([os.path.join(BIN_DIR, "coffer-keeper"), f"-socket={self.socket}"], stderr=log)
         self.addCleanup(keeper.wait)
         self.addCleanup(keeper.kill)
-        eventually(lambda: os.path.exists(self.socket), "the keeper listens")
+        eventually(self.listens, "the keeper listens")
+
+    def listens(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            return connection.connect_ex(self.socket) == 0
 
     def plugin(self, oldest, newest):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
