@@ -92,9 +92,8 @@ AuditLog::AuditLog(const Clock& clock, std::string path, UniqueFd file, AuditBuf
 void AuditLog::Start(volume::KeeperClient* keeper) {
   std::list<Left> left;
   if (keeper != nullptr) {
-    nothing_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
     name_ = StrCat(kBufferPrefix, absl::Hex(absl::ToUnixNanos(clock_.Now()), absl::kZeroPad16));
-    keeper->Put(name_, "", nothing_.get(), 1, buffer_.fd());
+    keeper->PutOther(name_, buffer_.fd());
     const auto due = std::chrono::steady_clock::now() +
                      (keeper->after_kill() ? std::chrono::seconds(0) : kLastLines);
     for (volume::KeeperClient::Kept& kept : keeper->TakeOthers(kBufferPrefix)) {

@@ -91,7 +91,6 @@ class AuditLog {
   std::condition_variable wake_;
   AuditBuffer buffer_;
   volume::KeeperClient* keeper_ = nullptr;
-  UniqueFd nothing_;  // stands where a volume has its /dev/fuse
   std::string name_;  // the keeper's, of the buffer
   std::list<Left> left_;
   std::uint64_t lost_ = 0;    // in all

@@ -221,7 +221,6 @@ absl::StatusOr<VolumeDocument> ReadVolumeDocument(std::string_view text,
 
 Handover::Handover(volume::KeeperClient* keeper) : keeper_(keeper) {
   if (keeper_ == nullptr) return;
-  nothing_ = UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC));
   left_ = keeper_->TakeOthers("");
 }
 
@@ -260,7 +259,7 @@ SecretBytes Handover::Key() {
   if (auto pages = volume::SecretMapping::Make(kKeyBytes); pages.ok()) {
     std::copy_n(key.data(), kKeyBytes, pages->span().data());
     key_ = Keep(*std::move(pages));
-    keeper_->Put(kKeyName, "", nothing_.get(), 1, key_.memory.get());
+    keeper_->PutOther(kKeyName, key_.memory.get());
   }
   return key;
 }
@@ -285,7 +284,7 @@ std::vector<Handover::Taken> Handover::Take(provider::Provider& provider) {
       }
     }
     if (document.ok()) {
-      keeper_->Put(kept.target, "", nothing_.get(), 1, documents_[id].memory.get());
+      keeper_->PutOther(kept.target, documents_[id].memory.get());
       taken.push_back({id, *std::move(document)});
       continue;
     }
@@ -312,7 +311,7 @@ Handover::Id Handover::Put(Id id, const std::string& target, const VolumeState& 
   {
     std::lock_guard lock(mutex_);
     Document& document = documents_[made] = Keep(*std::move(pages));
-    keeper_->Put(NameOf(made), "", nothing_.get(), 1, document.memory.get());
+    keeper_->PutOther(NameOf(made), document.memory.get());
   }
   Drop(id);
   return made;

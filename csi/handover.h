@@ -77,7 +77,6 @@ class Handover {
   static Document Keep(volume::SecretMapping pages);
 
   volume::KeeperClient* const keeper_;
-  UniqueFd nothing_;  // stands where a volume has its /dev/fuse
   std::vector<volume::KeeperClient::Kept> left_;  // by the plugin before this one, until Take
   Document key_;
   std::mutex mutex_;

@@ -35,8 +35,9 @@
 // moment can be asked for again. With 0 it may even live on, having lost its connection: a lock
 // tells (csi/volume/keeper_client.h).
 //
-// Descriptors stand behind the fields; those of a packet come in the order of its messages. The pidfd is of a thread of the plugin (PIDFD_THREAD) that
-// waits for no file system: it tells of a kill that another one, which does, can't follow yet.
+// Descriptors stand behind the fields; those of a packet come in the order of its messages. The pidfd
+// is of a thread of the plugin (PIDFD_THREAD) that waits for no file system: it tells of a kill that
+// another one, which does, can't follow yet.
 // Numbers are in the machine's byte order.
 #pragma once
 

@@ -52,9 +52,10 @@ absl::Status AwaitPacket(int connection, int stop_fd, int ms) {
 }  // namespace
 
 KeeperClient::KeeperClient(std::string socket)
-    : socket_(std::move(socket)), stop_(eventfd(0, EFD_CLOEXEC)), thread_([this] {
-        ReconnectLoop();
-      }) {}
+    : socket_(std::move(socket)),
+      stop_(eventfd(0, EFD_CLOEXEC)),
+      nothing_(open("/dev/null", O_RDONLY | O_CLOEXEC)),
+      thread_([this] { ReconnectLoop(); }) {}
 
 void KeeperClient::OnLate(std::function<bool(Kept)> on_late) {
   std::lock_guard lock(mutex_);

@@ -55,15 +55,18 @@ class KeeperClient {
   // that this plugin hasn't mounted anew: whether it is taken over now. Not to call this object.
   void OnLate(std::function<bool(Kept)> on_late);
 
-  // What the keeper holds that is no volume: what was Put under names that are no paths, and start
-  // so. After Take, once.
+  // What the keeper holds that is no volume, of names that start so. After Take, once.
   std::vector<Kept> TakeOthers(std::string_view prefix);
   // Whether the plugin before this one was killed, as far as the keeper knows. After Take.
   bool after_kill() const { return after_kill_; }
 
-  // `target`: a volume's, or another name. Descriptors stay the caller's, and open until they are removed, dropped, or Leave().
+  // Descriptors stay the caller's, and open until they are removed, dropped, or Leave().
   void Put(const std::string& target, const std::string& facts, int fuse, std::uint64_t number,
            int image);
+  // What is no volume, under a name that is no path: memory alone.
+  void PutOther(const std::string& name, int memory) {
+    Put(name, "", nothing_.get(), 1, memory);
+  }
   void Add(const std::string& target, std::uint64_t number, int image);
   void Remove(const std::string& target, std::uint64_t number);
   void Drop(const std::string& target);
@@ -115,6 +118,7 @@ class KeeperClient {
   UniqueFd connection_;  // none: no keeper at the moment
   UniqueFd lock_;
   const UniqueFd stop_;  // eventfd
+  const UniqueFd nothing_;  // stands where a volume has its /dev/fuse
   std::function<void()> on_gone_ = [] {};
   std::function<bool(Kept)> on_late_ = [](Kept) { return false; };
   std::map<std::string, Volume> volumes_;
