@@ -205,7 +205,7 @@ void AuditLog::WriteLeft() {
     return true;
   });
   std::lock_guard lock(mutex_);
-  left_ = std::move(left);
+  left_.splice(left_.begin(), left);  // Start may have come meanwhile
 }
 
 void AuditLog::FollowPath() {
