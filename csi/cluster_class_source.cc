@@ -9,6 +9,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
+#include "common/json_members.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -25,12 +26,8 @@ constexpr absl::Duration kLongestPause = absl::Minutes(1);
 // Each volume's class is asked for every five minutes, be it for its Secrets alone.
 constexpr std::chrono::hours kLongestUnused{1};
 
-std::string_view MetadataOf(const Json& object, const char* name) {
-  const auto metadata = object.find("metadata");
-  if (metadata == object.end() || !metadata->is_object()) return "";
-  const auto found = metadata->find(name);
-  if (found == metadata->end() || !found->is_string()) return "";
-  return found->get_ref<const SecretString&>();
+std::string_view MetadataOf(const Json& object, std::string_view name) {
+  return TextAt(At(object, "metadata"), name);
 }
 
 // Whether `a` is a later version than `b`. Versions are numbers since Kubernetes has had them,

@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "common/duration.h"
+#include "common/go_bool.h"
 #include "common/strings.h"
 #include "common/utf8.h"
 
@@ -165,21 +166,17 @@ std::optional<HttpRefusal> DecodeBody(const HttpMessage& message, Operation oper
   return std::nullopt;
 }
 
-// Takes "list" and "help" out of a read's query. True and false are those of Go's
-// strconv.ParseBool, which Vault uses.
+// Takes "list" and "help" out of a read's query.
 std::optional<HttpRefusal> TakeSwitch(const char* name, Operation meaning, Json* data,
                                       Operation* operation) {
   const auto given = data->find(name);
   if (given == data->end()) return std::nullopt;
   const SecretString value = given->is_string() ? given->get<SecretString>() : SecretString();
-  const auto is_one_of = [&value](std::initializer_list<std::string_view> words) {
-    return std::find(words.begin(), words.end(), std::string_view(value)) != words.end();
-  };
-  if (is_one_of({"1", "t", "T", "true", "TRUE", "True"})) {
-    *operation = meaning;
-  } else if (!is_one_of({"", "0", "f", "F", "false", "FALSE", "False"})) {
+  const std::optional<bool> on = value.empty() ? false : ParseGoBool(value);
+  if (!on) {
     return HttpRefusal{400, StrCat("the query parameter \"", name, "\" must be true or false")};
   }
+  if (*on) *operation = meaning;
   data->erase(given);
   return std::nullopt;
 }
