@@ -56,9 +56,41 @@ def read_at(path, folder=None, drop_pages=False):
         os.close(fd)
 
 
-class Reader:
+class Follower:
+    """Looks at a volume again and again while it is published, and says when it has seen that it isn't."""
+
+    def __init__(self, target, shared, idle):
+        self.target, self.shared, self.idle = target, shared, idle
+        self.doing = type(self).__name__  # what an error is told of
+
+    def look(self):
+        raise NotImplementedError
+
+    def gone(self):
+        """The volume isn't published."""
+        raise NotImplementedError
+
+    def run(self):
+        shared = self.shared
+        try:
+            while not shared.done.value:
+                if not shared.published.value:
+                    self.gone()
+                    self.idle.value = True
+                    time.sleep(0.001)
+                    continue
+                self.idle.value = False
+                if shared.published.value:
+                    self.look()
+        except BaseException:  # pylint: disable=broad-except
+            shared.error.value = f"{self.doing}: {traceback.format_exc()}".encode()[-3900:]
+        self.idle.value = True
+
+
+class Reader(Follower):
     def __init__(self, target, secret_class, shared, seed, event):
-        self.target, self.shared, self.random, self.event = target, shared, random.Random(seed), event
+        super().__init__(target, shared, shared.idle)
+        self.random, self.event = random.Random(seed), event
         self.kept = None  # an open file, and the version it had
         self.ways = [self.by_name, self.past_the_cache, self.pair, self.mapped, self.listed, self.open_file]
         self.last_once = 0  # the version that was read from that file
@@ -134,44 +166,34 @@ class Reader:
             os.close(self.kept[0])
             self.kept = None
 
-    def run(self):
+    def gone(self):
+        self.let_go()
+        self.shared.newest.value = self.last_once = 0
+
+    def look(self):
         shared = self.shared
-        try:
-            while not shared.done.value:
-                if not shared.published.value:
-                    self.let_go()
-                    shared.newest.value = self.last_once = 0
-                    shared.idle.value = True
-                    time.sleep(0.001)
-                    continue
-                shared.idle.value = False
-                if not shared.published.value:
-                    continue
-                way = self.random.choice(self.ways)
-                during = self.event.value
-                start = time.monotonic()
-                version = way()
-                took = time.monotonic() - start
-                if took > shared.longest[during]:
-                    shared.longest[during] = took
-                if version is not None and version < shared.newest.value:
-                    raise AssertionError(f"{way.__name__}: version {version} after {shared.newest.value}")
-                shared.newest.value = max(shared.newest.value, version or 0)
-                shared.reads.value += 1
-        except BaseException:  # pylint: disable=broad-except
-            text = f"{way.__name__}: {traceback.format_exc()}"
-            shared.error.value = text.encode()[-3900:]
-        shared.idle.value = True
+        way = self.random.choice(self.ways)
+        self.doing = way.__name__
+        during = self.event.value
+        start = time.monotonic()
+        version = way()
+        took = time.monotonic() - start
+        if took > shared.longest[during]:
+            shared.longest[during] = took
+        if version is not None and version < shared.newest.value:
+            raise AssertionError(f"{way.__name__}: version {version} after {shared.newest.value}")
+        shared.newest.value = max(shared.newest.value, version or 0)
+        shared.reads.value += 1
 
 
-class Watcher:
+class Watcher(Follower):
     """Reads when inotify says that there is a new version, as applications do."""
 
     IN_MOVED_TO, IN_NONBLOCK = 0x80, 0o4000
     HEAD = struct.Struct("iIII")
 
     def __init__(self, target, shared):
-        self.target, self.shared = target, shared
+        super().__init__(target, shared, shared.watcher_idle)
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.events = None
 
@@ -179,9 +201,9 @@ class Watcher:
         self.events = self.libc.inotify_init1(self.IN_NONBLOCK)
         if self.libc.inotify_add_watch(self.events, self.target.encode(), self.IN_MOVED_TO) < 0:
             raise OSError(ctypes.get_errno(), "inotify_add_watch")
-        self.look()
+        self.read()
 
-    def look(self):
+    def read(self):
         version = version_of(read_at(self.target + "/a"))
         if version < self.shared.watched.value:
             raise AssertionError(f"version {version} after {self.shared.watched.value}")
@@ -198,28 +220,14 @@ class Watcher:
             data = data[self.HEAD.size + size:]
         return b"..data" in names
 
-    def let_go(self):
+    def gone(self):
         if self.events is not None:
             os.close(self.events)
         self.events = None
         self.shared.watched.value = 0
 
-    def run(self):
-        shared = self.shared
-        try:
-            while not shared.done.value:
-                if not shared.published.value:
-                    self.let_go()
-                    shared.watcher_idle.value = True
-                    time.sleep(0.001)
-                    continue
-                shared.watcher_idle.value = False
-                if not shared.published.value:
-                    continue
-                if self.events is None:
-                    self.watch()
-                elif self.moved():
-                    self.look()
-        except BaseException:  # pylint: disable=broad-except
-            shared.error.value = f"watcher: {traceback.format_exc()}".encode()[-3900:]
-        shared.watcher_idle.value = True
+    def look(self):
+        if self.events is None:
+            self.watch()
+        elif self.moved():
+            self.read()
