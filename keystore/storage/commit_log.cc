@@ -46,10 +46,8 @@ T Take(std::string_view* from) {
 
 }  // namespace
 
-CommitLog::CommitLog(std::string path, std::size_t capacity, UniqueFd fd,
-                     std::vector<UniqueFd> flushers)
+CommitLog::CommitLog(std::string path, UniqueFd fd, std::vector<UniqueFd> flushers)
     : path_(std::move(path)),
-      capacity_(capacity),
       fd_(std::move(fd)),
       flushers_(std::move(flushers)),
       sha256_(EVP_MD_fetch(nullptr, "SHA256", nullptr)),
@@ -65,30 +63,36 @@ CommitLog::~CommitLog() {
 absl::StatusOr<std::unique_ptr<CommitLog>> CommitLog::Open(std::string path, std::size_t capacity,
                                                            std::size_t flushers) {
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  struct stat facts;
-  if (!fd || fstat(fd.get(), &facts) != 0) {
+  std::vector<UniqueFd> descriptors;
+  bool opened = static_cast<bool>(fd);
+  for (std::size_t i = 0; i < flushers && opened; ++i) {
+    descriptors.emplace_back(open(path.c_str(), O_RDWR | O_CLOEXEC));
+    opened = static_cast<bool>(descriptors.back());
+  }
+  if (!opened) {
     return absl::UnavailableError(StrCat("storage: can't open ", path, ": ", std::strerror(errno)));
   }
+  std::unique_ptr<CommitLog> log(
+      new CommitLog(std::move(path), std::move(fd), std::move(descriptors)));
+  RETURN_IF_ERROR(log->Grow(capacity));
+  return log;
+}
+
+absl::Status CommitLog::Grow(std::size_t capacity) {
+  struct stat facts;
+  if (fstat(fd_.get(), &facts) != 0) return Unreadable();
   // Written, not only reserved: the first write to reserved blocks costs as much as a new block.
   // Where the disk is too full for it the log works without.
   const std::string zeros(64 * 1024, '\0');
   for (std::size_t at = facts.st_size; at < capacity; at += zeros.size()) {
-    if (pwrite(fd.get(), zeros.data(), zeros.size(), static_cast<off_t>(at)) < 0) break;
+    if (pwrite(fd_.get(), zeros.data(), zeros.size(), static_cast<off_t>(at)) < 0) break;
   }
-  if (fsync(fd.get()) != 0) {
+  if (fsync(fd_.get()) != 0) {
     return absl::UnavailableError(
-        StrCat("storage: can't flush ", path, ": ", std::strerror(errno)));
+        StrCat("storage: can't flush ", path_, ": ", std::strerror(errno)));
   }
-  std::vector<UniqueFd> descriptors;
-  for (std::size_t i = 0; i < flushers; ++i) {
-    descriptors.emplace_back(open(path.c_str(), O_RDWR | O_CLOEXEC));
-    if (!descriptors.back()) {
-      return absl::UnavailableError(
-          StrCat("storage: can't open ", path, ": ", std::strerror(errno)));
-    }
-  }
-  return std::unique_ptr<CommitLog>(
-      new CommitLog(std::move(path), capacity, std::move(fd), std::move(descriptors)));
+  capacity_ = capacity;
+  return absl::OkStatus();
 }
 
 bool CommitLog::Fits(std::size_t size) const {

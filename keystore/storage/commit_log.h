@@ -29,6 +29,7 @@ class CommitLog {
   };
 
   // Opens or makes the file, `capacity` bytes laid out, for that many threads that flush it.
+  // Unavailable: it can't be opened or flushed.
   static absl::StatusOr<std::unique_ptr<CommitLog>> Open(std::string path, std::size_t capacity,
                                                          std::size_t flushers = 1);
   ~CommitLog();
@@ -50,12 +51,16 @@ class CommitLog {
 
   // Begins at the start of the file again: nothing in it is needed any more, or being flushed.
   void Restart();
-  // Whether a record of `size` bytes of batches keeps within what was laid out; the first
-  // one always does.
+  // Whether a record of `size` bytes of batches keeps within the capacity; the first one always
+  // does.
   bool Fits(std::size_t size) const;
+  std::size_t capacity() const { return capacity_; }
+  // Lays more out, while nobody writes it or flushes. Unavailable: it can't be flushed; the
+  // capacity is what it was.
+  absl::Status Grow(std::size_t capacity);
 
  private:
-  CommitLog(std::string path, std::size_t capacity, UniqueFd fd, std::vector<UniqueFd> flushers);
+  CommitLog(std::string path, UniqueFd fd, std::vector<UniqueFd> flushers);
 
   std::string Checksum(std::string_view head, const std::vector<std::string_view>& batches) const;
   absl::Status Unreadable() const;
@@ -66,11 +71,11 @@ class CommitLog {
   absl::Status Wipe(std::size_t end);
 
   const std::string path_;
-  const std::size_t capacity_;
   const UniqueFd fd_;
   const std::vector<UniqueFd> flushers_;
   evp_md_st* const sha256_;
   evp_md_ctx_st* const digest_;
+  std::size_t capacity_ = 0;
   std::size_t position_ = 0;
   std::atomic<std::size_t> durable_{0};
 };

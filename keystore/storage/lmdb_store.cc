@@ -11,7 +11,6 @@
 namespace coffer::keystore {
 namespace {
 
-constexpr std::size_t kLogCapacity = std::size_t{8} << 20;
 constexpr std::chrono::milliseconds kRetryAfter(1000);
 
 }  // namespace
@@ -79,9 +78,9 @@ class LmdbStore::Snapshot : public BufferedTxn {
 };
 
 absl::StatusOr<std::unique_ptr<LmdbStore>> LmdbStore::Open(const LmdbOptions& options) {
-  ASSIGN_OR_RETURN(
-      std::unique_ptr<LmdbEnvironment> lmdb,
-      LmdbEnvironment::Open(options.path, options.map_size + options.map_size / 4 + kLogCapacity));
+  ASSIGN_OR_RETURN(std::unique_ptr<LmdbEnvironment> lmdb,
+                   LmdbEnvironment::Open(
+                       options.path, options.map_size + options.map_size / 4 + kMaxLogCapacity));
   std::unique_ptr<LmdbStore> store(new LmdbStore(options, std::move(lmdb)));
   RETURN_IF_ERROR(store->Recover());
   store->applier_ = std::thread([s = store.get()] { s->ApplyForever(); });
@@ -92,7 +91,9 @@ absl::StatusOr<std::unique_ptr<LmdbStore>> LmdbStore::Open(const LmdbOptions& op
 }
 
 LmdbStore::LmdbStore(LmdbOptions options, std::unique_ptr<LmdbEnvironment> lmdb)
-    : options_(std::move(options)), lmdb_(std::move(lmdb)), active_(std::make_shared<Memtable>()) {}
+    : options_(std::move(options)),
+      lmdb_(std::move(lmdb)),
+      active_(std::make_shared<Memtable>(kLogCapacity)) {}
 
 LmdbStore::~LmdbStore() {
   queue_.End();
@@ -129,7 +130,7 @@ absl::Status LmdbStore::Recover() {
       active_->Add(record.id, std::move(record.writes));
     }
     if (i != current_ && !active_->empty()) {
-      frozen_ = std::exchange(active_, std::make_shared<Memtable>());
+      frozen_ = std::exchange(active_, std::make_shared<Memtable>(kLogCapacity));
     }
   }
   written_ = durable_ = last_commit_;
@@ -153,8 +154,11 @@ void LmdbStore::ApplyForever() {
     if (frozen_ == nullptr) return;
     const std::shared_ptr<Memtable> frozen = frozen_;
     const std::uint64_t attempt = attempt_wanted_;
+    CommitLog& log = *logs_[1 - current_];
+    const std::size_t capacity = log_capacity_;
     lock.unlock();
     const absl::Status status = lmdb_->Apply(*frozen);
+    if (status.ok() && log.capacity() < capacity) GrowLog(log, capacity);
     lock.lock();
     if (!status.ok() && apply_status_.ok()) {
       log::Error("storage: commits can't be carried over; they are kept in the log",

@@ -65,6 +65,10 @@ class LmdbStore : public Store {
     std::uint64_t id = 0;
   };
   static constexpr std::size_t kCommitters = 4;
+  // Of a log, at first. One that is full before it is time to carry it over gets larger: the more
+  // is carried over together, the more entries share a page of LMDB.
+  static constexpr std::size_t kLogCapacity = std::size_t{8} << 20;
+  static constexpr std::size_t kMaxLogCapacity = std::size_t{32} << 20;
 
   LmdbStore(LmdbOptions options, std::unique_ptr<LmdbEnvironment> lmdb);
 
@@ -90,6 +94,8 @@ class LmdbStore : public Store {
   std::uint64_t DiskFree(bool exactly);
   // Makes the other log the current one, once it is carried over; an error if that fails.
   absl::Status SwitchLogs();
+  void WantLargerLogs();
+  void GrowLog(CommitLog& log, std::size_t capacity);
   absl::Status AwaitApplied();
 
   const LmdbOptions options_;
@@ -98,7 +104,7 @@ class LmdbStore : public Store {
 
   // Held by the committing thread whose turn it is to take and write commits. Of what follows:
   std::mutex turn_;
-  std::size_t current_ = 0;  // the log that is written to
+  std::size_t current_ = 0;    // the log that is written to; changed under mutex_ too
   std::uint64_t written_ = 0;  // the last commit that was
   ConflictLog conflicts_;
   ConflictLog earlier_{SIZE_MAX};  // what earlier members of the group under way wrote
@@ -120,6 +126,7 @@ class LmdbStore : public Store {
   std::uint64_t last_commit_ = 0;
   std::shared_ptr<Memtable> active_;  // what the current log holds
   std::shared_ptr<Memtable> frozen_;  // what the other log holds; null once it is carried over
+  std::size_t log_capacity_ = kLogCapacity;  // of a log once it has been carried over
   absl::Status apply_status_;         // of the last attempt to carry it over
   std::uint64_t attempt_ = 0;         // the newest of the attempts asked for that was made
   std::uint64_t attempt_wanted_ = 0;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/storage/lmdb_store.h"
@@ -17,7 +18,9 @@ namespace {
 using std::chrono::steady_clock;
 
 // A log is carried over once it is full, or this long after the first commit in it.
-constexpr std::chrono::milliseconds kApplyAfter(500);
+constexpr std::chrono::milliseconds kApplyAfter(2000);
+// A log gets larger only where that were at most this part of what is free on the disk.
+constexpr std::uint64_t kMaxPartOfDisk = 16;
 // A flush that takes longer doesn't keep what comes after it from the disk, which may well do several
 // at a time, and faster; a shorter one is worth waiting for: more go together, on one thread. Busy
 // processors make one of 0.2 ms look like 0.5.
@@ -41,6 +44,11 @@ std::int64_t RoomFor(std::size_t key_size, std::size_t value_size) {
 
 void NoteWrites(std::uint64_t id, const WriteBatch& writes, ConflictLog& log) {
   writes.ForEach([&](std::string_view key, const WriteBatch::Value&) { log.Add(id, key); });
+}
+
+std::uint64_t FreeOnDisk(const std::string& path) {
+  struct statvfs disk;
+  return statvfs(path.c_str(), &disk) == 0 ? disk.f_bavail * disk.f_frsize : kUnknownFree;
 }
 
 }  // namespace
@@ -157,7 +165,9 @@ absl::Status LmdbStore::MakeRoom(Group* group) {
   }
   std::size_t size = 0;
   for (const Pending* member : *group) size += member->writes.bytes().size();
-  return logs_[current_]->Fits(size) ? absl::OkStatus() : SwitchLogs();
+  if (logs_[current_]->Fits(size)) return absl::OkStatus();
+  WantLargerLogs();
+  return SwitchLogs();
 }
 
 // Writes all of the group as one commit, or nothing.
@@ -293,9 +303,7 @@ absl::Status LmdbStore::Fits(std::int64_t growth, bool exactly) {
 std::uint64_t LmdbStore::DiskFree(bool exactly) {
   const auto now = steady_clock::now();
   if (!exactly && now < disk_asked_ + kAskDiskEvery) return disk_free_;
-  struct statvfs disk;
-  const bool known = statvfs(options_.path.c_str(), &disk) == 0;
-  disk_free_ = known ? disk.f_bavail * disk.f_frsize : kUnknownFree;
+  disk_free_ = FreeOnDisk(options_.path);
   disk_asked_ = now;
   return disk_free_;
 }
@@ -309,9 +317,21 @@ absl::Status LmdbStore::SwitchLogs() {
   std::lock_guard lock(mutex_);
   current_ = 1 - current_;
   logs_[current_]->Restart();
-  frozen_ = std::exchange(active_, std::make_shared<Memtable>());
+  frozen_ = std::exchange(active_, std::make_shared<Memtable>(logs_[current_]->capacity()));
   apply_wanted_.notify_one();
   return absl::OkStatus();
+}
+
+void LmdbStore::WantLargerLogs() {
+  std::lock_guard lock(mutex_);
+  log_capacity_ = std::min(2 * logs_[current_]->capacity(), kMaxLogCapacity);
+}
+
+// The log isn't the current one, and carried over.
+void LmdbStore::GrowLog(CommitLog& log, std::size_t capacity) {
+  if (capacity > FreeOnDisk(options_.path) / kMaxPartOfDisk) return;
+  const absl::Status grown = log.Grow(capacity);
+  if (!grown.ok()) log::Warning("storage: a log of commits can't get larger", {{"error", grown}});
 }
 
 // Waits until the other log is carried over, or another attempt at it has failed.

@@ -172,5 +172,35 @@ TEST_CASE("what is queued while a flush is under way is flushed together") {
   CHECK(writes == 101);
 }
 
+TEST_CASE(
+    "a log that is full before its time gets larger, up to a limit, and keeps what it holds") {
+  constexpr std::uintmax_t kAtFirst = std::uintmax_t{8} << 20, kAtMost = std::uintmax_t{32} << 20;
+  TestFolder folder;
+  const auto size = [&](const char* name) {
+    return std::filesystem::file_size(folder.path() + name);
+  };
+  auto store = Open(folder.path());
+  CHECK(size("/commits.0") == kAtFirst);
+  CHECK(size("/commits.1") == kAtFirst);
+
+  constexpr int kPuts = 160;
+  for (int i = 0; i < kPuts; ++i) {
+    REQUIRE(
+        Put(*store, StrCat("key/", i), std::string(1 << 20, static_cast<char>('a' + i % 26))).ok());
+  }
+  CHECK(size("/commits.0") > kAtFirst);
+  CHECK(size("/commits.1") > kAtFirst);
+  CHECK(size("/commits.0") <= kAtMost);
+  CHECK(size("/commits.1") <= kAtMost);
+  store.reset();
+
+  store = Open(folder.path());
+  REQUIRE(Count(*store) == kPuts);
+  for (const int i : {0, kPuts / 2, kPuts - 1}) {
+    const auto value = (*store->Begin())->Get(StrCat("key/", i));
+    CHECK(**value == std::string(1 << 20, static_cast<char>('a' + i % 26)));
+  }
+}
+
 }  // namespace
 }  // namespace coffer::keystore

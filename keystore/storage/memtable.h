@@ -25,6 +25,9 @@ class Memtable {
     const Value* value;  // null: no entry
   };
 
+  // `log_size`: of the log that holds the same, at most; more only makes it slower.
+  explicit Memtable(std::size_t log_size) : buckets_(log_size / kBytesPerBucket) {}
+
   // Adds what commit `id` wrote; not smaller than the ids before. By one thread at a time.
   void Add(std::uint64_t id, WriteBatch batch);
 
@@ -58,10 +61,9 @@ class Memtable {
   };
   using Bucket = std::atomic<Versions*>;
   using Ordered = absl::btree_map<std::string_view, const Versions*>;
-  // A log is carried over when it holds about as many keys.
-  static constexpr std::size_t kBuckets = std::size_t{1} << 14;
+  static constexpr std::size_t kBytesPerBucket = 512;  // about what an entry takes in a log
 
-  Bucket& BucketOf(std::size_t hash) const { return buckets_[hash % kBuckets]; }
+  Bucket& BucketOf(std::size_t hash) const { return buckets_[hash % buckets_.size()]; }
   static Versions* FindIn(const Bucket& bucket, std::size_t hash, std::string_view key);
   void AddWrite(std::uint64_t id, std::string_view key, const Value& value);
   static const Value* ValueAt(const Versions& versions, std::uint64_t snapshot);
@@ -73,7 +75,7 @@ class Memtable {
   std::deque<Version> versions_;
   std::deque<Versions> entries_;
 
-  mutable std::vector<Bucket> buckets_{kBuckets};
+  mutable std::vector<Bucket> buckets_;
   mutable std::mutex mutex_;  // of what follows
   mutable Ordered ordered_;
   mutable std::vector<const Versions*> unordered_;  // keys that aren't in ordered_ yet
