@@ -3,6 +3,7 @@
 // Usage: takeover_bench [volumes [files of each]]
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
@@ -16,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -127,8 +129,9 @@ class Bench {
     std::vector<double> stalls;
     for (int round = 0; round < kRounds; ++round) {
       Kill();
-      std::atomic<bool> done = false;
       std::atomic<int> asking = 0, answered = 0;
+      std::mutex going_on;  // held until all are answered: who is, sleeps
+      going_on.lock();
       std::vector<double> times(static_cast<std::size_t>(volumes_));
       Steady::time_point start;
       std::vector<std::thread> readers;
@@ -138,7 +141,7 @@ class Bench {
           wrong += !Ask(TargetOf(folder_, i));
           times[static_cast<std::size_t>(i)] = MillisSince(start);
           ++answered;
-          done.wait(false);
+          std::lock_guard all_are_answered(going_on);
         });
       }
       while (asking < volumes_) std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -147,8 +150,7 @@ class Bench {
       start = Steady::now();
       StartPlugin();
       while (answered < volumes_) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      done = true;
-      done.notify_all();
+      going_on.unlock();
       for (std::thread& reader : readers) reader.join();
       stalls.push_back(*std::max_element(times.begin(), times.end()));
     }
@@ -209,6 +211,7 @@ class Bench {
 
 int main(int argc, char** argv) {
   using namespace coffer::volume;
+  mallopt(M_ARENA_MAX, 1);  // as the node plugin
   coffer::RaiseDescriptorLimit();
   if (argc == 5 && std::string_view(argv[1]) == kServe) {
     return Serve(argv[2], std::atoi(argv[3]), std::atoi(argv[4]));

@@ -17,6 +17,7 @@ Tree::Tree(std::unique_ptr<Snapshot> first)
   held_.push_back({std::move(first), {}});
   current_->marks() = {.turn = 1, .next_inode = next_inode_, .listed = 1};
   const Node& folder = current_->node(Snapshot::kFolder);
+  links_.reserve(folder.child_count);
   for (std::uint32_t i = 0; i < folder.child_count; ++i) AddLink(folder.first_child + i);
 }
 
@@ -30,6 +31,7 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
     next_inode_ = std::max({next_inode_, marks.next_inode,
                             snapshot->first_inode() + snapshot->node_count()});
     const Node& folder = snapshot->node(Snapshot::kFolder);
+    links_.reserve(links_.size() + folder.child_count);
     for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
       if (const std::uint64_t inode = snapshot->node(i).link_inode) {
         links_.push_back({inode, std::string(snapshot->Name(i))});
@@ -39,8 +41,10 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
     held_.push_back({std::move(snapshot), now, /*inherited=*/true});
   }
   for (const Held& held : held_) held.snapshot->FinishVanishing();
-  std::sort(links_.begin(), links_.end(),
-            [](const Link& a, const Link& b) { return a.inode < b.inode; });
+  const auto before = [](const Link& a, const Link& b) { return a.inode < b.inode; };
+  if (!std::is_sorted(links_.begin(), links_.end(), before)) {
+    std::sort(links_.begin(), links_.end(), before);
+  }
   links_.erase(std::unique(links_.begin(), links_.end(),
                            [](const Link& a, const Link& b) { return a.inode == b.inode; }),
                links_.end());
