@@ -26,7 +26,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
                       -Wno-array-bounds -Wno-dangling-pointer)
 endif()
 if(COFFER_SANITIZE)
-  add_compile_options(-fsanitize=${COFFER_SANITIZE} -fno-omit-frame-pointer)
+  add_compile_options(-fsanitize=${COFFER_SANITIZE} -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${COFFER_SANITIZE})
   if(COFFER_SANITIZE MATCHES thread)
     add_compile_options(-Wno-tsan)  # Boost.Asio's fences, which it knows nothing of

@@ -177,7 +177,8 @@ absl::StatusOr<std::unique_ptr<Snapshot>> Snapshot::Build(std::vector<SnapshotFi
   std::uint8_t* bytes = image.span().data();
   std::memcpy(bytes, &header, sizeof header);
   std::memcpy(bytes + sizeof header, plan.nodes.data(), plan.nodes.size() * sizeof(Node));
-  std::memcpy(bytes + guards_offset, plan.guards.data(), plan.guards.size() * sizeof(Guard));
+  std::copy(plan.guards.begin(), plan.guards.end(),
+            reinterpret_cast<Guard*>(bytes + guards_offset));
   std::memcpy(bytes + header.names_offset, plan.names.data(), plan.names.size());
   for (std::uint32_t i = 0; i < plan.nodes.size(); ++i) {
     const Node& node = plan.nodes[i];
