@@ -11,6 +11,12 @@
 #include "csi/volume/volume_facts.h"
 
 namespace coffer::volume {
+namespace {
+
+// For each volume: what readers who wait for it have of the processor before the rest is seen to.
+constexpr std::chrono::microseconds kReadersFirst(15);
+
+}  // namespace
 
 // What a keeper holds of one volume.
 struct VolumeServer::Handover {
@@ -138,7 +144,7 @@ absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience,
   for (const std::shared_ptr<Handover>& handover : arrivals) {
     if (auto volume = AdoptOrDetach(*handover)) adopted.push_back(std::move(volume));
   }
-  // Readers come first.
+  std::this_thread::sleep_for(adopted.size() * kReadersFirst);
   std::erase_if(adopted, [this](const auto& volume) { return !GoOn(volume); });
   return adopted.size();
 }
