@@ -15,21 +15,23 @@ Workers::~Workers() {
   std::unique_lock lock(mutex_);
   stopping_ = true;
   work_.notify_all();
-  ended_.wait(lock, [this] { return threads_ == 0; });
+  none_.wait(lock, [this] { return threads_.empty(); });
+  lock.unlock();
+  for (std::thread& thread : ended_) thread.join();
 }
 
 void Workers::Submit(std::function<void()> task) {
   std::lock_guard lock(mutex_);
   tasks_.push_back(std::move(task));
-  if (static_cast<int>(tasks_.size()) > waiting_ && threads_ < most_) {
-    ++threads_;
-    std::thread([this] { Run(); }).detach();  // ~Workers waits for it
+  if (static_cast<int>(tasks_.size()) > waiting_ && static_cast<int>(threads_.size()) < most_) {
+    const auto own = threads_.emplace(threads_.end());
+    *own = std::thread([this, own] { Run(own); });
   } else {
     work_.notify_one();
   }
 }
 
-void Workers::Run() {
+void Workers::Run(std::list<std::thread>::iterator own) {
   std::unique_lock lock(mutex_);
   for (;;) {
     if (tasks_.empty()) {
@@ -46,8 +48,12 @@ void Workers::Run() {
     task = nullptr;  // what it owns ends outside the lock
     lock.lock();
   }
-  --threads_;
-  ended_.notify_all();
+  // Who ends joins who has ended before.
+  std::list<std::thread> before = std::exchange(ended_, {});
+  ended_.splice(ended_.end(), threads_, own);
+  none_.notify_all();
+  lock.unlock();
+  for (std::thread& thread : before) thread.join();
 }
 
 void Workers::ForEach(int count, const std::function<void(int)>& task) {

@@ -5,7 +5,9 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
+#include <thread>
 
 #include "absl/time/time.h"
 
@@ -28,15 +30,16 @@ class Workers {
   void ForEach(int count, const std::function<void(int)>& task);
 
  private:
-  void Run();
+  void Run(std::list<std::thread>::iterator own);
 
   const int most_;
   const absl::Duration idle_;
   std::mutex mutex_;
   std::condition_variable work_;
-  std::condition_variable ended_;
+  std::condition_variable none_;
   std::deque<std::function<void()>> tasks_;
-  int threads_ = 0;
+  std::list<std::thread> threads_;
+  std::list<std::thread> ended_;  // has done its last task, and is yet to be joined: one at most
   int waiting_ = 0;  // threads in need of a task
   bool stopping_ = false;
 };
