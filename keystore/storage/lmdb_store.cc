@@ -1,5 +1,7 @@
 #include "keystore/storage/lmdb_store.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -12,6 +14,8 @@ namespace coffer::keystore {
 namespace {
 
 constexpr std::chrono::milliseconds kRetryAfter(1000);
+// When nothing was carried over for so long, what a storm of commits took is given back to the system.
+constexpr std::chrono::seconds kCalm(5);
 
 }  // namespace
 
@@ -149,8 +153,14 @@ absl::StatusOr<std::unique_ptr<StoreTxn>> LmdbStore::Begin() {
 
 void LmdbStore::ApplyForever() {
   std::unique_lock lock(mutex_);
-  for (;;) {
-    apply_wanted_.wait(lock, [&] { return frozen_ != nullptr || commits_ended_; });
+  const auto wanted = [&] { return frozen_ != nullptr || commits_ended_; };
+  for (bool freed = false;; freed = true) {
+    if (freed && !apply_wanted_.wait_for(lock, kCalm, wanted)) {
+      lock.unlock();
+      malloc_trim(0);
+      lock.lock();
+    }
+    apply_wanted_.wait(lock, wanted);
     if (frozen_ == nullptr) return;
     const std::shared_ptr<Memtable> frozen = frozen_;
     const std::uint64_t attempt = attempt_wanted_;
