@@ -17,7 +17,7 @@ namespace {
 void* Map(int fd, std::size_t size, MemoryKind kind) {
   void* pages = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (pages == MAP_FAILED) return nullptr;
-  if (kind == MemoryKind::kMemfdSecret) return pages;  // the kernel locks it and leaves it out of dumps
+  if (kind == MemoryKind::kMemfdSecret) return pages;  // locked, and left out of dumps
   madvise(pages, size, MADV_DONTDUMP);
   if (mlock(pages, size) != 0) {
     munmap(pages, size);

@@ -14,7 +14,7 @@ namespace coffer::keystore {
 namespace {
 
 constexpr std::chrono::milliseconds kRetryAfter(1000);
-// When nothing was carried over for so long, what a storm of commits took is given back to the system.
+// When nothing was carried over for so long, what a storm of commits took goes back to the system.
 constexpr std::chrono::seconds kCalm(5);
 
 }  // namespace
