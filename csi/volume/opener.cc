@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -21,6 +22,16 @@ namespace {
 // Parents from a process up to the one that its container was started with.
 constexpr int kMostSteps = 256;
 constexpr std::size_t kIdSize = 64;
+
+// Newer than Debian 12's headers: pidfd_open(2), PIDFD_GET_INFO(2const).
+constexpr unsigned kPidfdThread = O_EXCL;  // Linux 6.9
+struct PidfdInfo {                         // Linux 6.13
+  std::uint64_t mask, cgroup;
+  std::uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid, exit_code;
+};
+constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
+constexpr std::uint64_t kPidfdInfoIds = 1 << 1;
+static_assert(sizeof(PidfdInfo) == 64);
 
 bool IsHex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); }
 bool IsWord(char c) { return IsHex(c) || (c >= 'g' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -104,9 +115,9 @@ std::optional<Identity> IdentityOf(int folder, const char* name, int flags) {
   return Identity{makedev(info.stx_dev_major, info.stx_dev_minor), info.stx_ino};
 }
 
-// The process that the container was started with, or that was started into it from outside (kubectl
-// exec): the last one upwards from `process` that is in it. None if that can't be told: a parent that
-// ends meanwhile must not make someone the first who isn't.
+// The process that the container was started with, or that was started into it from outside
+// (kubectl exec): the last one upwards from `process` that is in it. None if that can't be told: a
+// parent that ends meanwhile must not make someone the first who isn't.
 UniqueFd FirstOf(std::string_view container, UniqueFd process) {
   for (int step = 0; step < kMostSteps; ++step) {
     const std::string status = ReadFile(process.get(), "status");
@@ -154,12 +165,32 @@ std::string_view ContainerId(std::string_view cgroup) {
 
 struct KnownProcess {
   UniqueFd folder;   // /proc/THREAD
+  UniqueFd thread;   // its pidfd; none: before Linux 6.9
   UniqueFd command;  // its comm: read in a tenth of the time that its status takes
-  UniqueFd root;  // of its container; none: not known
+  UniqueFd root;     // of its container; none: not known
   std::uint32_t pid = 0;
   std::string container;
   std::vector<IdRange> uids, gids;  // of its container
 };
+
+namespace {
+
+struct Ids {
+  std::uint32_t uid = Opener::kUnknownId, gid = Opener::kUnknownId;
+};
+
+// Those that file systems look at; they may be others at each open.
+Ids FileSystemIds(const KnownProcess& process) {
+  PidfdInfo info{};
+  if (process.thread && ioctl(process.thread.get(), kPidfdGetInfo, &info) == 0 &&
+      (info.mask & kPidfdInfoIds) != 0) {
+    return {info.fsuid, info.fsgid};
+  }
+  const std::string status = ReadFile(process.folder.get(), "status");
+  return {FileSystemId(Field(status, "Uid")), FileSystemId(Field(status, "Gid"))};
+}
+
+}  // namespace
 
 bool Opener::Runs(std::string_view paths) const {
   if (process == nullptr || !process->root) return false;
@@ -171,8 +202,8 @@ bool Opener::Runs(std::string_view paths) const {
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
     UniqueFd file;
     for (int attempt = 0; attempt < 16 && !file; ++attempt) {  // EAGAIN: a race with a rename
-      file.reset(static_cast<int>(syscall(SYS_openat2, process->root.get(),
-                                          std::string(path).c_str(), &how, sizeof how)));
+      file.reset(static_cast<int>(
+          syscall(SYS_openat2, process->root.get(), std::string(path).c_str(), &how, sizeof how)));
       if (!file && errno != EAGAIN) break;
     }
     if (file && IdentityOf(file.get(), "", AT_EMPTY_PATH) == running) return true;
@@ -198,6 +229,8 @@ std::shared_ptr<const KnownProcess> Openers::Find(std::uint32_t thread) {
   auto process = std::make_shared<KnownProcess>();
   process->folder = OpenProcess(thread);
   if (!process->folder) return nullptr;
+  // Of the same thread, if its folder can be read after that.
+  process->thread = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, thread, kPidfdThread)));
   process->command = UniqueFd(openat(process->folder.get(), "comm", O_RDONLY | O_CLOEXEC));
   process->pid = Number(Field(ReadFile(process->folder.get(), "status"), "Tgid"));
   if (process->pid == 0) return nullptr;
@@ -206,7 +239,8 @@ std::shared_ptr<const KnownProcess> Openers::Find(std::uint32_t thread) {
     process->root = UniqueFd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   } else if (const UniqueFd first = FirstOf(process->container, OpenProcess(process->pid))) {
     process->root = OpenRoot(first.get());
-    // In this process's own namespace the maps tell of the parent's ids, and there is nothing to map.
+    // In this process's own namespace the maps tell of the parent's ids, and there is nothing to
+    // map.
     if (IdentityOf(first.get(), "ns/user", 0) != IdentityOf(AT_FDCWD, "/proc/self/ns/user", 0)) {
       process->uids = ParseIdMap(ReadFile(first.get(), "uid_map"));
       process->gids = ParseIdMap(ReadFile(first.get(), "gid_map"));
@@ -242,9 +276,9 @@ Opener Openers::Describe(std::uint32_t thread, std::uint32_t uid, std::uint32_t 
   opener.container = process.container;
   if (opener.command.ends_with('\n')) opener.command.pop_back();
   if (uid == Opener::kUnknownId || gid == Opener::kUnknownId) {
-    const std::string status = ReadFile(process.folder.get(), "status");
-    if (uid == Opener::kUnknownId) opener.uid = FileSystemId(Field(status, "Uid"));
-    if (gid == Opener::kUnknownId) opener.gid = FileSystemId(Field(status, "Gid"));
+    const Ids ids = FileSystemIds(process);
+    if (uid == Opener::kUnknownId) opener.uid = ids.uid;
+    if (gid == Opener::kUnknownId) opener.gid = ids.gid;
   }
   if (opener.uid != Opener::kUnknownId) opener.uid = Inside(process.uids, opener.uid);
   if (opener.gid != Opener::kUnknownId) opener.gid = Inside(process.gids, opener.gid);

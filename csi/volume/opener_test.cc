@@ -1,5 +1,6 @@
 #include "csi/volume/opener.h"
 
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -117,6 +118,32 @@ TEST_CASE("a process is described, and what it runs is what it runs") {
   CHECK(unseen.pid == 0);
   CHECK(unseen.uid == 1234);
   CHECK_FALSE(unseen.Runs(executable));
+}
+
+TEST_CASE("a process's ids are those that files see at the time") {
+  int asks[2], answers[2];
+  REQUIRE((pipe(asks) == 0 && pipe(answers) == 0));
+  const pid_t child = fork();
+  if (child == 0) {
+    char byte = 0;
+    while (read(asks[0], &byte, 1) == 1) {
+      setfsgid(4321);
+      setfsuid(1234);
+      if (write(answers[1], &byte, 1) != 1) break;
+    }
+    _exit(0);
+  }
+  const auto id = static_cast<std::uint32_t>(child);
+  Openers openers;
+  const Opener before = openers.Describe(id, Opener::kUnknownId, Opener::kUnknownId);
+  CHECK((before.uid == getuid() && before.gid == getgid()));
+  char byte = 0;
+  CHECK((write(asks[1], &byte, 1) == 1 && read(answers[0], &byte, 1) == 1));
+  const Opener after = openers.Describe(id, Opener::kUnknownId, Opener::kUnknownId);
+  CHECK((after.uid == 1234 && after.gid == 4321));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  for (const int fd : {asks[0], asks[1], answers[0], answers[1]}) close(fd);
 }
 
 TEST_CASE("a thread that is gone isn't mistaken for another") {

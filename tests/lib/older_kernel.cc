@@ -1,5 +1,5 @@
 // Preloaded, it has a program see the kernel without what COFFER_WITHOUT names, with commas between:
-// fuse, noswap, memfd_secret, resend. Each is refused as a kernel that doesn't have it does.
+// fuse, noswap, memfd_secret, resend, pidfd. Each is refused as a kernel that doesn't have it does.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -65,7 +65,8 @@ int fsconfig(int context, unsigned command, const char* key, const void* value, 
 
 long syscall(long number, ...) noexcept {
   static auto* const real = Real<long(long, ...)>("syscall");
-  if (number == SYS_memfd_secret && Lacks("memfd_secret")) {
+  if ((number == SYS_memfd_secret && Lacks("memfd_secret")) ||
+      (number == SYS_pidfd_open && Lacks("pidfd"))) {
     errno = ENOSYS;
     return -1;
   }
