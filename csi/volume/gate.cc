@@ -15,7 +15,10 @@ std::string Refusal(const RulesView& rules, const Opener& opener) {
   }
   if (!rules.executables.empty()) {
     if (opener.pid == 0) return "the process isn't known: allowExecutables needs hostPID";
-    if (!opener.Runs(rules.executables)) return "the executable isn't in allowExecutables";
+    if (!opener.Runs(rules.executables)) {
+      return StrCat("the executable \"", opener.executable,
+                    "\" isn't in allowExecutables, or not on the root mount of its container");
+    }
   }
   return "";
 }

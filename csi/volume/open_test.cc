@@ -1,11 +1,15 @@
 // Opens that are delivered: told, refused, and files that go. Needs root and /dev/fuse.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <thread>
 
 #include "csi/volume/keeper_testing.h"
@@ -247,15 +251,47 @@ TEST_CASE("only the executables that a file allows open it") {
   CHECK(Read(volume / "a") == "error: EACCES");
   const std::vector<OpenEvent> events = volume.told.Take(1);
   REQUIRE(events.size() == 1);
-  CHECK(events[0].refusal == "the executable isn't in allowExecutables");
-  // By a link, too.
-  REQUIRE(volume.Swap(Ruleds{{"a", "2", {.allow_executables = {link}}}}).ok());
-  CHECK(app_opens("") == 0);
-  // A process can't make itself a root in which it has the right name.
+  CHECK(events[0].refusal ==
+        StrCat("the executable \"", std::string(fs::read_symlink("/proc/self/exe")),
+               "\" isn't in allowExecutables, or not on the root mount of its container"));
+  // A process can't make itself a root in which it has the right name, nor mount itself there.
   CHECK(app_opens(folder.path) == 0);
-  REQUIRE(volume.Swap(Ruleds{{"a", "3", {.allow_executables = {"/app"}}}}).ok());
+  const auto mounted_app_opens = [&] {
+    return InChild([&] {
+      if (unshare(CLONE_NEWNS) != 0) return 254;
+      if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 254;
+      if (mount(app.c_str(), app.c_str(), nullptr, MS_BIND, nullptr) != 0) return 254;
+      return app_opens("");
+    });
+  };
+  CHECK(mounted_app_opens() == EACCES);
+  // Real paths alone.
+  REQUIRE(volume.Swap(Ruleds{{"a", "2", {.allow_executables = {"/app", link}}}}).ok());
   CHECK(app_opens("") == EACCES);
   CHECK(app_opens(folder.path) == EACCES);
+}
+
+TEST_CASE("a container that has made a volume its root holds up nobody") {
+  const fs::path groups =
+      fs::exists("/sys/fs/cgroup/pids") ? "/sys/fs/cgroup/pids" : "/sys/fs/cgroup";
+  const fs::path group = groups / std::string(64, 'c');
+  fs::create_directory(group);
+  Opened volume(Ruleds{{"a", "1", {.allow_executables = {"/app"}}}});
+  const int opened = InChild([&] {
+    std::ofstream(group / "cgroup.procs") << getpid() << std::flush;
+    alarm(20);
+    const bool in = unshare(CLONE_NEWNS) == 0 &&
+                    mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                    chdir(volume.target.c_str()) == 0 && syscall(SYS_pivot_root, ".", ".") == 0 &&
+                    umount2(".", MNT_DETACH) == 0;
+    if (!in) return 254;
+    return open("/a", O_RDONLY) >= 0 ? 0 : errno;
+  });
+  CHECK(opened == EACCES);
+  const std::vector<OpenEvent> events = volume.told.Take(1);
+  REQUIRE(events.size() == 1);
+  CHECK(events[0].opener.container == std::string(64, 'c'));
+  CHECK(Eventually([&] { return rmdir(group.c_str()) == 0; }));
 }
 
 TEST_CASE("a read-once file is gone when it was read and closed, and comes back with other bytes") {

@@ -2,11 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,7 +21,8 @@ namespace {
 constexpr int kMostSteps = 256;
 constexpr std::size_t kIdSize = 64;
 
-// Newer than Debian 12's headers: pidfd_open(2), PIDFD_GET_INFO(2const).
+// Newer than Debian 12's headers: statx(2), pidfd_open(2), PIDFD_GET_INFO(2const).
+constexpr unsigned kStatxMountIdUnique = 0x4000;  // Linux 6.8
 constexpr unsigned kPidfdThread = O_EXCL;  // Linux 6.9
 struct PidfdInfo {                         // Linux 6.13
   std::uint64_t mask, cgroup;
@@ -103,16 +102,31 @@ std::uint32_t Inside(const std::vector<IdRange>& map, std::uint32_t id) {
   return map.empty() ? id : Opener::kUnknownId;
 }
 
-struct Identity {
-  std::uint64_t device = 0, inode = 0;
-  bool operator==(const Identity&) const = default;
-};
+// Of what a link of /proc leads to, never asking the file system's server: it may be one that
+// hangs, or this process.
+std::optional<struct statx> FactsOf(int folder, const char* name, unsigned mask) {
+  struct statx facts {};
+  if (statx(folder, name, AT_STATX_DONT_SYNC, mask, &facts) != 0) return std::nullopt;
+  return facts;
+}
 
-// Without asking the file system's server: it may be one that hangs, or this process.
-std::optional<Identity> IdentityOf(int folder, const char* name, int flags) {
-  struct statx info {};
-  if (statx(folder, name, flags | AT_STATX_DONT_SYNC, STATX_INO, &info) != 0) return std::nullopt;
-  return Identity{makedev(info.stx_dev_major, info.stx_dev_minor), info.stx_ino};
+// 0: not known.
+std::uint64_t MountOf(int folder, const char* name) {
+  const auto facts = FactsOf(folder, name, STATX_MNT_ID | kStatxMountIdUnique);
+  return facts ? facts->stx_mnt_id : 0;
+}
+
+bool SharesOurUsers(int process) {
+  static const auto ours = FactsOf(AT_FDCWD, "/proc/self/ns/user", STATX_INO);
+  const auto theirs = FactsOf(process, "ns/user", STATX_INO);
+  return theirs && ours && theirs->stx_ino == ours->stx_ino;
+}
+
+// Of a thread; none before Linux 6.13.
+std::optional<PidfdInfo> InfoOf(const UniqueFd& pidfd) {
+  PidfdInfo info{};
+  const bool known = pidfd && ioctl(pidfd.get(), kPidfdGetInfo, &info) == 0;
+  return known && (info.mask & kPidfdInfoIds) != 0 ? std::optional(info) : std::nullopt;
 }
 
 // The process that the container was started with, or that was started into it from outside
@@ -133,14 +147,12 @@ UniqueFd FirstOf(std::string_view container, UniqueFd process) {
   return UniqueFd();
 }
 
-// A process's root folder; none where that isn't the top of its mount namespace, as a runtime makes
-// it: the container's first process, too, could have gone into another folder (chroot).
-UniqueFd OpenRoot(int process) {
-  UniqueFd root(openat(process, "root", O_PATH | O_DIRECTORY | O_CLOEXEC));
+// The mount that a process's root folder is on; 0 where that isn't the top of its mount namespace,
+// as a runtime makes it: the container's first process, too, could have gone into another (chroot).
+std::uint64_t RootMountOf(int process) {
   char path[2] = {};
-  const std::string link = StrCat("/proc/self/fd/", root.get());
-  if (readlink(link.c_str(), path, sizeof path) != 1 || path[0] != '/') root.reset();
-  return root;
+  const bool top = readlinkat(process, "root", path, sizeof path) == 1 && path[0] == '/';
+  return top ? MountOf(process, "root") : 0;
 }
 
 }  // namespace
@@ -163,52 +175,85 @@ std::string_view ContainerId(std::string_view cgroup) {
   return {};
 }
 
-struct KnownProcess {
+class KnownProcess {
+ public:
+  struct Container {
+    std::uint64_t root_mount = 0;     // 0: not known
+    std::vector<IdRange> uids, gids;  // empty: its ids are this process's
+  };
+
+  struct Ids {
+    std::uint32_t uid = Opener::kUnknownId, gid = Opener::kUnknownId;
+  };
+
+  // None: there is no such thread.
+  static std::shared_ptr<const KnownProcess> Find(std::uint32_t thread);
+
   UniqueFd folder;   // /proc/THREAD
   UniqueFd thread;   // its pidfd; none: before Linux 6.9
   UniqueFd command;  // its comm: read in a tenth of the time that its status takes
-  UniqueFd root;     // of its container; none: not known
   std::uint32_t pid = 0;
-  std::string container;
-  std::vector<IdRange> uids, gids;  // of its container
-};
+  std::string container_id;
+  bool shares_our_users = true;
 
-namespace {
+  // Those that file systems look at; they may be others at each open.
+  Ids ids() const;
 
-struct Ids {
-  std::uint32_t uid = Opener::kUnknownId, gid = Opener::kUnknownId;
-};
-
-// Those that file systems look at; they may be others at each open.
-Ids FileSystemIds(const KnownProcess& process) {
-  PidfdInfo info{};
-  if (process.thread && ioctl(process.thread.get(), kPidfdGetInfo, &info) == 0 &&
-      (info.mask & kPidfdInfoIds) != 0) {
-    return {info.fsuid, info.fsgid};
+  // Looked for at the first call: it takes longer than all the rest.
+  const Container& container() const {
+    std::call_once(looked_, [this] { Look(); });
+    return container_;
   }
-  const std::string status = ReadFile(process.folder.get(), "status");
+
+ private:
+  void Look() const;
+
+  mutable std::once_flag looked_;
+  mutable Container container_;
+};
+
+void KnownProcess::Look() const {
+  if (container_id.empty()) {
+    container_.root_mount = MountOf(AT_FDCWD, "/");
+    return;
+  }
+  const UniqueFd first = FirstOf(container_id, OpenProcess(pid));
+  if (!first) return;
+  container_.root_mount = RootMountOf(first.get());
+  // In this process's own namespace the maps tell of the parent's ids, and there is nothing to map.
+  if (SharesOurUsers(first.get())) return;
+  container_.uids = ParseIdMap(ReadFile(first.get(), "uid_map"));
+  container_.gids = ParseIdMap(ReadFile(first.get(), "gid_map"));
+}
+
+std::shared_ptr<const KnownProcess> KnownProcess::Find(std::uint32_t thread) {
+  auto process = std::make_shared<KnownProcess>();
+  process->folder = OpenProcess(thread);
+  if (!process->folder) return nullptr;
+  // Of the same thread, if its comm can be read after that.
+  process->thread = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, thread, kPidfdThread)));
+  process->command = UniqueFd(openat(process->folder.get(), "comm", O_RDONLY | O_CLOEXEC));
+  const auto info = InfoOf(process->thread);
+  process->pid =
+      info ? info->tgid : Number(Field(ReadFile(process->folder.get(), "status"), "Tgid"));
+  if (process->pid == 0) return nullptr;
+  process->container_id = ContainerId(ReadFile(process->folder.get(), "cgroup"));
+  process->shares_our_users = SharesOurUsers(process->folder.get());
+  return process;
+}
+
+KnownProcess::Ids KnownProcess::ids() const {
+  if (const auto info = InfoOf(thread)) return {info->fsuid, info->fsgid};
+  const std::string status = ReadFile(folder.get(), "status");
   return {FileSystemId(Field(status, "Uid")), FileSystemId(Field(status, "Gid"))};
 }
 
-}  // namespace
-
 bool Opener::Runs(std::string_view paths) const {
-  if (process == nullptr || !process->root) return false;
-  const std::optional<Identity> running = IdentityOf(process->folder.get(), "exe", 0);
-  if (!running) return false;
-  for (const std::string_view path : Split(paths, '\0')) {
-    open_how how{};
-    how.flags = O_PATH | O_CLOEXEC;
-    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
-    UniqueFd file;
-    for (int attempt = 0; attempt < 16 && !file; ++attempt) {  // EAGAIN: a race with a rename
-      file.reset(static_cast<int>(
-          syscall(SYS_openat2, process->root.get(), std::string(path).c_str(), &how, sizeof how)));
-      if (!file && errno != EAGAIN) break;
-    }
-    if (file && IdentityOf(file.get(), "", AT_EMPTY_PATH) == running) return true;
-  }
-  return false;
+  if (process == nullptr || executable.empty()) return false;
+  const std::vector<std::string_view> all = Split(paths, '\0');
+  if (std::find(all.begin(), all.end(), executable) == all.end()) return false;
+  const std::uint64_t root = process->container().root_mount;
+  return root != 0 && MountOf(process->folder.get(), "exe") == root;
 }
 
 bool Openers::SeesPods() {
@@ -226,26 +271,8 @@ std::shared_ptr<const KnownProcess> Openers::Find(std::uint32_t thread) {
       return kept->second.process;
     }
   }
-  auto process = std::make_shared<KnownProcess>();
-  process->folder = OpenProcess(thread);
-  if (!process->folder) return nullptr;
-  // Of the same thread, if its folder can be read after that.
-  process->thread = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, thread, kPidfdThread)));
-  process->command = UniqueFd(openat(process->folder.get(), "comm", O_RDONLY | O_CLOEXEC));
-  process->pid = Number(Field(ReadFile(process->folder.get(), "status"), "Tgid"));
-  if (process->pid == 0) return nullptr;
-  process->container = ContainerId(ReadFile(process->folder.get(), "cgroup"));
-  if (process->container.empty()) {
-    process->root = UniqueFd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  } else if (const UniqueFd first = FirstOf(process->container, OpenProcess(process->pid))) {
-    process->root = OpenRoot(first.get());
-    // In this process's own namespace the maps tell of the parent's ids, and there is nothing to
-    // map.
-    if (IdentityOf(first.get(), "ns/user", 0) != IdentityOf(AT_FDCWD, "/proc/self/ns/user", 0)) {
-      process->uids = ParseIdMap(ReadFile(first.get(), "uid_map"));
-      process->gids = ParseIdMap(ReadFile(first.get(), "gid_map"));
-    }
-  }
+  std::shared_ptr<const KnownProcess> process = KnownProcess::Find(thread);
+  if (process == nullptr) return nullptr;
 
   std::lock_guard lock(mutex_);
   if (kept_.size() >= kMostKept) {
@@ -273,15 +300,18 @@ Opener Openers::Describe(std::uint32_t thread, std::uint32_t uid, std::uint32_t 
   }
   const KnownProcess& process = *opener.process;
   opener.pid = process.pid;
-  opener.container = process.container;
+  opener.container = process.container_id;
   if (opener.command.ends_with('\n')) opener.command.pop_back();
   if (uid == Opener::kUnknownId || gid == Opener::kUnknownId) {
-    const Ids ids = FileSystemIds(process);
+    const KnownProcess::Ids ids = process.ids();
     if (uid == Opener::kUnknownId) opener.uid = ids.uid;
     if (gid == Opener::kUnknownId) opener.gid = ids.gid;
   }
-  if (opener.uid != Opener::kUnknownId) opener.uid = Inside(process.uids, opener.uid);
-  if (opener.gid != Opener::kUnknownId) opener.gid = Inside(process.gids, opener.gid);
+  if (!process.shares_our_users) {
+    const KnownProcess::Container& container = process.container();
+    if (opener.uid != Opener::kUnknownId) opener.uid = Inside(container.uids, opener.uid);
+    if (opener.gid != Opener::kUnknownId) opener.gid = Inside(container.gids, opener.gid);
+  }
   const ssize_t size = readlinkat(process.folder.get(), "exe", buffer, sizeof buffer);
   if (size > 0) opener.executable.assign(buffer, static_cast<std::size_t>(size));
   return opener;

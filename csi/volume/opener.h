@@ -22,7 +22,7 @@ namespace coffer::volume {
 // name their groups: the last 64 hexadecimal digits of a path. "": in no container.
 std::string_view ContainerId(std::string_view cgroup);
 
-struct KnownProcess;
+class KnownProcess;
 
 struct Opener {
   static constexpr std::uint32_t kUnknownId = UINT32_MAX;
@@ -35,10 +35,10 @@ struct Opener {
   std::string container = {};   // its id; "": in none, or not known
   std::shared_ptr<const KnownProcess> process = nullptr;
 
-  // Whether the process runs the file at one of these paths (with NULs between) in the root folder
-  // that its container was started with, not one that the process has made for itself; outside of
-  // containers in this process's root. Doesn't leave that root's file system, so that no mount can
-  // hold it up. False where nothing is known.
+  // Whether the process runs the file at one of these paths (with NULs between): real ones, without
+  // links, on the mount that is the root of its container, or of this process for those outside of
+  // containers. So no mount, root or namespace that the process has made for itself counts; and no
+  // path is walked, which its file system could hold up. False where nothing is known.
   bool Runs(std::string_view paths) const;
 };
 
