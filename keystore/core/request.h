@@ -30,7 +30,7 @@ struct Request {
   // list, GET ?help=1 help. Core makes it kCreate where the route can tell that nothing is there yet.
   Operation operation = Operation::kRead;
   std::string path;  // below /v1/, percent-decoded: "secret/data/webapp/config"
-  // The body's top-level object and the query's parameters (strings) in one; the body wins. Always an
+  // A write's top-level object, or the query's parameters (strings) of what has no body. Always an
   // object.
   Json data = Json::object();
   SecretBytes token;           // empty: none was sent

@@ -57,8 +57,14 @@ TEST_CASE("Methods, paths, queries and bodies become operations, paths and data"
        R"({"a":{"b":1}})"},
       {"PUT updates", "PUT", "/v1/x", "", Operation::kUpdate, "x", "{}"},
       {"null is an empty body", "PUT", "/v1/x", " null\n", Operation::kUpdate, "x", "{}"},
-      {"the body wins over the query", "PUT", "/v1/x?a=1&b=2", R"({"a":3})", Operation::kUpdate, "x",
-       R"({"a":3,"b":"2"})"},
+      {"a write takes nothing from the query", "PUT", "/v1/x?a=1&b=%", R"({"a":3})",
+       Operation::kUpdate, "x", R"({"a":3})"},
+      {"a write without a body is empty", "POST", "/v1/x?only=query", "", Operation::kUpdate, "x",
+       "{}"},
+      {"a patch takes nothing from the query", "PATCH", "/v1/x?b=1", R"({"a":3})",
+       Operation::kPatch, "x", R"({"a":3})"},
+      {"LIST has parameters", "LIST", "/v1/x/?after=a", "", Operation::kList, "x/",
+       R"({"after":"a"})"},
       {"a body's own list is data", "POST", "/v1/x", R"({"list":true})", Operation::kUpdate, "x",
        R"({"list":true})"},
       {"PATCH patches", "PATCH", "/v1/x", R"({"a":null})", Operation::kPatch, "x", R"({"a":null})"},
@@ -127,6 +133,7 @@ TEST_CASE("Content types: forms are read, JSON under a form's type too, and PATC
   const std::string form = "application/x-www-form-urlencoded";
   CHECK(Dump(Decode("POST", "/v1/x", "a=b+c&d=%7B", form).request.data) == R"({"a":"b c","d":"{"})");
   CHECK(Dump(Decode("POST", "/v1/x", "{\"a\":1}", form).request.data) == R"({"a":1})");
+  CHECK(Dump(Decode("POST", "/v1/x?c=d", "a=b", form).request.data) == R"({"a":"b"})");
   CHECK(Decode("POST", "/v1/x", "a=%", form).refusal->status == 400);
   CHECK(Decode("POST", "/v1/x", "a=b", "").refusal->status == 400);
   CHECK_FALSE(Decode("PATCH", "/v1/x", "{}", "Application/Merge-Patch+JSON; charset=utf-8").refusal);
