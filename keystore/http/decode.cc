@@ -12,6 +12,7 @@ namespace coffer::keystore {
 namespace {
 
 constexpr std::string_view kPrefix = "/v1/";
+constexpr std::string_view kMergePatch = "application/merge-patch+json";
 
 struct Method {
   std::string_view name;
@@ -137,9 +138,10 @@ std::optional<HttpRefusal> DecodeBody(const HttpMessage& message, Operation oper
                                       Json* data) {
   if (operation == Operation::kPatch) {
     const std::string_view type = MediaType(message.content_type);
-    if (!EqualsIgnoringCase(type, "application/merge-patch+json") &&
-        !EqualsIgnoringCase(type, "application/json")) {
-      return HttpRefusal{415, "PATCH requires Content-Type of application/merge-patch+json"};
+    if (type.empty()) return HttpRefusal{400, "mime: no media type"};
+    if (!EqualsIgnoringCase(type, kMergePatch)) {
+      return HttpRefusal{415, StrCat("PATCH requires Content-Type of ", kMergePatch, ", provided ",
+                                     type)};
     }
   }
   if (Trim(message.body.view()).empty()) return std::nullopt;

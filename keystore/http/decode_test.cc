@@ -78,7 +78,9 @@ TEST_CASE("Methods, paths, queries and bodies become operations, paths and data"
        "{}"},
   }));
   INFO(c.name);
-  const Decoded decoded = Decode(c.method, c.target, c.body);
+  const Decoded decoded =
+      Decode(c.method, c.target, c.body,
+             c.operation == Operation::kPatch ? "application/merge-patch+json" : "application/json");
   if (decoded.refusal) FAIL(decoded.refusal->message);
   CHECK(decoded.request.operation == c.operation);
   CHECK(decoded.request.path == c.path);
@@ -137,8 +139,14 @@ TEST_CASE("Content types: forms are read, JSON under a form's type too, and PATC
   CHECK(Decode("POST", "/v1/x", "a=%", form).refusal->status == 400);
   CHECK(Decode("POST", "/v1/x", "a=b", "").refusal->status == 400);
   CHECK_FALSE(Decode("PATCH", "/v1/x", "{}", "Application/Merge-Patch+JSON; charset=utf-8").refusal);
-  CHECK(Decode("PATCH", "/v1/x", "{}", "text/plain").refusal->status == 415);
-  CHECK(Decode("PATCH", "/v1/x", "{}", "").refusal->status == 415);
+  for (const std::string type : {"application/json", "text/plain"}) {
+    const Decoded decoded = Decode("PATCH", "/v1/x", "{}", type + "; charset=utf-8");
+    REQUIRE(decoded.refusal);
+    CHECK(decoded.refusal->status == 415);
+    CHECK(decoded.refusal->message ==
+          "PATCH requires Content-Type of application/merge-patch+json, provided " + type);
+  }
+  CHECK(Decode("PATCH", "/v1/x", "{}", "").refusal->status == 400);
 }
 
 TEST_CASE("The token goes into the request; other namespaces are refused") {
