@@ -181,7 +181,8 @@ std::vector<Command> OperatorCommands() {
        .prints = Prints::kFormats,
        .flags = WithShares({{"init", FlagType::kSwitch, "Start rekeying."},
                             {"cancel", FlagType::kSwitch,
-                             "Stop rekeying and discard keys that were given."},
+                             "Stop rekeying and discard keys that were given. In its first ten "
+                             "minutes it takes the -nonce."},
                             {"status", FlagType::kSwitch, "Print how far rekeying has come."},
                             {"nonce", FlagType::kText, "The nonce that -init printed."},
                             {"verify", FlagType::kSwitch,

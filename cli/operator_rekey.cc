@@ -72,8 +72,12 @@ int Start(Session& session, bool verify) {
 }
 
 int Cancel(Session& session, bool verify) {
+  const Json body = {{"nonce", Json::string_t(session.flags.text("nonce"))}};
+  const bool by_nonce = !verify && session.flags.given("nonce");
   const absl::StatusOr<Json> answer =
-      session.api->Delete(verify ? "sys/rekey/verify" : "sys/rekey/init");
+      session.api->Call({.method = "DELETE",
+                         .path = verify ? "sys/rekey/verify" : "sys/rekey/init",
+                         .body = by_nonce ? &body : nullptr});
   if (!answer.ok()) return session.Fail("Error canceling rekey", answer.status());
   session.console.Line("Success! Canceled rekeying (if it was started)");
   return kDone;

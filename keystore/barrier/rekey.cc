@@ -46,14 +46,20 @@ absl::StatusOr<RekeyStatus> ShamirSeal::StartRekey(const ShareConfig& config,
   const Ceremony ceremony(*this);
   ASSIGN_OR_RETURN(const Record record, ReadRecordUnsealed());
   if (rekey_) return absl::InvalidArgumentError("rekey already in progress");
-  rekey_ = Rekey{.config = config, .verification_required = require_verification};
+  rekey_ = Rekey{.config = config,
+                 .verification_required = require_verification,
+                 .start = barrier_.clock().Now()};
   rekey_->old_shares.nonce = RandomUuid();
   return Describe(record);
 }
 
-absl::Status ShamirSeal::CancelRekey() {
+absl::Status ShamirSeal::CancelRekey(std::string_view nonce) {
   const Ceremony ceremony(*this);
   RETURN_IF_ERROR(ReadRecordUnsealed().status());
+  if (rekey_ && nonce != rekey_->old_shares.nonce &&
+      barrier_.clock().Now() < rekey_->start + kCancelByNonce) {
+    return absl::InvalidArgumentError("invalid request");
+  }
   rekey_.reset();
   return absl::OkStatus();
 }

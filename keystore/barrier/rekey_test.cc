@@ -59,8 +59,9 @@ TEST_CASE("a rekey may be cancelled up to its end") {
   REQUIRE(keystore.UnsealWith(old));
   const std::string nonce = keystore.seal.StartRekey({2, 2}, false)->nonce;
   REQUIRE(keystore.seal.UpdateRekey(Text(old[0]), nonce).ok());
-  REQUIRE(keystore.seal.CancelRekey().ok());
-  CHECK(keystore.seal.CancelRekey().ok());
+  REQUIRE(keystore.seal.CancelRekey(nonce).ok());
+  CHECK(keystore.seal.CancelRekey("").ok());
+  CHECK(keystore.seal.CancelRekey("another").ok());
   CHECK(Message(keystore.seal.UpdateRekey(Text(old[1]), nonce).status()) ==
         "no barrier rekey in progress");
   keystore.barrier.Seal();
@@ -90,7 +91,7 @@ TEST_CASE("with verification the new shares count once they were given back") {
     CHECK(keystore.UnsealWith(old));
   }
   SECTION("cancelled, the new ones are void") {
-    REQUIRE(keystore.seal.CancelRekey().ok());
+    REQUIRE(keystore.seal.CancelRekey(rekey.nonce).ok());
     keystore.barrier.Seal();
     CHECK(keystore.UnsealWith(old));
   }

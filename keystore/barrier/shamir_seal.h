@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/secret_bytes.h"
 #include "keystore/barrier/barrier.h"
 #include "keystore/barrier/shamir.h"
@@ -68,6 +69,7 @@ class ShamirSeal {
  public:
   // "hvs." and 24 characters: the length of a root token, and so of an OTP.
   static constexpr std::size_t kOtpLength = 28;
+  static constexpr absl::Duration kCancelByNonce = absl::Minutes(10);
 
   // The barrier must outlive the seal, and isn't sealed or unsealed after it.
   // `cluster_name`: what a new keystore is called; empty: "vault-cluster-" and four random bytes.
@@ -92,7 +94,8 @@ class ShamirSeal {
 
   absl::StatusOr<RekeyStatus> rekey_status();
   absl::StatusOr<RekeyStatus> StartRekey(const ShareConfig& config, bool require_verification);
-  absl::Status CancelRekey();
+  // In a rekey's first kCancelByNonce only who has its nonce cancels it. None under way: OK.
+  absl::Status CancelRekey(std::string_view nonce);
   absl::StatusOr<RekeyUpdate> UpdateRekey(std::string_view share, std::string_view nonce);
   absl::StatusOr<VerifyUpdate> verify_status();
   // Drops what was gathered and starts the verification over with a new nonce.
@@ -120,6 +123,7 @@ class ShamirSeal {
   struct Rekey {
     ShareConfig config;  // of the new shares
     bool verification_required;
+    absl::Time start;
     Gathering old_shares;
     SecretBytes new_key;  // the new unseal key, while it waits for verification
     Gathering new_shares;

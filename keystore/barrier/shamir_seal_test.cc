@@ -141,7 +141,7 @@ TEST_CASE("sealing ends every ceremony") {
   CHECK(absl::IsUnavailable(keystore.seal.rekey_status().status()));
   CHECK(absl::IsUnavailable(keystore.seal.StartRekey({3, 2}, false).status()));
   CHECK(absl::IsUnavailable(keystore.seal.UpdateRekey(Text(shares[0]), "").status()));
-  CHECK(absl::IsUnavailable(keystore.seal.CancelRekey()));
+  CHECK(absl::IsUnavailable(keystore.seal.CancelRekey("")));
   CHECK(absl::IsUnavailable(keystore.seal.StartGenerateRoot("").status()));
   REQUIRE(keystore.UnsealWith(shares));
   CHECK_FALSE(keystore.seal.rekey_status()->started);
@@ -220,7 +220,7 @@ TEST_CASE("ceremonies, rotation, writes and sealing at once leave a keystore tha
       keystore.seal.UpdateRekey(Text(shares[0]), started->nonce).IgnoreError();
       keystore.seal.UpdateRekey(Text(shares[1]), started->nonce).IgnoreError();
     }
-    keystore.seal.CancelRekey().IgnoreError();
+    keystore.seal.CancelRekey(started.ok() ? started->nonce : "").IgnoreError();
   });
   forever([&] {
     auto txn = keystore.barrier.Begin();

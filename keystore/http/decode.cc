@@ -12,6 +12,8 @@ namespace coffer::keystore {
 namespace {
 
 constexpr std::string_view kPrefix = "/v1/";
+// The one deletion with a body, also in Vault: the nonce of the rekey that is to be cancelled.
+constexpr std::string_view kCancelRekey = "sys/rekey/init";
 constexpr std::string_view kMergePatch = "application/merge-patch+json";
 
 struct Method {
@@ -206,7 +208,9 @@ std::optional<HttpRefusal> DecodeRequest(HttpMessage& message, Request* request)
   request->operation = method->operation;
   if (auto refusal = DecodeHeaders(message, request)) return refusal;
 
-  if (method->takes_body) {
+  const bool cancels_rekey =
+      request->operation == Operation::kDelete && request->path == kCancelRekey;
+  if (method->takes_body || cancels_rekey) {
     if (auto refusal = DecodeBody(message, request->operation, &request->data)) return refusal;
   } else if (question != target.npos) {
     if (!DecodePairs(target.substr(question + 1), &request->data)) {

@@ -70,6 +70,8 @@ TEST_CASE("Methods, paths, queries and bodies become operations, paths and data"
       {"PATCH patches", "PATCH", "/v1/x", R"({"a":null})", Operation::kPatch, "x", R"({"a":null})"},
       {"DELETE ignores a body", "DELETE", "/v1/x?a=1", "{{{", Operation::kDelete, "x",
        R"({"a":"1"})"},
+      {"DELETE of a rekey takes its nonce from the body", "DELETE", "/v1/sys/rekey/init?nonce=a",
+       R"({"nonce":"b"})", Operation::kDelete, "sys/rekey/init", R"({"nonce":"b"})"},
       {"a path is percent-decoded, and a plus in it stays", "GET", "/v1/secret/data/a%20b%2Fc+d", "",
        Operation::kRead, "secret/data/a b/c+d", "{}"},
       {"a path may be UTF-8", "GET", "/v1/secret/data/%C3%A9\xE2\x82\xAC", "", Operation::kRead,

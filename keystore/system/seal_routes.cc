@@ -163,8 +163,8 @@ class SealHandlers {
     return Response::Bare(Describe(status));
   }
 
-  absl::StatusOr<Response> CancelRekey() const {
-    RETURN_IF_ERROR(seal_.CancelRekey());
+  absl::StatusOr<Response> CancelRekey(const Request& request) const {
+    RETURN_IF_ERROR(seal_.CancelRekey(request.text("nonce")));
     return Response::Empty();
   }
 
@@ -363,6 +363,8 @@ std::vector<Route> SealRoutes(ShamirSeal& seal, const Clock& clock, ServerFacts 
   rekey_fields.push_back({"backup", FieldType::kBoolean, "Not supported."});
   rekey_fields.push_back({"require_verification", FieldType::kBoolean,
                           "Whether the new shares must be given once before they count."});
+  rekey_fields.push_back({"nonce", FieldType::kString,
+                          "To cancel: the nonce of the rekey, needed in its first ten minutes."});
   return {
       {"init",
        "Whether the keystore is initialized; initializes it.",
@@ -411,7 +413,7 @@ std::vector<Route> SealRoutes(ShamirSeal& seal, const Clock& clock, ServerFacts 
        std::move(rekey_fields),
        {{kRead, OnWorker([h](R) { return h->RekeyStatus(); })},
         {kUpdate, OnWorker([h](R request) { return h->StartRekey(request); })},
-        {kDelete, OnWorker([h](R) { return h->CancelRekey(); })}},
+        {kDelete, OnWorker([h](R request) { return h->CancelRekey(request); })}},
        Access::kBarrierless},
       {"rekey/update",
        "Adds one of the old shares to the rekey under way.",

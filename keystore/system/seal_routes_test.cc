@@ -362,9 +362,19 @@ TEST_CASE("a rekey can be cancelled") {
   Keystore keystore;
   keystore.Initialize();
   keystore.Unseal();
-  keystore.Ask(kWrite, "rekey/init", {{"secret_shares", 3}, {"secret_threshold", 2}});
-  CHECK(keystore.Refused(kWrite, "rekey/init", {{"secret_shares", 3}, {"secret_threshold", 2}}) ==
-        "400 rekey already in progress");
+  const Json asked = {{"secret_shares", 3}, {"secret_threshold", 2}};
+  CHECK(keystore.Ask(kDelete, "rekey/init", {{"nonce", "of none"}}).is_null());
+  const Json nonce = keystore.Ask(kWrite, "rekey/init", asked)["nonce"];
+  CHECK(keystore.Refused(kWrite, "rekey/init", asked) == "400 rekey already in progress");
+  keystore.clock.Advance(absl::Minutes(10) - absl::Seconds(1));
+  for (const Json& wrong : {Json::object(), Json({{"nonce", ""}}), Json({{"nonce", "another"}})}) {
+    CHECK(keystore.Refused(kDelete, "rekey/init", wrong) == "400 invalid request");
+  }
+  CHECK(keystore.Ask(kDelete, "rekey/init", {{"nonce", nonce}}).is_null());
+  CHECK(keystore.Ask(kRead, "rekey/init")["started"] == false);
+
+  keystore.Ask(kWrite, "rekey/init", asked);
+  keystore.clock.Advance(absl::Minutes(10));
   CHECK(keystore.Ask(kDelete, "rekey/init").is_null());
   CHECK(keystore.Ask(kRead, "rekey/init")["started"] == false);
 }
