@@ -1,6 +1,7 @@
 #include "cli/client.h"
 
 #include "absl/time/clock.h"
+#include "cli/values.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -33,17 +34,16 @@ absl::Status Refusal(const HttpRequest& request, const HttpResponse& response,
   std::string text = "Error making API request.\n\n";
   if (!name_space.empty() && name_space != "root/") StrAppend(&text, "Namespace: ", name_space, "\n");
   StrAppend(&text, "URL: ", request.method, " ", request.url, "\nCode: ", response.status, ". ");
-  const absl::StatusOr<Json> body = ParseJson(response.body.view());
-  const Json::object_t* const object =
-      body.ok() ? body->get_ptr<const Json::object_t*>() : nullptr;
-  const auto errors = object == nullptr ? Json::object_t::const_iterator() : object->find("errors");
-  if (object == nullptr || errors == object->end() || !errors->second.is_array()) {
+  absl::StatusOr<Json> body = ParseJson(response.body.view());
+  const Json document = body.ok() ? *std::move(body) : Json();
+  const Json& errors = At(document, "errors");
+  if (!document.is_object() || !(errors.is_null() || errors.is_array())) {
     StrAppend(&text, "Raw Message:\n\n", response.body.view().substr(0, kMaxRawMessage));
     return {CodeOf(response.status), ToAbsl(text)};
   }
   text += "Errors:\n\n";
   bool first = true;
-  for (const Json& error : errors->second) {
+  for (const Json& error : errors) {
     if (!std::exchange(first, false)) text += "\n";
     StrAppend(&text, "* ",
               error.is_string() ? std::string_view(error.get_ref<const Json::string_t&>()) : "?");
@@ -115,7 +115,11 @@ absl::StatusOr<HttpResponse> ApiClient::Send(const ApiRequest& request) {
   }
 
   if (response->status < 200 || response->status >= 300) {
-    if (response->status == 404 && request.null_if_missing) return response;
+    if (response->status == 404) {
+      if (request.null_if_missing) return response;
+      absl::StatusOr<Json> document = ParseJson(response->body.view());
+      if (document.ok() && HasContent(*document)) refused_ = *std::move(document);
+    }
     return Refusal(http, *response, settings_.name_space);
   }
   return response;

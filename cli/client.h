@@ -66,6 +66,9 @@ class ApiClient {
   void SetToken(SecretBytes token) { settings_.token = std::move(token); }
   void DropWrapping() { settings_.wrap_ttl.clear(); }
   bool shows() const { return settings_.show != ClientSettings::Show::kNothing; }
+  // The envelope of the last write or deletion that was answered 404 with "data" or "warnings";
+  // null if there was none.
+  const Json& refused() const { return refused_; }
   // The curl command or policy of the request that was shown; empty if there was none.
   const SecretBytes& shown() const { return shown_; }
 
@@ -76,6 +79,7 @@ class ApiClient {
   ClientSettings settings_;
   HttpTransport& transport_;
   SecretBytes shown_;
+  Json refused_;
 };
 
 }  // namespace coffer::cli

@@ -33,10 +33,10 @@ struct Session {
   int failure_code = kApiError;
 
   bool table() const { return format == "table"; }
-  // Prints "<what>: <message>" and returns failure_code.
-  int Fail(std::string_view what, const absl::Status& status) const;
-  int Fail(const absl::Status& status) const;
-  int Fail(std::string_view message) const;
+  // Prints "<what>: <message>", the warnings of a refused write, and returns failure_code.
+  int Fail(std::string_view what, const absl::Status& status);
+  int Fail(const absl::Status& status);
+  int Fail(std::string_view message);
   // Prints the message and returns kUsageError.
   int Refuse(std::string_view message) const;
 };

@@ -269,6 +269,42 @@ TEST_CASE("commands that change something say what they did") {
   }
 }
 
+TEST_CASE("a wrong path of kv version 2 shows the answer's warnings") {
+  const std::string answer = R"({"data":null,"warnings":["Use 'vault kv'."]})";
+  const std::string warnings =
+      "WARNING! The following warnings were returned from Vault:\n\n  * Use 'vault kv'.\n\n";
+  const auto refused = [&](std::string_view what, std::string_view request) {
+    return StrCat(what, " secret/a: Error making API request.\n\nURL: ", request,
+                  " http://v:8200/v1/secret/a\nCode: 404. Errors:\n\n\n", warnings);
+  };
+  struct Case {
+    std::vector<std::string> args;
+    int code;
+    std::string err;
+  };
+  const Case kCases[] = {
+      {{"read", "secret/a"}, 0, warnings},
+      {{"list", "secret/a"}, 0, warnings},
+      {{"write", "secret/a", "b=c"}, 2, refused("Error writing data to", "PUT")},
+      {{"patch", "secret/a", "b=c"}, 2, refused("Error writing data to", "PATCH")},
+      {{"delete", "secret/a"}, 2, refused("Error deleting", "DELETE")},
+  };
+  for (const Case& c : kCases) {
+    TestShell shell;
+    shell.answers = {{404, answer}};
+    const Outcome outcome = shell.Run(c.args);
+    CAPTURE(c.args);
+    CHECK(outcome.code == c.code);
+    CHECK(outcome.err == c.err);
+    CHECK(outcome.out.empty());
+  }
+  TestShell shell;
+  shell.answers = {{404, answer}};
+  const Outcome outcome = shell.Run({"list", "-format=json", "secret/a"});
+  CHECK(outcome.code == 2);
+  CHECK(outcome.out == "{}\n");
+}
+
 TEST_CASE("warnings go to standard error, and an answer of nothing else is a success") {
   TestShell shell;
   shell.answers = {{200, R"({"warnings":["Role has no audience"],"data":null})"}};

@@ -1,5 +1,6 @@
 #include "cli/dispatch.h"
 
+#include "cli/output.h"
 #include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -135,18 +136,17 @@ int RunCommand(const Command& command, Session& session, const TransportFactory&
 
 }  // namespace
 
-int Session::Fail(std::string_view what, const absl::Status& status) const {
-  // A request that was shown instead of sent is no failure; the dispatcher prints it.
-  if (api != nullptr && !api->shown().empty()) console.Mute(true);
-  console.Error(StrCat(what, ": ", Message(status)));
-  return failure_code;
+int Session::Fail(std::string_view what, const absl::Status& status) {
+  return Fail(StrCat(what, ": ", Message(status)));
 }
 
-int Session::Fail(const absl::Status& status) const { return Fail(Message(status)); }
+int Session::Fail(const absl::Status& status) { return Fail(Message(status)); }
 
-int Session::Fail(std::string_view message) const {
+int Session::Fail(std::string_view message) {
+  // A request that was shown instead of sent is no failure; the dispatcher prints it.
   if (api != nullptr && !api->shown().empty()) console.Mute(true);
   console.Error(message);
+  if (api != nullptr && !api->refused().is_null()) PrintSecret(*this, api->refused());
   return failure_code;
 }
 

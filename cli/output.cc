@@ -221,6 +221,9 @@ int PrintKeysBelow(Session& session, const std::string& path) {
     PrintDocument(session, Json::object());
     return kApiError;
   }
+  if (At(*secret, "warnings").is_array() && At(*secret, "data").is_null()) {
+    return PrintSecret(session, *secret);
+  }
   return session.Fail(StrCat(At(*secret, "data").is_null() ? "No value" : "No entries",
                              " found at ", shown));
 }

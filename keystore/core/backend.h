@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,9 +56,10 @@ enum class Access {
 };
 
 struct Route {
-  // Segments parted by "/"; "{name}" captures one, "{name*}" any number of them, also none (the
-  // capture keeps a trailing "/" where it ends the pattern). The first route that fits wins. No
-  // leading "/"; a trailing "/" of the request is ignored where the pattern has no such capture.
+  // Segments parted by "/"; "{name}" captures one, "{name*}" any number of them, also none, but not
+  // without the "/" before them where they end the pattern (the capture keeps a trailing "/"
+  // there). The first route that fits wins. No leading "/"; a trailing "/" of the request is
+  // ignored where the pattern has no such capture.
   std::string_view pattern;
   std::string_view summary;
   std::vector<Field> fields;
@@ -76,6 +78,11 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual const std::vector<Route>& routes() const = 0;
+  // The answer where no route fits `path`, which is relative to the mount; none: "unsupported
+  // path".
+  virtual std::optional<Response> AnswerUnrouted(Operation, std::string_view /*path*/) const {
+    return std::nullopt;
+  }
   // Called while the mount is made. InvalidArgument: an option is wrong.
   virtual absl::Status OnMount(const MountEntry&, Txn&) { return absl::OkStatus(); }
   // Forgets what was parsed from storage: at seal.

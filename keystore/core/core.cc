@@ -76,6 +76,11 @@ std::string_view TokenTypeOn(const MountEntry& mount, std::string_view asked) {
   return open && tuned == "default-batch" ? "batch" : asked;
 }
 
+// A mount's own path may come without its "/".
+std::string_view BelowMount(std::string_view path, const MountEntry& mount) {
+  return path.substr(std::min(mount.path.size(), path.size()));
+}
+
 absl::Status NoRoute(std::string_view path) {
   return absl::NotFoundError(
       StrCat("no handler for route \"", path, "\". route entry not found."));
@@ -275,8 +280,7 @@ absl::StatusOr<Response> Core::Run(Call& call) {
   request.mount = call.mounts->Find(path);
   if (request.mount != nullptr && !match) {
     served = FindServed(*request.mount);
-    const std::size_t prefix = std::min(request.mount->path.size(), path.size());
-    if (served != nullptr) match = served->routes.Find(path.substr(prefix));
+    if (served != nullptr) match = served->routes.Find(BelowMount(path, *request.mount));
   }
   const Route* route = match ? match->route : nullptr;
   if (route == nullptr || !IsOpen(*route, request)) {
@@ -289,7 +293,12 @@ absl::StatusOr<Response> Core::Run(Call& call) {
         StrCat("the mount \"", request.mount->path, "\" has the type \"", request.mount->type,
                "\", which this build doesn't serve"));
   }
-  if (route == nullptr) return UnsupportedPath(path);
+  if (route == nullptr) {
+    std::optional<Response> answer =
+        served->backend->AnswerUnrouted(request.operation, BelowMount(path, *request.mount));
+    if (!answer) return UnsupportedPath(path);
+    return *std::move(answer);
+  }
   Txn txn = root.Under(MountStorage(*request.mount));
   return RunHandler(call, *match, txn);
 }
@@ -298,9 +307,7 @@ absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& m
   Request& request = call.request;
   const Route& route = *match.route;
   request.route = &route;
-  request.relative_path = request.path.size() > request.mount->path.size()
-                              ? request.path.substr(request.mount->path.size())
-                              : "";
+  request.relative_path = BelowMount(request.path, *request.mount);
   if (request.operation == Operation::kHelp) {
     return Response::Bare({{"help", RouteTable::Help(route)}, {"see_also", nullptr}});
   }

@@ -168,7 +168,8 @@ bool RouteTable::Fits(const Pattern& pattern, const std::vector<std::string_view
   std::size_t count = path.size();
   const bool rest_at_end = segments.back().kind == Segment::kRest;
   if (!rest_at_end && count > 1 && path.back().empty()) --count;
-  if (has_rest ? count + 1 < segments.size() : count != segments.size()) return false;
+  const std::size_t empty = has_rest && !rest_at_end ? 1 : 0;
+  if (has_rest ? count + empty < segments.size() : count != segments.size()) return false;
 
   match->captures.clear();
   std::size_t at = 0;

@@ -27,6 +27,20 @@ std::vector<Field> SettingFields(FieldType duration) {
           {"delete_version_after", duration, "For how long a version lives; 0: not set"}};
 }
 
+// What of "vault kv" does the operation where it is right; "" for none.
+std::string_view CommandFor(Operation operation) {
+  switch (operation) {
+    case Operation::kRead: return "get";
+    case Operation::kCreate:
+    case Operation::kUpdate: return "put";
+    case Operation::kPatch: return "patch";
+    case Operation::kDelete: return "delete";
+    case Operation::kList: return "list";
+    case Operation::kHelp: break;
+  }
+  return "";
+}
+
 // A list of numbers, of texts, "1,2", or one number.
 absl::StatusOr<std::vector<std::int64_t>> VersionsOf(const Request& request,
                                                      std::string_view none) {
@@ -72,6 +86,23 @@ void KvV2::Tell(Txn& txn, const Request& request, std::string_view operation, Kv
   TellKvV2(events_, txn, request, operation, part, path,
            metadata == nullptr ? 0 : metadata->current_version,
            metadata == nullptr ? 0 : metadata->oldest_version);
+}
+
+// In Vault's words: clients look for them to tell the version of a mount.
+std::optional<Response> KvV2::AnswerUnrouted(Operation operation, std::string_view path) const {
+  const std::string_view command = CommandFor(operation);
+  if (command.empty()) return std::nullopt;
+  Response response = Response::NotFoundWith(nullptr);
+  for (const std::string_view root : {"metadata", "data", "delete", "undelete", "destroy"}) {
+    if (path != root) continue;
+    response.warnings = {"Non-listing operations on the root of a K/V v2 mount are not supported."};
+    return response;
+  }
+  response.warnings = {StrCat(
+      "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API "
+      "endpoints to use. If using the Vault CLI, use 'vault kv ",
+      command, "' for this operation.")};
+  return response;
 }
 
 void KvV2::OnSeal() {

@@ -14,6 +14,7 @@ class KvV2 : public Backend {
   // Null `events`: nobody is told of changes.
   explicit KvV2(const Clock& clock, EventBus* events = nullptr);
   const std::vector<Route>& routes() const override { return routes_; }
+  std::optional<Response> AnswerUnrouted(Operation operation, std::string_view path) const override;
   void OnSeal() override;
 
  private:

@@ -69,6 +69,55 @@ TEST_CASE("a secret that was put is read, newest or by version") {
   CHECK(absl::IsNotFound(f.Get("webapp").status()));
 }
 
+TEST_CASE("wrong paths are answered by warnings, in Vault's words") {
+  Fixture f;
+  struct Case {
+    std::string_view name;
+    Operation operation;
+    std::string_view path, warning;
+  };
+  const std::string root =
+      "Non-listing operations on the root of a K/V v2 mount are not supported.";
+  const auto use = [](std::string_view command) {
+    return StrCat(
+        "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API "
+        "endpoints to use. If using the Vault CLI, use 'vault kv ",
+        command, "' for this operation.");
+  };
+  const std::string get = use("get"), put = use("put"), patch = use("patch"), del = use("delete"),
+                    list = use("list");
+  using enum Operation;
+  const Case cases[] = {{"a read as of version 1", kRead, "secret/webapp/config", get},
+                        {"a write", kUpdate, "secret/webapp/config", put},
+                        {"a patch", kPatch, "secret/webapp/config", patch},
+                        {"a deletion", kDelete, "secret/webapp/config", del},
+                        {"a list", kList, "secret/webapp/", list},
+                        {"a list of the mount", kList, "secret/", list},
+                        {"the mount", kRead, "secret", get},
+                        {"subkeys of nothing", kRead, "secret/subkeys", get},
+                        {"data without a path", kRead, "secret/data", root},
+                        {"put there", kUpdate, "secret/data", root},
+                        {"metadata without a path", kDelete, "secret/metadata", root},
+                        {"delete without a path", kUpdate, "secret/delete", root},
+                        {"undelete without a path", kUpdate, "secret/undelete", root},
+                        {"destroy without a path", kUpdate, "secret/destroy", root}};
+  for (const Case& c : cases) {
+    CAPTURE(c.name);
+    const auto answer = f.Call(c.operation, c.path, {{"a", "b"}});
+    REQUIRE(answer.ok());
+    CHECK(answer->http_status == 404);
+    CHECK(answer->data.is_null());
+    CHECK(answer->warnings == std::vector<std::string>{std::string(c.warning)});
+  }
+  CHECK(absl::IsNotFound(f.Call(kHelp, "secret/webapp/config").status()));
+  CHECK(absl::IsPermissionDenied(
+      f.Read("secret/webapp/config",
+             f.TokenFor("path \"secret/data/*\" { capabilities = [\"read\"] }"))
+          .status()));
+  REQUIRE(f.Put("webapp/config", {{"a", "b"}}).ok());
+  CHECK(f.List("secret/metadata/")->data.at("keys") == Json({"webapp/"}));
+}
+
 TEST_CASE("cas decides whether a write is made") {
   Fixture f;
   constexpr std::string_view kMismatch = "check-and-set parameter did not match the current version";
@@ -394,8 +443,7 @@ TEST_CASE("secrets are listed by directory") {
     std::string_view directory;
     Json keys;  // null: 404
   };
-  const Case cases[] = {{"secret/metadata", {"a", "dir", "dir/", "z"}},
-                        {"secret/metadata/", {"a", "dir", "dir/", "z"}},
+  const Case cases[] = {{"secret/metadata/", {"a", "dir", "dir/", "z"}},
                         {"secret/metadata/dir", {"b", "sub/"}},
                         {"secret/metadata/dir/", {"b", "sub/"}},
                         {"secret/metadata/dir/sub/", {"c"}},
