@@ -269,6 +269,31 @@ TEST_CASE("commands that change something say what they did") {
   }
 }
 
+TEST_CASE("flags of Vault that aren't supported are refused, and say what to do") {
+  struct Case {
+    std::vector<std::string> args;
+    std::string says;
+  };
+  const Case kCases[] = {
+      {{"operator", "init", "-pgp-keys=a.asc"}, "-pgp-keys: Not supported: "},
+      {{"operator", "init", "-root-token-pgp-key", "a.asc"}, "-root-token-pgp-key: Not supported: "},
+      {{"operator", "init", "-recovery-shares=1"}, "-recovery-shares: Not supported: "},
+      {{"operator", "rekey", "-init", "-pgp-keys=a.asc"}, "-pgp-keys: Not supported: "},
+      {{"operator", "rekey", "-init", "-backup"}, "-backup: Not supported: "},
+      {{"operator", "generate-root", "-init", "-pgp-key=a.asc"}, "-pgp-key: Not supported: "},
+      {{"operator", "unseal", "-migrate"}, "-migrate: Not supported: "},
+  };
+  for (const Case& c : kCases) {
+    TestShell shell;
+    const Outcome outcome = shell.Run(c.args);
+    CAPTURE(c.args, outcome.err);
+    CHECK(outcome.code == 1);
+    CHECK(outcome.err.starts_with(c.says));
+    CHECK(outcome.err.find("Leave it out") != std::string::npos);
+    CHECK(outcome.requests.empty());
+  }
+}
+
 TEST_CASE("a wrong path of kv version 2 shows the answer's warnings") {
   const std::string answer = R"({"data":null,"warnings":["Use 'vault kv'."]})";
   const std::string warnings =

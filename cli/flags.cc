@@ -37,6 +37,8 @@ bool Fits(FlagType type, std::string_view value) {
     case FlagType::kText:
     case FlagType::kTexts:
       return true;
+    case FlagType::kRefused:
+      return false;
   }
   return false;
 }
@@ -75,6 +77,9 @@ absl::Status Flags::Parse(const std::vector<Flag>& known, std::vector<std::strin
     if (flag == nullptr && (name == "h" || name == "help")) return absl::AbortedError("");
     if (flag == nullptr) {
       return absl::InvalidArgumentError(StrCat("flag provided but not defined: -", name));
+    }
+    if (flag->type == FlagType::kRefused) {
+      return absl::InvalidArgumentError(StrCat("-", name, ": ", flag->usage));
     }
     if (has_value) {
       RETURN_IF_ERROR(flags->Set(*flag, value));

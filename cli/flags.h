@@ -21,6 +21,7 @@ enum class FlagType {
   kInteger,
   kDuration,  // "30s", "1h30m", "5d", or seconds
   kPairs,     // key=value, may be given more than once
+  kRefused,   // one of Vault's that isn't supported; the usage says so, and what to do
 };
 
 struct Flag {

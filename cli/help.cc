@@ -24,7 +24,8 @@ constexpr std::pair<std::string_view, std::string_view> kGroups[] = {
 
 std::string_view TypeName(FlagType type) {
   switch (type) {
-    case FlagType::kSwitch: return "";
+    case FlagType::kSwitch:
+    case FlagType::kRefused: return "";
     case FlagType::kInteger: return "=<int>";
     case FlagType::kDuration: return "=<duration>";
     case FlagType::kPairs: return "=<key=value>";

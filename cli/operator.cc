@@ -82,9 +82,6 @@ int Init(Session& session) {
 
 int Unseal(Session& session) {
   Json body = Json::object();
-  if (session.flags.on("migrate")) {
-    return session.Refuse("Seal migration is not supported by this server: leave out -migrate");
-  }
   if (session.flags.on("reset")) {
     body["reset"] = true;
   } else {
@@ -110,7 +107,17 @@ int Seal(Session& session) {
   return kDone;
 }
 
+constexpr std::string_view kNoPgp =
+    "Not supported: nothing is encrypted to PGP keys here. Leave it out, and encrypt what is printed "
+    "yourself, as by gpg --encrypt.";
+constexpr std::string_view kNoBackup =
+    "Not supported: the server keeps no copy of the shares. Leave it out, and keep them safe.";
+constexpr std::string_view kNoRecovery =
+    "Not supported: the server is unsealed by shares, so that there are no recovery keys. Leave it "
+    "out; -key-shares and -key-threshold are about the shares.";
+
 const std::vector<Flag> kShareFlags = {
+    {"pgp-keys", FlagType::kRefused, kNoPgp},
     {"key-shares", FlagType::kInteger,
      "Number of key shares to split the generated root key into: the number of \"unseal keys\".", "5",
      "n"},
@@ -151,7 +158,11 @@ std::vector<Command> OperatorCommands() {
        .prints = Prints::kFormats,
        .flags = WithShares({{"status", FlagType::kSwitch,
                              "Print whether the server is initialized: exit code 0 if it is, 2 if it "
-                             "is not, 1 on error."}}),
+                             "is not, 1 on error."},
+                            {"root-token-pgp-key", FlagType::kRefused, kNoPgp},
+                            {"recovery-shares", FlagType::kRefused, kNoRecovery},
+                            {"recovery-threshold", FlagType::kRefused, kNoRecovery},
+                            {"recovery-pgp-keys", FlagType::kRefused, kNoRecovery}}),
        .run = Init,
        .failure_code = [](const Flags& flags) { return flags.on("status") ? kUsageError : kApiError; }},
       {.name = "operator unseal",
@@ -162,7 +173,8 @@ std::vector<Command> OperatorCommands() {
        .prints = Prints::kFormats,
        .flags = {{"reset", FlagType::kSwitch,
                   "Discard any previously entered keys to the unseal process."},
-                 {"migrate", FlagType::kSwitch, "Seal migration: refused."}},
+                 {"migrate", FlagType::kRefused,
+                  "Not supported: there is no other seal to migrate from. Leave it out."}},
        .run = Unseal},
       {.name = "operator seal",
        .synopsis = "Seals the Vault server",
@@ -188,7 +200,10 @@ std::vector<Command> OperatorCommands() {
                             {"verify", FlagType::kSwitch,
                              "With -init: the new keys count only after they were given once; "
                              "otherwise -status, -cancel and keys are about that verification."},
-                            {"target", FlagType::kText, "Only \"barrier\".", "barrier"}}),
+                            {"target", FlagType::kText, "Only \"barrier\".", "barrier"},
+                            {"backup", FlagType::kRefused, kNoBackup},
+                            {"backup-retrieve", FlagType::kRefused, kNoBackup},
+                            {"backup-delete", FlagType::kRefused, kNoBackup}}),
        .run = RunRekey},
       {.name = "operator rotate",
        .synopsis = "Rotates the underlying encryption key",
@@ -221,7 +236,11 @@ std::vector<Command> OperatorCommands() {
                  {"otp", FlagType::kText, "One-time password for -init or -decode."},
                  {"generate-otp", FlagType::kSwitch,
                   "Print a one-time password that fits -init."},
-                 {"nonce", FlagType::kText, "The nonce that -init printed."}},
+                 {"nonce", FlagType::kText, "The nonce that -init printed."},
+                 {"pgp-key", FlagType::kRefused,
+                  "Not supported: the token isn't encrypted to a PGP key. Leave it out: a one-time "
+                  "password (-otp) protects it."},
+                 {"recovery-token", FlagType::kRefused, kNoRecovery}},
        .run = RunGenerateRoot},
   };
 }
