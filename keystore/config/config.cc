@@ -216,6 +216,9 @@ absl::StatusOr<ServerConfig> ParseServerConfig(std::string_view file, std::strin
   const absl::Status status = ReadAll(text, config);
   if (!status.ok()) return absl::InvalidArgumentError(StrCat(file, ": ", Message(status)));
   for (std::string& warning : config.warnings) warning = StrCat(file, ": ", warning);
+  for (ListenerConfig& listener : config.listeners) {
+    listener.place = StrCat(file, ": ", listener.place);
+  }
   return config;
 }
 

@@ -20,6 +20,7 @@ struct StorageConfig {
 };
 
 struct ListenerConfig {
+  std::string place;  // "FILE: line 3, column 10", or the flag that gives it
   std::string type = "tcp";
   std::string address = "127.0.0.1:8200";  // "host:port" or "[v6]:port"; port 0: a free one
   std::string cluster_address;

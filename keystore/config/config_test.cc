@@ -81,6 +81,7 @@ TEST_CASE("every setting is read from HCL") {
   CHECK(config.storage->map_size == std::uint64_t{1} << 30);
   REQUIRE(config.listeners.size() == 1);
   const ListenerConfig& listener = config.listeners[0];
+  CHECK(listener.place == "coffer.hcl: line 6, column 14");
   CHECK(listener.address == "[::]:8200");
   CHECK(listener.cluster_address == "[::]:8201");
   CHECK(listener.max_request_size == 1048576);
@@ -403,18 +404,23 @@ TEST_CASE("what can't be loaded is named") {
         StrCat("the folder ", folder.path, " holds no *.hcl or *.json file"));
   const std::string only_storage = folder.Write("a.hcl", kStorage);
   CHECK(message({only_storage}) ==
-        "the configuration names no listener: add listener \"tcp\" { address = \"…\" }");
+        StrCat(only_storage,
+               ": the configuration names no listener: add listener \"tcp\" { address = "
+               "\"…\" }"));
   const std::string only_listener = folder.Write("b.hcl", kListener);
   CHECK(message({only_listener}) ==
-        "the configuration names no storage: add storage \"lmdb\" { path = \"…\" }");
+        StrCat(only_listener,
+               ": the configuration names no storage: add storage \"lmdb\" { path = \"…\" }"));
   CHECK(message({only_storage, only_listener}) == "loaded");
   const std::string ttl =
       folder.Write("c.hcl", "default_lease_ttl = \"2h\"\nmax_lease_ttl = \"1h\"");
   CHECK(message({only_storage, only_listener, ttl}) ==
-        "default_lease_ttl is longer than max_lease_ttl");
+        StrCat(only_storage, ", ", only_listener, ", ", ttl,
+               ": default_lease_ttl is longer than max_lease_ttl"));
   const std::string alone = folder.Write("c.hcl", "default_lease_ttl = \"769h\"");
   CHECK(message({only_storage, only_listener, alone}) ==
-        "default_lease_ttl is longer than max_lease_ttl, which is 768h");
+        StrCat(only_storage, ", ", only_listener, ", ", alone,
+               ": default_lease_ttl is longer than max_lease_ttl, which is 768h"));
   const std::string wrong = folder.Write("d.hcl", "\n\nx = 1");
   CHECK(message({wrong}) ==
         StrCat(wrong, ": line 3, column 1: there is no setting \"x\" in the configuration"));

@@ -187,6 +187,7 @@ absl::Status ReadListener(const hcl::Block& block, ServerConfig& config,
     return hcl::ErrorAt(block.at, StrCat("listener \"tcp\": ", Message(suites.status())));
   }
   listener.tls_cipher_suites = *std::move(suites);
+  listener.place = hcl::PlaceText(block.at);
   config.listeners.push_back(std::move(listener));
   return absl::OkStatus();
 }

@@ -76,7 +76,12 @@ absl::StatusOr<ServerConfig> LoadServerConfig(const std::vector<std::string>& pa
       MergeServerConfig(std::move(one), &config);
     }
   }
-  RETURN_IF_ERROR(CheckServerConfig(config));
+  const absl::Status checked = CheckServerConfig(config);
+  if (!checked.ok()) {
+    std::string files;
+    for (const std::string& path : paths) StrAppend(&files, files.empty() ? "" : ", ", path);
+    return absl::Status(checked.code(), ToAbsl(StrCat(files, ": ", Message(checked))));
+  }
   return config;
 }
 

@@ -107,9 +107,10 @@ std::string_view KindName(Value::Kind kind) {
   return "";
 }
 
+std::string PlaceText(Position at) { return StrCat("line ", at.line, ", column ", at.column); }
+
 absl::Status ErrorAt(Position at, std::string_view message) {
-  return absl::InvalidArgumentError(
-      StrCat("line ", at.line, ", column ", at.column, ": ", message));
+  return absl::InvalidArgumentError(StrCat(PlaceText(at), ": ", message));
 }
 
 }  // namespace coffer::hcl

@@ -74,6 +74,8 @@ Json ToJson(const Value& value);
 // "a string", "a number", …
 std::string_view KindName(Value::Kind kind);
 
+// "line 3, column 7".
+std::string PlaceText(Position at);
 // InvalidArgument: "line 3, column 7: " and the message.
 absl::Status ErrorAt(Position at, std::string_view message);
 

@@ -381,7 +381,14 @@ TEST_CASE("TLS: wrong files and options are named") {
     std::string says;
   };
   const std::vector<Case> cases = {
-      {{.certificate_file = "/nonexistent", .key_file = key}, "tls_cert_file \"/nonexistent\""},
+      {{.certificate_file = "/nonexistent", .key_file = key},
+       "TLS: can't use tls_cert_file \"/nonexistent\": No such file or directory"},
+      {{.certificate_file = certificate, .key_file = "/nonexistent"},
+       "TLS: can't use tls_key_file \"/nonexistent\": No such file or directory"},
+      {{.certificate_file = certificate, .key_file = key, .client_ca_file = "/nonexistent"},
+       "TLS: can't use tls_client_ca_file \"/nonexistent\": No such file or directory"},
+      {{.certificate_file = key, .key_file = key},
+       StrCat("TLS: can't use tls_cert_file \"", key, "\": no start line")},
       {{.certificate_file = certificate, .key_file = certificate}, "tls_key_file"},
       {{.certificate_file = certificate, .key_file = key, .client_ca_file = key},
        "tls_client_ca_file"},

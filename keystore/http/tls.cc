@@ -3,16 +3,19 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include <cstring>
+
 #include "common/status_macros.h"
 #include "common/strings.h"
 
 namespace coffer::keystore {
 namespace {
 
-// OpenSSL's newest reason; the queue is left empty.
+// The first reason, which the others follow from; the queue is left empty.
 std::string TakeReason() {
-  const unsigned long code = ERR_peek_last_error();
+  const unsigned long code = ERR_peek_error();
   ERR_clear_error();
+  if (ERR_SYSTEM_ERROR(code)) return std::strerror(ERR_GET_REASON(code));
   const char* reason = code == 0 ? nullptr : ERR_reason_error_string(code);
   return reason == nullptr ? "unknown reason" : reason;
 }

@@ -44,7 +44,9 @@ absl::StatusOr<ServerConfig> ConfigFor(const CommandLine& command_line) {
   if (!command_line.dev) return LoadServerConfig(command_line.config_paths);
   ServerConfig config;
   config.storage = StorageConfig{.type = "inmem"};
-  config.listeners = {{.address = command_line.dev_listen_address, .tls_disable = true}};
+  config.listeners = {{.place = "-dev-listen-address",
+                       .address = command_line.dev_listen_address,
+                       .tls_disable = true}};
   return config;
 }
 
@@ -63,9 +65,13 @@ absl::Status ConfigureLog(const CommandLine& command_line, const ServerConfig& c
 absl::StatusOr<std::string> Listen(const ServerConfig& config, HttpServer& server) {
   std::string url;
   for (const ListenerConfig& listener : config.listeners) {
-    ASSIGN_OR_RETURN(const std::string address, server.Listen(ListenerOptionsFor(config, listener)));
-    log::Info("listening", {{"address", address}, {"tls", listener.tls_disable ? "off" : "on"}});
-    if (url.empty()) url = StrCat(listener.tls_disable ? "http://" : "https://", address);
+    const absl::StatusOr<std::string> address = server.Listen(ListenerOptionsFor(config, listener));
+    if (!address.ok()) {
+      return absl::Status(address.status().code(),
+                          ToAbsl(StrCat(listener.place, ": ", Message(address.status()))));
+    }
+    log::Info("listening", {{"address", *address}, {"tls", listener.tls_disable ? "off" : "on"}});
+    if (url.empty()) url = StrCat(listener.tls_disable ? "http://" : "https://", *address);
   }
   return url;
 }

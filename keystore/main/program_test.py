@@ -65,7 +65,8 @@ class CommandLine(Folder):
                 ("a port in use",
                  ["-config=" + self.write("c.hcl", 'storage "inmem" {}\n' + listener)], str(port)),
                 ("no certificate",
-                 ["-config=" + self.write("d.hcl", 'storage "inmem" {}\n' + tls)], "/nonexistent.crt"),
+                 ["-config=" + self.write("d.hcl", 'storage "inmem" {}\n' + tls)],
+                 'd.hcl: line 2, column 10: TLS: can\'t use tls_cert_file "/nonexistent.crt": No such file'),
                 ("no folder",
                  ["-config=" + self.write("e.hcl", 'storage "lmdb" { path = "/proc/x" }\n'
                                           + listener.replace(str(port), "0"))], "/proc/x"),
