@@ -87,16 +87,12 @@ absl::Status CheckTimes(const Json& claims, absl::Time now) {
 }
 
 absl::Status CheckAudience(const Json& claims, std::string_view audience) {
-  const auto found = claims.find("aud");
-  if (found == claims.end()) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> audiences, Audiences(claims));
+  if (audiences.empty()) {
     return Refused("invalid audience (aud) claim: it has none, the role wants \"", audience, "\"");
   }
-  const Json list = found->is_array() ? *found : Json::array({*found});
-  for (const Json& item : list) {
-    if (!item.is_string()) return Malformed("its claim \"aud\" isn't a text or a list of texts");
-    if (std::string_view(item.get_ref<const Json::string_t&>()) == audience) {
-      return absl::OkStatus();
-    }
+  if (std::find(audiences.begin(), audiences.end(), audience) != audiences.end()) {
+    return absl::OkStatus();
   }
   return Refused("invalid audience (aud) claim: it isn't meant for \"", audience,
                  "\", the role's audience; pods get tokens of it where the CSIDriver's tokenRequests and "
@@ -128,6 +124,17 @@ absl::StatusOr<Jwt> ParseJwt(std::string_view text) {
   ASSIGN_OR_RETURN(jwt.signature, DecodePart(text.substr(second + 1), "signature"));
   jwt.signing_input = text.substr(0, second);
   return jwt;
+}
+
+absl::StatusOr<std::vector<std::string>> Audiences(const Json& claims) {
+  std::vector<std::string> audiences;
+  const auto found = claims.find("aud");
+  if (found == claims.end()) return audiences;
+  for (const Json& item : found->is_array() ? *found : Json::array({*found})) {
+    if (!item.is_string()) return Malformed("its claim \"aud\" isn't a text or a list of texts");
+    audiences.emplace_back(std::string_view(item.get_ref<const Json::string_t&>()));
+  }
+  return audiences;
 }
 
 absl::Status CheckClaims(const Json& claims, const ClaimRules& rules) {

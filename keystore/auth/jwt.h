@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -28,6 +29,9 @@ struct Jwt {
 // base64url(header) "." base64url(claims) "." base64url(signature), without padding. The views point
 // into `text`. InvalidArgument: not that, larger than kMaxJwtSize, or it needs an extension ("crit").
 absl::StatusOr<Jwt> ParseJwt(std::string_view text);
+
+// "aud", a text or a list of texts; none where it is absent. InvalidArgument: something else.
+absl::StatusOr<std::vector<std::string>> Audiences(const Json& claims);
 
 struct ClaimRules {
   absl::Time now;

@@ -301,7 +301,7 @@ TEST_CASE("claims: times, audience and issuer") {
       {"another audience", {{"aud", {"a", "b"}}}, "vault", {}, "it isn't meant for \"vault\""},
       {"part of an audience", {{"aud", "vaults"}}, "vault", {}, "it isn't meant for"},
       {"no audience", Json::object(), "vault", {}, "it has none"},
-      {"empty audience", {{"aud", Json::array()}}, "vault", {}, "it isn't meant for"},
+      {"empty audience", {{"aud", Json::array()}}, "vault", {}, "it has none"},
       {"audience a number", {{"aud", 1}}, "vault", {}, "\"aud\" isn't a text"},
       {"audience an object", {{"aud", {{"vault", 1}}}}, "vault", {}, "\"aud\" isn't a text"},
       {"issuer", {{"iss", "https://k8s"}}, "", "https://k8s", ""},

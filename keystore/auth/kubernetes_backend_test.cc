@@ -252,8 +252,19 @@ TEST_CASE_METHOD(Fixture, "TokenReview decides where no keys are given") {
   CHECK(Says(LogIn(token).status(), "another service account's"));
 }
 
-TEST_CASE_METHOD(Fixture, "TokenReview is asked for the role's audience") {
+TEST_CASE_METHOD(Fixture,
+                 "TokenReview is asked for the role's audience, else for the token's own") {
   UseReview();
+  PutRole();
+  CHECK(LogIn(api.Token("default", "vault", "elsewhere")).ok());
+  CHECK(ParseJson(api.last_body)->at("spec").at("audiences") == Json::array({"elsewhere"}));
+  CHECK(LogIn(api.Token("default", "vault")).ok());
+  Json claims = api.Claims("default", "vault", "", clock.Now());
+  claims["aud"] = "elsewhere";
+  CHECK(LogIn(api.issuer().Sign("RS256", claims)).ok());
+  claims["aud"] = 1;
+  CHECK(Says(LogIn(api.issuer().Sign("RS256", claims)).status(), "\"aud\" isn't a text"));
+
   PutRole({{"audience", "vault"}});
   CHECK(LogIn(api.Token("default", "vault", "vault")).ok());
   CHECK(ParseJson(api.last_body)->at("spec").at("audiences") == Json::array({"vault"}));

@@ -55,9 +55,15 @@ absl::Status CheckLabels(const KubernetesConfig& config, const KubernetesRole& r
   return absl::PermissionDeniedError("namespace not authorized");
 }
 
-absl::Status Review(ApiServer& api_server, std::string_view jwt, std::string_view audience,
-                    const Account& account) {
-  ASSIGN_OR_RETURN(const ReviewedAccount reviewed, api_server.Review(jwt, audience));
+// Where the role names no audience, the JWT's own are asked for: an API server that is asked for
+// none takes only what is meant for itself.
+absl::Status Review(ApiServer& api_server, std::string_view text, const Json& claims,
+                    const std::string& audience, const Account& account) {
+  std::vector<std::string> audiences = {audience};
+  if (audience.empty()) {
+    ASSIGN_OR_RETURN(audiences, Audiences(claims));
+  }
+  ASSIGN_OR_RETURN(const ReviewedAccount reviewed, api_server.Review(text, audiences));
   if (reviewed.name == account.name && reviewed.name_space == account.name_space &&
       reviewed.uid == account.uid) {
     return absl::OkStatus();
@@ -107,7 +113,7 @@ absl::StatusOr<Response> KubernetesBackend::LogIn(const Request& request, Txn& t
   const bool asks = config->token_review || config->use_annotations || !allowed;
   if (asks && !request.may_block) return NeedsWorker();
   if (config->token_review) {
-    RETURN_IF_ERROR(Review(*config->api_server, text, role->audience, account));
+    RETURN_IF_ERROR(Review(*config->api_server, text, jwt.claims, role->audience, account));
   }
   if (!allowed) RETURN_IF_ERROR(CheckLabels(*config, *role, account.name_space));
   Json meta = Json::object();

@@ -89,10 +89,9 @@ class TestApiServer {
     if (!jwt.ok() || !keys_->Verify(*jwt).ok()) return std::nullopt;
     if (!CheckClaims(jwt->claims, {now, "", std::nullopt}).ok()) return std::nullopt;
     Json fitting = Json::array();
+    const std::vector<std::string> has = Audiences(jwt->claims).value();
     for (const Json& audience : *audiences) {
-      for (const Json& has : jwt->claims.at("aud")) {
-        if (has == audience) fitting.push_back(audience);
-      }
+      if (std::find(has.begin(), has.end(), audience) != has.end()) fitting.push_back(audience);
     }
     *audiences = fitting;
     const Json& account = jwt->claims.at("kubernetes.io").at("serviceaccount");

@@ -42,7 +42,8 @@ std::string ErrorText(const HttpResponse& response) {
   return StrCat("status ", response.status, message.empty() ? "" : ": ", Shown(message));
 }
 
-absl::StatusOr<ReviewedAccount> ReadReview(const Json& review, std::string_view audience) {
+absl::StatusOr<ReviewedAccount> ReadReview(const Json& review,
+                                           const std::vector<std::string>& asked) {
   const Json& status = At(review, "status");
   if (!status.is_object()) {
     return absl::UnavailableError("the API server's TokenReview has no status: is kubernetes_host right?");
@@ -53,10 +54,11 @@ absl::StatusOr<ReviewedAccount> ReadReview(const Json& review, std::string_view 
   if (At(status, "authenticated") != true) return Denied("service account jwt not valid");
   // An API server that knows no audiences answers none: then the JWT's own claim, checked before,
   // decides.
-  if (const Json& audiences = At(status, "audiences");
-      !audience.empty() && audiences.is_array() && !audiences.empty() &&
-      std::find(audiences.begin(), audiences.end(), Json(audience)) == audiences.end()) {
-    return Denied("service account jwt is not meant for the audience \"", audience, "\"");
+  if (const Json& fitting = At(status, "audiences");
+      !asked.empty() && fitting.is_array() && !fitting.empty() &&
+      std::find_first_of(fitting.begin(), fitting.end(), asked.begin(), asked.end()) ==
+          fitting.end()) {
+    return Denied("service account jwt is not meant for the audience asked for");
   }
   const Json& user = At(status, "user");
   const std::string_view username = TextAt(user, "username");
@@ -111,9 +113,9 @@ absl::StatusOr<HttpResponse> ApiServer::Send(std::string method, std::string pat
 }
 
 absl::StatusOr<ReviewedAccount> ApiServer::Review(std::string_view token,
-                                                  std::string_view audience) {
+                                                  const std::vector<std::string>& audiences) {
   Json spec = {{"token", token}};
-  if (!audience.empty()) spec["audiences"] = Json::array({audience});
+  if (!audiences.empty()) spec["audiences"] = audiences;
   const Json review = {{"apiVersion", "authentication.k8s.io/v1"},
                        {"kind", "TokenReview"},
                        {"spec", std::move(spec)}};
@@ -142,7 +144,7 @@ absl::StatusOr<ReviewedAccount> ApiServer::Review(std::string_view token,
     return absl::UnavailableError(StrCat("the API server's answer to the TokenReview is ",
                                          Message(document.status())));
   }
-  return ReadReview(*document, audience);
+  return ReadReview(*document, audiences);
 }
 
 absl::StatusOr<ApiServer::Texts> ApiServer::NamespaceLabels(std::string_view name_space) {

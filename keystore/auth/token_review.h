@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/http_client.h"
@@ -32,10 +33,11 @@ class ApiServer {
   ApiServer(std::string host, std::string ca_pem, SecretBytes reviewer_token, bool use_pod_files,
             PodFiles pod_files);
 
-  // Whose `token` is. `audience`: what it must be meant for, "" = the API server itself. Waits.
+  // Whose `token` is. `audiences`: it must be meant for one of them; none = the API server. Waits.
   // PermissionDenied: it isn't valid, or no ServiceAccount's, or the reviewer may not ask;
   // Unavailable: the API server can't be reached or answers nonsense.
-  absl::StatusOr<ReviewedAccount> Review(std::string_view token, std::string_view audience);
+  absl::StatusOr<ReviewedAccount> Review(std::string_view token,
+                                         const std::vector<std::string>& audiences);
 
   using Texts = std::map<std::string, std::string, std::less<>>;
   // With the reviewer's token; FailedPrecondition where there is none. Wait.

@@ -23,17 +23,18 @@ TEST_CASE("TokenReview tells whose a token is, for the audience asked") {
   TestApiServer server;
   const auto api = Connect(server, "reviewer-token");
   const std::string token = server.Token("default", "webapp");
-  const auto reviewed = api->Review(token, "");
+  const auto reviewed = api->Review(token, {});
   REQUIRE(reviewed.ok());
   CHECK(reviewed->name == "webapp");
   CHECK(reviewed->name_space == "default");
   CHECK(reviewed->uid == TestApiServer::Uid("default", "webapp"));
   CHECK(server.last_bearer == "reviewer-token");
 
-  CHECK(api->Review(server.Token("default", "webapp", "vault"), "vault").ok());
+  CHECK(api->Review(server.Token("default", "webapp", "vault"), {"vault"}).ok());
   CHECK(ParseJson(server.last_body)->at("spec").at("audiences") == Json::array({"vault"}));
-  CHECK_FALSE(api->Review(server.Token("default", "webapp", "vault"), "").ok());
-  CHECK_FALSE(api->Review(token, "vault").ok());
+  CHECK_FALSE(api->Review(server.Token("default", "webapp", "vault"), {}).ok());
+  CHECK_FALSE(api->Review(token, {"vault"}).ok());
+  CHECK(api->Review(token, {"vault", std::string(TestApiServer::kAudience)}).ok());
 }
 
 TEST_CASE("TokenReview: what the API server refuses is refused, and says why") {
@@ -52,17 +53,20 @@ TEST_CASE("TokenReview: what the API server refuses is refused, and says why") {
   const Case cases[] = {
       {"reviewer-token", reviewed_as(R"({"authenticated":false})"), kPermissionDenied,
        "service account jwt not valid"},
-      {"reviewer-token", reviewed_as(R"({"authenticated":"true"})"), kPermissionDenied, "not valid"},
+      {"reviewer-token", reviewed_as(R"({"authenticated":"true"})"), kPermissionDenied,
+       "not valid"},
       {"reviewer-token", reviewed_as(R"({"authenticated":true,"error":"gone\n"})"),
        kPermissionDenied, "lookup failed: gone "},
       {"reviewer-token", reviewed_as(R"({"authenticated":true,"user":{"username":"alice"}})"),
        kPermissionDenied, "unexpected username format"},
-      {"reviewer-token", reviewed_as(R"({"authenticated":true,"user":{"username":"system:node:a:b"}})"),
+      {"reviewer-token",
+       reviewed_as(R"({"authenticated":true,"user":{"username":"system:node:a:b"}})"),
        kPermissionDenied, "not a service account"},
       {"reviewer-token", reviewed_as(R"({"authenticated":true})"), kPermissionDenied, "username"},
       {"reviewer-token",
-       reviewed_as(R"({"authenticated":true,"audiences":["x"],"user":{"username":"system:serviceaccount:a:b"}})"),
-       kPermissionDenied, "not meant for the audience \"vault\""},
+       reviewed_as(
+           R"({"authenticated":true,"audiences":["x"],"user":{"username":"system:serviceaccount:a:b"}})"),
+       kPermissionDenied, "not meant for the audience asked for"},
       {"unknown-token", "", kPermissionDenied, "doesn't accept the reviewer's token"},
       {"powerless-token", "", kPermissionDenied, "system:auth-delegator"},
       {"reviewer-token", TestHttpAnswer(500, R"({"kind":"Status","message":"etcd is down"})"),
@@ -75,7 +79,7 @@ TEST_CASE("TokenReview: what the API server refuses is refused, and says why") {
       {"reviewer-token", "junk\r\n\r\n", kUnavailable, "can't be asked"}};
   for (const Case& c : cases) {
     server.failure = c.failure;
-    const auto reviewed = Connect(server, c.reviewer)->Review(token, "vault");
+    const auto reviewed = Connect(server, c.reviewer)->Review(token, {"vault"});
     CAPTURE(c.failure, reviewed.status().ToString());
     CHECK(reviewed.status().code() == c.code);
     CHECK(Says(reviewed.status(), c.says));
@@ -88,10 +92,10 @@ TEST_CASE("TokenReview: an API server that can't be reached or trusted is unavai
   TestApiServer server;
   const std::string token = server.Token("default", "webapp");
   ApiServer wrong_ca(server.address(), TestApiServer().ca_pem(), {}, false, {});
-  CHECK(wrong_ca.Review(token, "").status().code() == absl::StatusCode::kUnavailable);
-  CHECK(Says(wrong_ca.Review(token, "").status(), "TLS"));
+  CHECK(wrong_ca.Review(token, {}).status().code() == absl::StatusCode::kUnavailable);
+  CHECK(Says(wrong_ca.Review(token, {}).status(), "TLS"));
   ApiServer nobody("https://127.0.0.1:1", server.ca_pem(), {}, false, {});
-  CHECK(Says(nobody.Review(token, "").status(), "Connection refused"));
+  CHECK(Says(nobody.Review(token, {}).status(), "Connection refused"));
 }
 
 TEST_CASE("the pod's own token is read anew for each review, the client's is the last resort") {
@@ -103,19 +107,19 @@ TEST_CASE("the pod's own token is read anew for each review, the client's is the
 
   // The CA of the pod's file is trusted where none is configured.
   ApiServer api(server.address(), "", {}, true, files);
-  CHECK(api.Review(token, "").ok());
+  CHECK(api.Review(token, {}).ok());
   CHECK(server.last_bearer == token);
   for (const char* own : {"first", "second\n"}) {
     std::ofstream(files.token) << own;
     server.reviewers = {std::string(Trim(own))};
-    CHECK(api.Review(token, "").ok());
+    CHECK(api.Review(token, {}).ok());
     CHECK(server.last_bearer == Trim(own));
   }
   ApiServer without(server.address(), server.ca_pem(), {}, false, files);
-  CHECK(without.Review(token, "").ok());
+  CHECK(without.Review(token, {}).ok());
   CHECK(server.last_bearer == token);
   server.deleted = {TestApiServer::Uid("default", "webapp")};
-  CHECK(Says(without.Review(token, "").status(), "deleted or recreated"));
+  CHECK(Says(without.Review(token, {}).status(), "deleted or recreated"));
   std::remove(files.token.c_str());
   std::remove(files.ca.c_str());
 }
