@@ -9,7 +9,7 @@ namespace coffer::keystore {
 namespace {
 
 absl::Status Malformed(std::string_view what) {
-  return absl::InvalidArgumentError(StrCat("malformed JWT: ", what));
+  return absl::PermissionDeniedError(StrCat("malformed JWT: ", what));
 }
 
 constexpr std::array<std::int8_t, 256> kBase64UrlValues = [] {

@@ -26,11 +26,12 @@ struct Jwt {
   SecretBytes signature;           // may be empty
 };
 
-// base64url(header) "." base64url(claims) "." base64url(signature), without padding. The views point
-// into `text`. InvalidArgument: not that, larger than kMaxJwtSize, or it needs an extension ("crit").
+// base64url(header) "." base64url(claims) "." base64url(signature), without padding. The views
+// point into `text`. PermissionDenied: not that, larger than kMaxJwtSize, or it needs an extension
+// ("crit").
 absl::StatusOr<Jwt> ParseJwt(std::string_view text);
 
-// "aud", a text or a list of texts; none where it is absent. InvalidArgument: something else.
+// "aud", a text or a list of texts; none where it is absent. PermissionDenied: something else.
 absl::StatusOr<std::vector<std::string>> Audiences(const Json& claims);
 
 struct ClaimRules {
@@ -40,7 +41,7 @@ struct ClaimRules {
 };
 
 // Checks "exp", "nbf" and "iat" (each may be absent: tokens of Secrets have none) and the rules.
-// PermissionDenied says which claim is wrong; InvalidArgument: a claim isn't of its type.
+// PermissionDenied says which claim is wrong.
 absl::Status CheckClaims(const Json& claims, const ClaimRules& rules);
 
 }  // namespace coffer::keystore

@@ -149,10 +149,8 @@ TEST_CASE("tokens that only pretend are refused") {
   for (const Case& c : cases) {
     const absl::Status status = Check(*keys, c.token);
     CAPTURE(c.name, status.ToString());
-    CHECK_FALSE(status.ok());
+    CHECK(absl::IsPermissionDenied(status));
     CHECK(Says(status, c.says));
-    CHECK((status.code() == absl::StatusCode::kInvalidArgument ||
-           status.code() == absl::StatusCode::kPermissionDenied));
   }
 }
 
@@ -311,7 +309,7 @@ TEST_CASE("claims: times, audience and issuer") {
     const absl::Status status =
         CheckClaims(c.claims, {absl::FromUnixSeconds(now), c.audience, c.issuer});
     CAPTURE(c.name, status.ToString());
-    CHECK(status.ok() == c.says.empty());
+    CHECK(absl::IsPermissionDenied(status) != c.says.empty());
     CHECK(Says(status, c.says));
   }
 }

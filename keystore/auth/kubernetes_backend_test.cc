@@ -158,7 +158,7 @@ TEST_CASE_METHOD(Fixture, "a login that isn't right is refused, and says why") {
       {"webapp", "", kInvalidArgument, "missing jwt"},
       {"other", "x", kInvalidArgument, "invalid role name \"other\""},
       {"a/b", "x", kInvalidArgument, "invalid role name \"a/b\""},
-      {"webapp", "x", kInvalidArgument, "malformed JWT"},
+      {"webapp", "x", kPermissionDenied, "malformed JWT"},
       {"webapp", changed({}), kOk, ""},
       {"WebApp", changed({}), kOk, ""},
       {"webapp", changed(legacy), kOk, ""},
