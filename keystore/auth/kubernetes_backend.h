@@ -2,6 +2,8 @@
 // https://developer.hashicorp.com/vault/api-docs/auth/kubernetes
 #pragma once
 
+#include <atomic>
+
 #include "common/clock.h"
 #include "keystore/auth/kubernetes_config.h"
 #include "keystore/auth/kubernetes_role.h"
@@ -29,6 +31,9 @@ class KubernetesBackend : public Backend {
   absl::StatusOr<Response> DeleteRole(const Request& request, Txn& txn);
   absl::StatusOr<Response> LogIn(const Request& request, Txn& txn);  // kubernetes_login.cc
 
+  // What the API server says is for the log, not for whom nobody knows yet.
+  absl::Status Untold(const absl::Status& failed, std::string_view role_name);
+
   absl::StatusOr<ConfigPtr> LoadConfig(Txn& txn);
   absl::StatusOr<RolePtr> LoadRole(Txn& txn, std::string_view name);
 
@@ -39,6 +44,8 @@ class KubernetesBackend : public Backend {
   const PodFiles pod_files_;
   ParsedCache<KubernetesConfig> configs_;
   ParsedCache<KubernetesRole> roles_;
+  // The second in which the log was last told: anybody can cause a line.
+  std::atomic<std::int64_t> told_in_ = 0;
   const std::vector<Route> routes_;
 };
 

@@ -2,6 +2,7 @@
 #include "keystore/auth/kubernetes_backend.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -14,6 +15,19 @@ namespace {
 
 bool Says(const absl::Status& status, std::string_view text) {
   return Message(status).find(text) != std::string_view::npos;
+}
+
+// What `work` says on standard error.
+std::string LoggedBy(const std::function<void()>& work) {
+  char name[] = "/tmp/coffer-log-XXXXXX";
+  const UniqueFd file(mkstemp(name)), before(dup(STDERR_FILENO));
+  dup2(file.get(), STDERR_FILENO);
+  work();
+  dup2(before.get(), STDERR_FILENO);
+  std::stringstream text;
+  text << std::ifstream(name).rdbuf();
+  std::filesystem::remove(name);
+  return text.str();
 }
 
 struct Fixture : TestKeystore {
@@ -241,15 +255,45 @@ TEST_CASE_METHOD(Fixture, "TokenReview decides where no keys are given") {
   CHECK(Says(LogIn(api.Token("default", "other")).status(), "name not authorized"));
   CHECK(Says(LogIn(api.Token("other", "vault")).status(), "namespace not authorized"));
   CHECK(api.requests() == before);
+}
 
-  api.deleted = {TestApiServer::Uid("default", "vault")};
-  CHECK(Says(LogIn(token).status(), "permission denied: lookup failed"));
-  api.deleted.clear();
-  api.failure = TestHttpAnswer(500, "");
-  CHECK(LogIn(token).status().code() == absl::StatusCode::kUnavailable);
-  api.failure = TestHttpAnswer(
-      201, R"({"status":{"authenticated":true,"user":{"username":"system:serviceaccount:default:admin","uid":"1"}}})");
-  CHECK(Says(LogIn(token).status(), "another service account's"));
+TEST_CASE_METHOD(Fixture,
+                 "what the API server says of a login stands in the log, not in the answer") {
+  UseReview({{"use_annotations_as_alias_metadata", true}});
+  PutRole();
+  PutRole({{"bound_service_account_namespaces", ""},
+           {"bound_service_account_namespace_selector", R"({"matchLabels":{"env":"prod"}})"}},
+          "labels");
+  const absl::Status refused = absl::PermissionDeniedError("permission denied");
+  const absl::Status unasked = absl::UnavailableError(
+      "the Kubernetes API server can't be asked: the keystore's log says why");
+  const std::string of_another = TestHttpAnswer(
+      201,
+      R"({"status":{"authenticated":true,"user":{"username":"system:serviceaccount:default:admin","uid":"1"}}})");
+  struct Case {
+    std::string_view role;
+    std::string failure, deleted;
+    absl::Status status;
+    std::string_view log;
+  };
+  const Case cases[] = {
+      {"webapp", "", "vault", refused, "lookup failed: [invalid bearer token"},
+      {"webapp", of_another, "", refused, "another service account's than it claims"},
+      {"webapp", TestHttpAnswer(500, R"({"message":"etcd is down"})"), "", unasked, "etcd is down"},
+      {"labels", "", "", refused, "GET /api/v1/namespaces/default with status 404"}};
+  const std::string token = api.Token("default", "vault");
+  for (const Case& c : cases) {
+    api.failure = c.failure;
+    api.deleted = {TestApiServer::Uid("default", c.deleted)};
+    absl::Status status;
+    const std::string log = LoggedBy([&] { status = LogIn(token, c.role).status(); });
+    CAPTURE(log);
+    CHECK(status == c.status);
+    CHECK(log.find(c.log) != log.npos);
+    CHECK(log.find(token) == log.npos);
+    CHECK(LoggedBy([&] { CHECK(LogIn(token, c.role).status() == c.status); }).empty());
+    clock.Advance(absl::Seconds(1));
+  }
 }
 
 TEST_CASE_METHOD(Fixture,

@@ -1,6 +1,7 @@
 // login: a JWT in, a token out. What costs little is checked first; what waits for the network runs
 // on a worker.
 #include "common/json_members.h"
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/auth/kubernetes_backend.h"
@@ -44,36 +45,39 @@ absl::StatusOr<Account> ReadAccount(const Json& claims) {
 }
 
 // Whether the namespace's labels are those that the role wants. Waits.
-absl::Status CheckLabels(const KubernetesConfig& config, const KubernetesRole& role,
-                         std::string_view name_space) {
+absl::StatusOr<bool> LabelsFit(const KubernetesConfig& config, const KubernetesRole& role,
+                               std::string_view name_space) {
   if (config.api_server == nullptr) {
     return absl::FailedPreconditionError(
         "the role's bound_service_account_namespace_selector needs kubernetes_host to be configured");
   }
   ASSIGN_OR_RETURN(const ApiServer::Texts labels, config.api_server->NamespaceLabels(name_space));
-  if (role.selector->Fits(labels)) return absl::OkStatus();
-  return absl::PermissionDeniedError("namespace not authorized");
+  return role.selector->Fits(labels);
 }
 
-// Where the role names no audience, the JWT's own are asked for: an API server that is asked for
-// none takes only what is meant for itself.
-absl::Status Review(ApiServer& api_server, std::string_view text, const Json& claims,
-                    const std::string& audience, const Account& account) {
-  std::vector<std::string> audiences = {audience};
-  if (audience.empty()) {
-    ASSIGN_OR_RETURN(audiences, Audiences(claims));
-  }
-  ASSIGN_OR_RETURN(const ReviewedAccount reviewed, api_server.Review(text, audiences));
+absl::Status Review(ApiServer& api_server, std::string_view jwt,
+                    const std::vector<std::string>& audiences, const Account& account) {
+  ASSIGN_OR_RETURN(const ReviewedAccount reviewed, api_server.Review(jwt, audiences));
   if (reviewed.name == account.name && reviewed.name_space == account.name_space &&
       reviewed.uid == account.uid) {
     return absl::OkStatus();
   }
-  return absl::PermissionDeniedError(
-      "permission denied: the API server says that the JWT is another service account's than it "
-      "claims");
+  return absl::PermissionDeniedError("the JWT is another service account's than it claims");
 }
 
 }  // namespace
+
+absl::Status KubernetesBackend::Untold(const absl::Status& failed, std::string_view role_name) {
+  const bool refused = absl::IsPermissionDenied(failed);
+  if (!refused && !absl::IsUnavailable(failed)) return failed;
+  const std::int64_t second = absl::ToUnixSeconds(clock_.Now());
+  if (told_in_.exchange(second) != second) {
+    log::Warning("a Kubernetes login fails", {{"role", role_name}, {"error", failed}});
+  }
+  return refused ? absl::PermissionDeniedError("permission denied")
+                 : absl::UnavailableError(
+                       "the Kubernetes API server can't be asked: the keystore's log says why");
+}
 
 absl::StatusOr<Response> KubernetesBackend::LogIn(const Request& request, Txn& txn) {
   const std::string_view role_name = request.text("role");
@@ -113,14 +117,25 @@ absl::StatusOr<Response> KubernetesBackend::LogIn(const Request& request, Txn& t
   const bool asks = config->token_review || config->use_annotations || !allowed;
   if (asks && !request.may_block) return NeedsWorker();
   if (config->token_review) {
-    RETURN_IF_ERROR(Review(*config->api_server, text, jwt.claims, role->audience, account));
+    // An API server that is asked for no audience takes only what is meant for itself.
+    std::vector<std::string> audiences = {role->audience};
+    if (role->audience.empty()) {
+      ASSIGN_OR_RETURN(audiences, Audiences(jwt.claims));
+    }
+    const absl::Status reviewed = Review(*config->api_server, text, audiences, account);
+    if (!reviewed.ok()) return Untold(reviewed, role_name);
   }
-  if (!allowed) RETURN_IF_ERROR(CheckLabels(*config, *role, account.name_space));
+  if (!allowed) {
+    const absl::StatusOr<bool> fit = LabelsFit(*config, *role, account.name_space);
+    if (!fit.ok()) return Untold(fit.status(), role_name);
+    if (!*fit) return absl::PermissionDeniedError("namespace not authorized");
+  }
   Json meta = Json::object();
   if (config->use_annotations) {
-    ASSIGN_OR_RETURN(const ApiServer::Texts annotations,
-                     config->api_server->AccountAnnotations(account.name_space, account.name));
-    for (const auto& [key, value] : annotations) {
+    const absl::StatusOr<ApiServer::Texts> annotations =
+        config->api_server->AccountAnnotations(account.name_space, account.name);
+    if (!annotations.ok()) return Untold(annotations.status(), role_name);
+    for (const auto& [key, value] : *annotations) {
       if (key.starts_with(kAnnotationPrefix)) {
         meta[Json::string_t(std::string_view(key).substr(kAnnotationPrefix.size()))] = value;
       }

@@ -25,7 +25,7 @@ SecretBytes ReadToken(const std::string& path) {
 }
 
 absl::Status Denied(const auto&... pieces) {
-  return absl::PermissionDeniedError(StrCat("permission denied: lookup failed: ", pieces...));
+  return absl::PermissionDeniedError(StrCat("lookup failed: ", pieces...));
 }
 
 // Text of the API server's as a message may show it.
