@@ -210,6 +210,13 @@ TEST_CASE_METHOD(Fixture, "a login that isn't right is refused, and says why") {
   CHECK_FALSE(Write("auth/kubernetes/login", Json::object(), "").ok());
 }
 
+TEST_CASE_METHOD(Fixture, "a login gives none of the keystore's own policies") {
+  UseKeys();
+  PutRole({{"policies", "webapp,response-wrapping"}});
+  CHECK(LogIn(api.Token("default", "vault")).status() ==
+        absl::InvalidArgumentError("cannot assign policy \"response-wrapping\""));
+}
+
 TEST_CASE_METHOD(Fixture, "without a config nobody logs in") {
   PutRole();
   const auto response = LogIn(api.Token("default", "vault"));

@@ -119,6 +119,7 @@ absl::StatusOr<std::vector<std::string>> ChoosePolicies(const Request& request, 
     policies = CleanPolicies(policies, !without_default && Contains(own, "default"));
   }
   if (without_default) std::erase(policies, "default");
+  RETURN_IF_ERROR(CheckAssignable(policies));
   if (Contains(policies, "root") && !request.caller->root()) {
     return absl::InvalidArgumentError(
         "root tokens may not be created without parent token being root");

@@ -145,9 +145,10 @@ class PolicyStore {
   absl::StatusOr<std::vector<std::string>> List(Txn& txn);
   // The text, or nullopt. "root" has the text "".
   absl::StatusOr<std::optional<std::string>> Get(Txn& txn, std::string_view name);
-  // InvalidArgument: "root" can't be changed, or the text is wrong.
+  // InvalidArgument: "root" and internal ones can't be changed, or the text is wrong.
   absl::Status Put(Txn& txn, std::string_view name, std::string_view text);
-  // InvalidArgument: "root" and "default" can't be deleted. OK where there is no such policy.
+  // InvalidArgument: "root", "default" and internal ones can't be deleted. OK where there is no
+  // such policy.
   absl::Status Delete(Txn& txn, std::string_view name);
   // Writes the "default" policy at initialisation.
   absl::Status Initialize(Txn& txn);
@@ -165,6 +166,12 @@ class PolicyStore {
   std::mutex mutex_;
   std::unordered_map<std::string, CachedAcl> acls_;  // by the names, parted by "/"
 };
+
+// The policy of wrapping tokens. There is no document of that name: it allows nothing by itself.
+inline constexpr std::string_view kWrappingPolicy = "response-wrapping";
+// InvalidArgument where one of these, in lower case, is internal: no token is given such a policy
+// by a person or an auth method.
+absl::Status CheckAssignable(const std::vector<std::string>& policies);
 
 // The name as the store has it: in lower case.
 std::string NormalPolicyName(std::string_view name);

@@ -46,7 +46,20 @@ absl::Status CheckName(std::string_view name) {
   return absl::OkStatus();
 }
 
+// Those that Vault keeps for itself.
+bool IsInternal(std::string_view name) {
+  return name == kWrappingPolicy || name == "control-group";
+}
+
 }  // namespace
+
+absl::Status CheckAssignable(const std::vector<std::string>& policies) {
+  for (const std::string& policy : policies) {
+    if (!IsInternal(policy)) continue;
+    return absl::InvalidArgumentError(StrCat("cannot assign policy \"", policy, "\""));
+  }
+  return absl::OkStatus();
+}
 
 std::string NormalPolicyName(std::string_view name) { return LowerCase(name); }
 
@@ -71,8 +84,8 @@ absl::StatusOr<std::optional<std::string>> PolicyStore::Get(Txn& txn, std::strin
 absl::Status PolicyStore::Put(Txn& txn, std::string_view name, std::string_view text) {
   const std::string lower = LowerCase(name);
   RETURN_IF_ERROR(CheckName(lower));
-  if (lower == "root") {
-    return absl::InvalidArgumentError("cannot update \"root\" policy: it allows everything");
+  if (lower == "root" || IsInternal(lower)) {
+    return absl::InvalidArgumentError(StrCat("cannot update \"", lower, "\" policy"));
   }
   const auto parsed = Policy::Parse(lower, text);
   if (!parsed.ok()) return parsed.status();
@@ -82,9 +95,10 @@ absl::Status PolicyStore::Put(Txn& txn, std::string_view name, std::string_view 
 absl::Status PolicyStore::Delete(Txn& txn, std::string_view name) {
   const std::string lower = LowerCase(name);
   RETURN_IF_ERROR(CheckName(lower));
-  if (lower == "root" || lower == "default") {
+  if (lower == "root" || IsInternal(lower)) {
     return absl::InvalidArgumentError(StrCat("cannot delete \"", lower, "\" policy"));
   }
+  if (lower == "default") return absl::InvalidArgumentError("cannot delete default policy");
   return txn.Delete(StoredPath(lower));
 }
 

@@ -21,6 +21,7 @@
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "keystore/core/policy.h"
 #include "keystore/core/token_store_ttl.h"
 
 namespace coffer::keystore {
@@ -115,8 +116,11 @@ absl::StatusOr<TokenStore::Created> TokenStore::Create(Txn& txn, TokenSpec spec,
   Created created;
   auto entry = std::make_shared<TokenEntry>();
   entry->policies = CleanPolicies(spec.policies, !spec.no_default_policy);
-  if (entry->root() && mount.auth() && mount.path != "auth/token/") {
-    return absl::InvalidArgumentError("auth methods cannot create root tokens");
+  if (mount.auth() && mount.path != "auth/token/") {
+    if (entry->root()) {
+      return absl::InvalidArgumentError("auth methods cannot create root tokens");
+    }
+    RETURN_IF_ERROR(CheckAssignable(entry->policies));
   }
   if (IsBatch(spec)) entry->type = "batch";
   if (entry->root() && entry->batch()) {

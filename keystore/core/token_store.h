@@ -28,8 +28,8 @@ class TokenStore {
     std::vector<std::string> warnings;
   };
   // `mount` gives the default and maximum TTL. All `txn`s here are of the whole tree.
-  // InvalidArgument: the id is taken, the parent is gone, a root token from an auth method, a batch
-  // token with what it can't have, a type that there isn't.
+  // InvalidArgument: the id is taken, the parent is gone, a root token or internal policy from an
+  // auth method, a batch token with what it can't have, a type that there isn't.
   absl::StatusOr<Created> Create(Txn& txn, TokenSpec spec, const MountEntry& mount);
 
   // Null where there is no such token, or it has expired or is used up.

@@ -5,17 +5,16 @@
 #include "common/status_macros.h"
 #include "keystore/core/envelope.h"
 #include "keystore/core/mount_entry.h"
+#include "keystore/core/policy.h"
 
 namespace coffer::keystore {
 namespace {
 
-// The policy of wrapping tokens. There is no document of that name: it allows nothing by itself.
-constexpr char kPolicy[] = "response-wrapping";
 // In the token's cubbyhole: {"response": the answer's document}.
 constexpr char kPath[] = "response";
 
 bool IsWrapping(const TokenEntry& entry) {
-  return entry.policies.size() == 1 && entry.policies.front() == kPolicy;
+  return entry.policies.size() == 1 && entry.policies.front() == kWrappingPolicy;
 }
 
 absl::Status Invalid() {
@@ -27,7 +26,7 @@ absl::Status Invalid() {
 absl::StatusOr<WrapInfo> WrapText(TokenStore& tokens, Txn& txn, std::string_view text,
                                   std::string_view creation_path, absl::Duration ttl) {
   TokenSpec spec;
-  spec.policies = {kPolicy};
+  spec.policies = {std::string(kWrappingPolicy)};
   spec.no_default_policy = true;
   spec.ttl = spec.explicit_max_ttl = ttl;
   spec.renewable = false;

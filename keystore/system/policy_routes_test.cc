@@ -100,9 +100,13 @@ TEST_CASE("what can't be stored is refused with its cause") {
        {{"policy", "path \"x\" { capability = [] }"}},
        "failed to parse policy \"a\": line 1, column 12: there is no setting \"capability\" in a "
        "path block"},
-      {"sys/policies/acl/ROOT",
+      {"sys/policies/acl/ROOT", {{"policy", kReadSecret}}, "cannot update \"root\" policy"},
+      {"sys/policies/acl/Response-Wrapping",
        {{"policy", kReadSecret}},
-       "cannot update \"root\" policy: it allows everything"},
+       "cannot update \"response-wrapping\" policy"},
+      {"sys/policy/control-group",
+       {{"policy", kReadSecret}},
+       "cannot update \"control-group\" policy"},
   };
   for (const auto& c : cases) {
     const auto response = keystore.Write(c.path, c.data);
@@ -110,7 +114,9 @@ TEST_CASE("what can't be stored is refused with its cause") {
     CHECK(response.status().code() == absl::StatusCode::kInvalidArgument);
   }
   CHECK(ErrorOf(keystore.Delete("sys/policies/acl/root")) == "cannot delete \"root\" policy");
-  CHECK(ErrorOf(keystore.Delete("sys/policies/acl/Default")) == "cannot delete \"default\" policy");
+  CHECK(ErrorOf(keystore.Delete("sys/policies/acl/Default")) == "cannot delete default policy");
+  CHECK(ErrorOf(keystore.Delete("sys/policy/response-wrapping")) ==
+        "cannot delete \"response-wrapping\" policy");
   CHECK(DataOf(keystore.List("sys/policies/acl"))["keys"] == Json({"default", "root"}));
 }
 
