@@ -2,6 +2,7 @@
 // KubernetesRole::Parse does, the name in lower case.
 #include "keystore/auth/kubernetes_backend.h"
 
+#include "common/json_members.h"
 #include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -51,6 +52,16 @@ KubernetesBackend::KubernetesBackend(const Clock& clock, PodFiles pod_files, Lea
 void KubernetesBackend::OnSeal() {
   configs_.Clear();
   roles_.Clear();
+}
+
+absl::StatusOr<TtlTerms> KubernetesBackend::RenewalTerms(const TokenEntry& token, Txn& txn) {
+  const std::string_view name = TextAt(token.meta, "role");
+  ASSIGN_OR_RETURN(const RolePtr role, LoadRole(txn, name));
+  if (role == nullptr) return NotRenewed(StrCat("role ", name, " does not exist during renewal"));
+  return TtlTerms{.ttl = role->ttl,
+                  .max_ttl = role->max_ttl,
+                  .explicit_max_ttl = token.explicit_max_ttl,
+                  .period = role->period};
 }
 
 absl::StatusOr<KubernetesBackend::ConfigPtr> KubernetesBackend::LoadConfig(Txn& txn) {

@@ -17,6 +17,7 @@ class KubernetesBackend : public Backend {
   // The clock must outlive the backend.
   explicit KubernetesBackend(const Clock& clock, PodFiles pod_files = {}, LeaseTtls ttls = {});
   const std::vector<Route>& routes() const override { return routes_; }
+  absl::StatusOr<TtlTerms> RenewalTerms(const TokenEntry& token, Txn& txn) override;
   void OnSeal() override;
 
  private:

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "keystore/auth/kubernetes_test_api_server.h"
+#include "keystore/auth/token_backend.h"
 #include "keystore/system/testing.h"
 
 namespace coffer::keystore {
@@ -33,6 +34,7 @@ std::string LoggedBy(const std::function<void()>& work) {
 struct Fixture : TestKeystore {
   Fixture() {
     core.Register("kubernetes", kubernetes);
+    core.Register("token", token_backend);
     Enable("auth/kubernetes", "kubernetes");
     api.now = clock.Now();
     Put("sys/policies/acl/webapp", {{"policy", R"(path "secret/*" { capabilities = ["read"] })"}});
@@ -64,6 +66,7 @@ struct Fixture : TestKeystore {
   }
 
   TestApiServer api;
+  TokenBackend token_backend{core, mounts, tokens, policies, clock};
   KubernetesBackend kubernetes{clock, PodFiles{"/nonexistent", "/nonexistent"}};
 };
 
@@ -498,6 +501,46 @@ TEST_CASE_METHOD(Fixture, "changes count for the next login; two mounts don't sh
   REQUIRE(response.ok());
   CHECK(response->auth->entry->display_name == "k8s-two-default-vault");
   CHECK(response->auth->entry->path == "auth/k8s/two/login");
+}
+
+TEST_CASE_METHOD(Fixture, "a login is renewed as its role and its mount are now") {
+  UseKeys();
+  PutRole({{"ttl", "1h"}});
+  const auto login = LogIn(api.Token("default", "vault"), "WebApp");
+  REQUIRE(login.ok());
+  const std::string token(login->auth->client_token.view());
+  struct Case {
+    std::string_view name;
+    Json role;
+    int mount_max;  // minutes
+    int granted;    // minutes; 0: refused
+  };
+  // Half an hour after the login.
+  clock.Advance(absl::Minutes(30));
+  const Case cases[] = {
+      {"as long as the role says", {{"ttl", "2h"}}, 1000, 120},
+      {"as long as the mount says where the role doesn't", {{"ttl", 0}}, 1000, 40},
+      {"no longer than the role allows", {{"ttl", "2h"}, {"max_ttl", "2h"}}, 1000, 90},
+      {"no longer than the mount allows", {{"ttl", "2h"}}, 100, 70},
+      {"the lesser of both", {{"ttl", "2h"}, {"max_ttl", "2h"}}, 100, 70},
+      {"a period", {{"period", "3h"}}, 1000, 180},
+      {"past the maximum nothing", {{"max_ttl", "30m"}, {"ttl", "10m"}}, 1000, 0}};
+  for (const Case& c : cases) {
+    INFO(c.name);
+    REQUIRE(Write("sys/auth/kubernetes/tune",
+                  {{"max_lease_ttl", c.mount_max * 60}, {"default_lease_ttl", "40m"}})
+                .ok());
+    Put("auth/kubernetes/role/webapp", {{"ttl", 0}, {"max_ttl", 0}, {"period", 0}});
+    Put("auth/kubernetes/role/webapp", c.role);
+    const auto renewed = Write("auth/token/renew", {{"token", token}});
+    CHECK(renewed.ok() == (c.granted > 0));
+    if (!renewed.ok()) continue;
+    CHECK(renewed->auth->entry->expire_time == clock.Now() + absl::Minutes(c.granted));
+  }
+  REQUIRE(Delete("auth/kubernetes/role/webapp").ok());
+  CHECK(Write("auth/token/renew", {{"token", token}}).status() ==
+        absl::InternalError("1 error occurred:\n\t* failed to renew entry: role WebApp does not "
+                            "exist during renewal\n\n"));
 }
 
 TEST_CASE_METHOD(Fixture, "config and roles need a token, logins none") {

@@ -53,8 +53,14 @@ std::vector<Field> RoleFields() {
 
 }  // namespace
 
-TokenBackend::TokenBackend(TokenStore& tokens, PolicyStore& policies, const Clock& clock)
-    : tokens_(tokens), policies_(policies), clock_(clock), routes_(MakeRoutes()) {}
+TokenBackend::TokenBackend(Core& core, MountStore& mounts, TokenStore& tokens,
+                           PolicyStore& policies, const Clock& clock)
+    : core_(core),
+      mounts_(mounts),
+      tokens_(tokens),
+      policies_(policies),
+      clock_(clock),
+      routes_(MakeRoutes()) {}
 
 std::vector<Route> TokenBackend::MakeRoutes() {
   using enum Operation;
@@ -185,23 +191,32 @@ absl::StatusOr<Response> TokenBackend::LookupAccessor(const Request& request, Tx
   return Response::Data(Describe(*entry, ""));
 }
 
+absl::StatusOr<TtlTerms> TokenBackend::RenewalTerms(const TokenEntry& token, Txn& txn) {
+  ASSIGN_OR_RETURN(TtlTerms terms, Backend::RenewalTerms(token, txn));
+  if (token.role.empty()) return terms;
+  ASSIGN_OR_RETURN(const std::optional<Json> role, LoadRole(txn, token.role));
+  if (!role) {
+    return NotRenewed(
+        StrCat("original token role \"", token.role, "\" could not be found, not renewing"));
+  }
+  terms.period = absl::Seconds(role->at("token_period").get<std::int64_t>());
+  terms.explicit_max_ttl = absl::Seconds(role->at("token_explicit_max_ttl").get<std::int64_t>());
+  return terms;
+}
+
 absl::StatusOr<Response> TokenBackend::RenewEntry(const Request& request, Txn& txn,
                                                   const TokenEntry& entry, std::string_view id) {
-  RETURN_IF_ERROR(CheckNotBatch(entry, "be renewed"));
-  TokenEntry terms = entry;
-  if (!entry.role.empty()) {
-    ASSIGN_OR_RETURN(const std::optional<Json> role, LoadRole(txn, entry.role));
-    if (!role) {
-      return absl::InvalidArgumentError(StrCat("original token role \"", entry.role,
-                                               "\" could not be found, not renewing"));
-    }
-    terms.period = absl::Seconds(role->at("token_period").get<std::int64_t>());
-    terms.explicit_max_ttl =
-        absl::Seconds(role->at("token_explicit_max_ttl").get<std::int64_t>());
-  }
+  RETURN_IF_ERROR(CheckRenewable(entry));
   Txn root = txn.Root();
+  ASSIGN_OR_RETURN(const auto mounts, mounts_.Load(root));
+  const MountEntry* mount = mounts->Find(entry.path);
+  Backend* method = mount == nullptr ? nullptr : core_.FindBackend(*mount);
+  // Its method was disabled, and it is about to be revoked.
+  if (method == nullptr) return absl::InvalidArgumentError("token not found");
+  Txn of_method = root.Under(MountStorage(*mount));
+  ASSIGN_OR_RETURN(TtlTerms terms, method->RenewalTerms(entry, of_method));
   ASSIGN_OR_RETURN(TokenStore::Renewed renewed,
-                   tokens_.Renew(root, terms, request.duration("increment")));
+                   tokens_.Renew(root, entry, terms, *mount, request.duration("increment")));
   Response response;
   response.auth = Auth{SecretBytes::CopyOf(id), std::move(renewed.entry)};
   response.warnings = std::move(renewed.warnings);

@@ -2,16 +2,17 @@
 // https://developer.hashicorp.com/vault/api-docs/auth/token
 #pragma once
 
-#include "keystore/core/backend.h"
-#include "keystore/core/policy.h"
-#include "keystore/core/token_store.h"
+#include "keystore/core/core.h"
 
 namespace coffer::keystore {
 
 class TokenBackend : public Backend {
  public:
-  TokenBackend(TokenStore& tokens, PolicyStore& policies, const Clock& clock);
+  // What it is given must outlive it.
+  TokenBackend(Core& core, MountStore& mounts, TokenStore& tokens, PolicyStore& policies,
+               const Clock& clock);
   const std::vector<Route>& routes() const override { return routes_; }
+  absl::StatusOr<TtlTerms> RenewalTerms(const TokenEntry& token, Txn& txn) override;
 
  private:
   enum class Self { kYes, kNo };
@@ -49,6 +50,8 @@ class TokenBackend : public Backend {
 
   std::vector<Route> MakeRoutes();
 
+  Core& core_;
+  MountStore& mounts_;
   TokenStore& tokens_;
   PolicyStore& policies_;
   const Clock& clock_;

@@ -41,7 +41,7 @@ struct Fixture : TestKeystore {
         std::string_view(Lookup(token).at("accessor").get_ref<const Json::string_t&>()));
   }
 
-  TokenBackend backend{tokens, policies, clock};
+  TokenBackend backend{core, mounts, tokens, policies, clock};
 };
 
 TEST_CASE("a lookup shows what Vault shows") {
@@ -508,9 +508,38 @@ TEST_CASE("a role's terms hold for its tokens, at renewal as they are then") {
   CHECK(f.Write("auth/token/renew", {{"token", token}})->auth->entry->expire_time ==
         f.clock.Now() + absl::Hours(2));
   REQUIRE(f.Delete("auth/token/roles/r").ok());
-  CHECK(f.Write("auth/token/renew", {{"token", token}}).status() ==
-        absl::InvalidArgumentError(
-            "original token role \"r\" could not be found, not renewing"));
+  CHECK(
+      f.Write("auth/token/renew", {{"token", token}}).status() ==
+      absl::InternalError("1 error occurred:\n\t* failed to renew entry: original token role \"r\" "
+                          "could not be found, not renewing\n\n"));
+}
+
+TEST_CASE("a token is renewed within what its mount allows now") {
+  Fixture f;
+  const std::string token = f.Make({{"ttl", "1h"}});
+  const std::string periodic = f.Make({{"period", "1h"}});
+  const auto renew = [&](std::string_view which) {
+    return f.Write("auth/token/renew", {{"token", which}, {"increment", "3h"}});
+  };
+  f.clock.Advance(absl::Minutes(30));
+  REQUIRE(f.Write("sys/auth/token/tune", {{"max_lease_ttl", "45m"}}).ok());
+  const auto capped = renew(token);
+  CHECK(capped->auth->entry->expire_time == f.clock.Now() + absl::Minutes(15));
+  CHECK(capped->warnings ==
+        std::vector<std::string>{"TTL of \"3h0m0s\" exceeded the effective max_ttl of \"15m0s\"; "
+                                 "TTL value is capped accordingly"});
+  const auto shortened = renew(periodic);
+  CHECK(shortened->auth->entry->expire_time == f.clock.Now() + absl::Minutes(45));
+  CHECK(shortened->warnings ==
+        std::vector<std::string>{"period of \"1h0m0s\" exceeded the effective max_ttl of "
+                                 "\"45m0s\"; period value is capped accordingly"});
+
+  REQUIRE(f.Write("sys/auth/token/tune", {{"max_lease_ttl", "30m"}}).ok());
+  CHECK(renew(token).status() ==
+        absl::InternalError("1 error occurred:\n\t* past the max TTL, cannot renew\n\n"));
+  REQUIRE(f.Write("sys/auth/token/tune", {{"max_lease_ttl", "900h"}}).ok());
+  CHECK(renew(token)->auth->entry->expire_time == f.clock.Now() + absl::Hours(3));
+  CHECK(renew(token)->warnings.empty());
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "keystore/core/mount_entry.h"
 #include "keystore/core/request.h"
 #include "keystore/core/response.h"
+#include "keystore/core/token_store_ttl.h"
 
 namespace coffer::keystore {
 
@@ -85,9 +86,14 @@ class Backend {
   }
   // Called while the mount is made. InvalidArgument: an option is wrong.
   virtual absl::Status OnMount(const MountEntry&, Txn&) { return absl::OkStatus(); }
+  // By what terms a token that this made is renewed now. `txn` is rooted at the mount's storage.
+  virtual absl::StatusOr<TtlTerms> RenewalTerms(const TokenEntry& token, Txn& txn);
   // Forgets what was parsed from storage: at seal.
   virtual void OnSeal() {}
 };
+
+// What RenewalTerms returns where there are none: 500, as in Vault.
+absl::Status NotRenewed(std::string_view why);
 
 // What a handler returns to be run again on a worker thread, with may_block set.
 absl::Status NeedsWorker();

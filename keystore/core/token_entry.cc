@@ -3,8 +3,8 @@
 //   "d"  display name ("")      "pa" path ("")                "m"  metadata (null)
 //   "t"  type ("service")       "ro" role ("")                "u"  uses left (0)
 //   "c"  creation, Unix ns      "l"  creation TTL, s (0)      "pe" period, s (0)
-//   "x"  explicit max TTL, s    "mx" max TTL, s (0)           "r"  1: renewable
-//   "b"  bound CIDRs ([])       "e"  expiry, Unix ns (never)  "n"  last renewal, Unix ns (never)
+//   "x"  explicit max TTL, s    "r"  1: renewable             "b"  bound CIDRs ([])
+//   "e"  expiry, Unix ns (never)                              "n"  last renewal, Unix ns (never)
 #include "keystore/core/token_entry.h"
 
 #include <algorithm>
@@ -117,7 +117,6 @@ SecretBytes EncodeToken(const TokenEntry& entry) {
   writer.Set("l", entry.creation_ttl);
   writer.Set("pe", entry.period);
   writer.Set("x", entry.explicit_max_ttl);
-  writer.Set("mx", entry.max_ttl);
   if (entry.renewable) writer.Set("r", std::int64_t{1});
   writer.Set("b", entry.bound_cidrs);
   if (entry.expires()) writer.Set("e", absl::ToUnixNanos(entry.expire_time));
@@ -151,7 +150,6 @@ absl::StatusOr<std::shared_ptr<const TokenEntry>> DecodeToken(std::string_view h
     entry->creation_ttl = absl::Seconds(Number(stored, "l"));
     entry->period = absl::Seconds(Number(stored, "pe"));
     entry->explicit_max_ttl = absl::Seconds(Number(stored, "x"));
-    entry->max_ttl = absl::Seconds(Number(stored, "mx"));
     entry->renewable = stored.contains("r");
     entry->bound_cidrs = Texts(stored, "b");
     if (stored.contains("e")) entry->expire_time = absl::FromUnixNanos(Number(stored, "e"));

@@ -50,7 +50,6 @@ struct TokenEntry {
   absl::Duration creation_ttl;
   absl::Duration period;
   absl::Duration explicit_max_ttl;
-  absl::Duration max_ttl;  // the limit of renewals without a period
   bool renewable = false;
   std::vector<std::string> bound_cidrs;
   absl::Time expire_time = absl::InfiniteFuture();  // InfiniteFuture: never

@@ -22,7 +22,6 @@
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/core/policy.h"
-#include "keystore/core/token_store_ttl.h"
 
 namespace coffer::keystore {
 namespace {
@@ -139,15 +138,11 @@ absl::StatusOr<TokenStore::Created> TokenStore::Create(Txn& txn, TokenSpec spec,
   if (entry->root() && spec.ttl == kNone && spec.period == kNone) {
     entry->creation_ttl = spec.explicit_max_ttl;
   } else {
-    entry->max_ttl = ttls_.MaxOf(mount);
-    if (spec.max_ttl > kNone) entry->max_ttl = std::min(entry->max_ttl, spec.max_ttl);
-    ASSIGN_OR_RETURN(Ttl ttl, ComputeTtl({.ttl = spec.ttl,
-                                          .default_ttl = ttls_.DefaultOf(mount),
-                                          .max_ttl = entry->max_ttl,
-                                          .explicit_max_ttl = spec.explicit_max_ttl,
-                                          .period = spec.period,
-                                          .start = entry->creation_time},
-                                         entry->creation_time));
+    ASSIGN_OR_RETURN(Ttl ttl, TtlOn(mount, {.ttl = spec.ttl,
+                                            .max_ttl = spec.max_ttl,
+                                            .explicit_max_ttl = spec.explicit_max_ttl,
+                                            .period = spec.period,
+                                            .start = entry->creation_time}));
     entry->creation_ttl = ttl.ttl;
     created.warnings = std::move(ttl.warnings);
   }
@@ -255,30 +250,31 @@ absl::Status TokenStore::Use(Txn& txn, const TokenEntry& given) {
   return Rewrite(txn, *entry, used);
 }
 
+absl::StatusOr<Ttl> TokenStore::TtlOn(const MountEntry& mount, TtlTerms terms) const {
+  const absl::Duration longest = ttls_.MaxOf(mount);
+  terms.default_ttl = ttls_.DefaultOf(mount);
+  terms.max_ttl = terms.max_ttl > absl::ZeroDuration() ? std::min(terms.max_ttl, longest) : longest;
+  return ComputeTtl(terms, clock_.Now());
+}
+
+absl::Status CheckRenewable(const TokenEntry& entry) {
+  RETURN_IF_ERROR(CheckNotBatch(entry, "be renewed"));
+  if (entry.renewable && entry.expires()) return absl::OkStatus();
+  return absl::InvalidArgumentError("lease is not renewable");
+}
+
 absl::StatusOr<TokenStore::Renewed> TokenStore::Renew(Txn& txn, const TokenEntry& given,
+                                                      TtlTerms terms, const MountEntry& mount,
                                                       absl::Duration increment) {
-  RETURN_IF_ERROR(CheckNotBatch(given, "be renewed"));
+  RETURN_IF_ERROR(CheckRenewable(given));
   // Read again: a use may have been counted since.
   ASSIGN_OR_RETURN(const std::shared_ptr<const TokenEntry> entry, LookupHash(txn, given.hash));
   if (entry == nullptr) return absl::InvalidArgumentError("token not found");
-  if (!entry->renewable || !entry->expires()) {
-    return absl::InvalidArgumentError("lease is not renewable");
-  }
+  if (increment > absl::ZeroDuration()) terms.ttl = increment;
+  terms.start = entry->creation_time;
+  ASSIGN_OR_RETURN(Ttl ttl, TtlOn(mount, terms));
   auto renewed = std::make_shared<TokenEntry>(*entry);
-  renewed->period = given.period;
-  renewed->max_ttl = given.max_ttl;
-  renewed->explicit_max_ttl = given.explicit_max_ttl;
   renewed->last_renewal = clock_.Now();
-  ASSIGN_OR_RETURN(Ttl ttl,
-                   ComputeTtl({.ttl = increment > absl::ZeroDuration() ? increment
-                                                                       : entry->creation_ttl,
-                               .default_ttl = entry->creation_ttl,
-                               .max_ttl = given.max_ttl > absl::ZeroDuration() ? given.max_ttl
-                                                                              : ttls_.max_ttl,
-                               .explicit_max_ttl = given.explicit_max_ttl,
-                               .period = given.period,
-                               .start = entry->creation_time},
-                              renewed->last_renewal));
   renewed->expire_time = renewed->last_renewal + ttl.ttl;
   RETURN_IF_ERROR(Rewrite(txn, *entry, *renewed));
   return Renewed{std::move(renewed), std::move(ttl.warnings)};

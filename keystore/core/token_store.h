@@ -14,6 +14,7 @@
 #include "keystore/barrier/txn.h"
 #include "keystore/core/mount_entry.h"
 #include "keystore/core/token_entry.h"
+#include "keystore/core/token_store_ttl.h"
 
 namespace coffer::keystore {
 
@@ -50,10 +51,11 @@ class TokenStore {
     std::shared_ptr<const TokenEntry> entry;
     std::vector<std::string> warnings;
   };
-  // Zero `increment`: as long as at first. The terms (period, max_ttl, explicit_max_ttl) are those of
-  // `entry`, which who goes by a role's present terms has changed first. InvalidArgument: gone, not
-  // renewable, or past its limit.
-  absl::StatusOr<Renewed> Renew(Txn& txn, const TokenEntry& entry, absl::Duration increment);
+  // `terms`: what Backend::RenewalTerms of the method that made it says; `mount`: that method's.
+  // Zero `increment`: as long as the terms say. InvalidArgument: gone, or not renewable; Internal:
+  // past its limit.
+  absl::StatusOr<Renewed> Renew(Txn& txn, const TokenEntry& entry, TtlTerms terms,
+                                const MountEntry& mount, absl::Duration increment);
   // Revokes the token and all that descend from it.
   absl::Status Revoke(Txn& txn, std::string_view hash);
   // Revokes the token alone; its children become orphans.
@@ -84,6 +86,8 @@ class TokenStore {
   void OnSeal();
 
  private:
+  // By `terms`, within what the mount allows now.
+  absl::StatusOr<Ttl> TtlOn(const MountEntry& mount, TtlTerms terms) const;
   absl::StatusOr<std::shared_ptr<const TokenEntry>> Load(Txn& txn, std::string_view hash);
   absl::Status Rewrite(Txn& txn, const TokenEntry& before, const TokenEntry& after);
   absl::Status Erase(Txn& txn, const TokenEntry& entry);
@@ -100,6 +104,9 @@ class TokenStore {
 };
 
 bool IsBatchToken(std::string_view token);
+// InvalidArgument where `entry` never is: a batch token, one that was made so, or that lives for
+// ever.
+absl::Status CheckRenewable(const TokenEntry& entry);
 // InvalidArgument for a batch token: "batch tokens cannot be revoked".
 absl::Status CheckNotBatch(const TokenEntry& entry, std::string_view can_not);
 

@@ -43,6 +43,10 @@ struct Fixture {
     return Do([&](Txn& txn) { return tokens.Lookup(txn, token).value(); });
   }
   bool Lives(const TokenStore::Created& created) { return Find(created.id.view()) != nullptr; }
+  absl::StatusOr<TokenStore::Renewed> Renew(const TokenStore::Created& made, const TtlTerms& terms,
+                                            absl::Duration increment) {
+    return Do([&](Txn& txn) { return tokens.Renew(txn, *made.entry, terms, mount, increment); });
+  }
   void Revoke(std::string_view hash) {
     REQUIRE(Do([&](Txn& txn) { return tokens.Revoke(txn, hash); }).ok());
   }
@@ -226,8 +230,12 @@ TEST_CASE("renewal moves the end, within the limits") {
                                              .explicit_max_ttl = c.explicit_max_ttl,
                                              .period = c.period});
     f.clock.Advance(c.age);
-    const auto renewed =
-        f.Do([&](Txn& txn) { return f.tokens.Renew(txn, *made.entry, c.increment); });
+    const auto renewed = f.Renew(made,
+                                 {.ttl = c.ttl,
+                                  .max_ttl = c.max_ttl,
+                                  .explicit_max_ttl = c.explicit_max_ttl,
+                                  .period = c.period},
+                                 c.increment);
     REQUIRE(renewed.ok());
     CHECK(renewed->entry->expire_time == f.clock.Now() + c.left);
     CHECK(renewed->entry->last_renewal == f.clock.Now());
@@ -258,12 +266,10 @@ TEST_CASE("what can't be renewed is refused") {
                         {fixed, "lease is not renewable"},
                         {spent, "token not found"}};
   for (const Case& c : cases) {
-    const auto renewed = f.Do([&](Txn& txn) {
-      return f.tokens.Renew(txn, *c.token.entry, absl::Hours(1));
-    });
+    const auto renewed = f.Renew(c.token, {}, absl::Hours(1));
     CHECK(renewed.status() == absl::InvalidArgumentError(std::string(c.message)));
   }
-  CHECK(f.Do([&](Txn& txn) { return f.tokens.Renew(txn, *old.entry, {}); })->entry->expire_time ==
+  CHECK(f.Renew(old, {.max_ttl = absl::Hours(2)}, {})->entry->expire_time ==
         old.entry->expire_time);
 }
 
@@ -359,7 +365,7 @@ TEST_CASE("a renewal by a caller that was read before keeps the uses that were c
   const TokenStore::Created made = f.Make({.num_uses = 5});
   f.Do([&](Txn& txn) {
     REQUIRE(f.tokens.Use(txn, *made.entry).ok());
-    REQUIRE(f.tokens.Renew(txn, *made.entry, absl::Hours(1)).ok());
+    REQUIRE(f.tokens.Renew(txn, *made.entry, {}, f.mount, absl::Hours(1)).ok());
     return 0;
   });
   CHECK(f.Find(made.id.view())->num_uses == 4);

@@ -34,7 +34,9 @@ absl::StatusOr<Ttl> ComputeTtl(const TtlTerms& terms, absl::Time now) {
                                   ? absl::InfiniteDuration()
                                   : absl::Trunc(last - now + absl::Milliseconds(500),
                                                 absl::Seconds(1));
-  if (left <= kNone) return absl::InvalidArgumentError("past the max TTL, cannot renew");
+  if (left <= kNone) {
+    return absl::InternalError("1 error occurred:\n\t* past the max TTL, cannot renew\n\n");
+  }
   if (result.ttl > left) {
     result.warnings.push_back(StrCat("TTL of \"", FormatGoDuration(result.ttl),
                                      "\" exceeded the effective max_ttl of \"",

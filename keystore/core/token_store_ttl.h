@@ -12,8 +12,8 @@ namespace coffer::keystore {
 // Durations of zero mean: not set.
 struct TtlTerms {
   absl::Duration ttl;               // what is asked for
-  absl::Duration default_ttl;       // where nothing is asked for; never zero
-  absl::Duration max_ttl;           // from `start`, never zero; a period is only cut to it
+  absl::Duration default_ttl;       // where nothing is asked for; ComputeTtl needs it
+  absl::Duration max_ttl;           // from `start`; a period is only cut to it; ComputeTtl needs it
   absl::Duration explicit_max_ttl;  // from `start`, with a period too
   absl::Duration period;            // takes the place of `ttl`
   absl::Time start;                 // when the token was made
@@ -24,7 +24,7 @@ struct Ttl {
   std::vector<std::string> warnings;  // where it is less than was asked for
 };
 
-// InvalidArgument: the token is past its maximum already.
+// Internal, as in Vault: the token is past its maximum already.
 absl::StatusOr<Ttl> ComputeTtl(const TtlTerms& terms, absl::Time now);
 
 }  // namespace coffer::keystore

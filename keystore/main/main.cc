@@ -137,7 +137,7 @@ absl::Status Run(const CommandLine& command_line) {
   core.telemetry().Gauge("core.unsealed", "1 where the keystore is open, 0 where it is sealed",
                          [&barrier] { return barrier.sealed() ? 0 : 1; });
   AddProcessGauges(core.telemetry());
-  TokenBackend token(tokens, policies, clock);
+  TokenBackend token(core, mounts, tokens, policies, clock);
   KubernetesBackend kubernetes(clock, {}, ttls);
   Cubbyhole cubbyhole;
   KvV1 kv_v1(&events, ttls);
