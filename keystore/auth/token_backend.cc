@@ -10,7 +10,7 @@ namespace {
 const Field kToken{"token", FieldType::kString, "The token"};
 const Field kAccessor{"accessor", FieldType::kString, "The accessor of the token"};
 const Field kIncrement{"increment", FieldType::kDuration,
-                       "For how long it shall live on; 0: as long as at first"};
+                       "For how long it shall live on; 0: as long as it was given last"};
 
 std::vector<Field> CreateFields() {
   return {{"id", FieldType::kString, "The token itself; needs sudo"},

@@ -321,6 +321,9 @@ TEST_CASE("a token is renewed by itself, its caller and its accessor") {
     CHECK(renewed->auth->client_token.view() == (c.shown ? token : ""));
     CHECK(renewed->auth->entry->expire_time == f.clock.Now() + absl::Hours(2));
   }
+  // As long as it was given last, where nothing is asked.
+  CHECK(f.Write("auth/token/renew-self", Json::object(), token)->auth->entry->expire_time ==
+        f.clock.Now() + absl::Hours(2));
   const Json data = f.Lookup(token);
   CHECK(data.at("ttl") == 7200);
   CHECK(data.at("creation_ttl") == 3600);

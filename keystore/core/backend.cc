@@ -10,9 +10,8 @@ constexpr char kNeedsWorker[] = "coffer/needs-worker";
 }  // namespace
 
 absl::StatusOr<TtlTerms> Backend::RenewalTerms(const TokenEntry& token, Txn&) {
-  return TtlTerms{.ttl = token.creation_ttl,
-                  .explicit_max_ttl = token.explicit_max_ttl,
-                  .period = token.period};
+  return TtlTerms{
+      .ttl = token.given(), .explicit_max_ttl = token.explicit_max_ttl, .period = token.period};
 }
 
 absl::Status NotRenewed(std::string_view why) {

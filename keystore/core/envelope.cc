@@ -10,9 +10,6 @@ namespace {
 
 void AppendAuth(const Auth& auth, SecretBytes* out) {
   const TokenEntry& entry = *auth.entry;
-  // For how long it was given when it was made or last renewed; 0: for ever.
-  const absl::Time given = std::max(entry.creation_time, entry.last_renewal);
-  const absl::Duration lease = entry.expires() ? entry.expire_time - given : absl::ZeroDuration();
   out->Append("{\"client_token\":");
   AppendJsonString(auth.client_token.view(), out);
   out->Append(",\"accessor\":");
@@ -24,7 +21,7 @@ void AppendAuth(const Auth& auth, SecretBytes* out) {
   out->Append(",\"metadata\":");
   AppendJson(entry.meta, out);
   out->Append(",\"lease_duration\":");
-  AppendJsonInteger(absl::ToInt64Seconds(lease + absl::Milliseconds(500)), out);
+  AppendJsonInteger(absl::ToInt64Seconds(entry.given() + absl::Milliseconds(500)), out);
   out->Append(entry.renewable ? ",\"renewable\":true" : ",\"renewable\":false");
   out->Append(",\"entity_id\":\"\",\"token_type\":");
   AppendJsonString(entry.type, out);

@@ -86,6 +86,10 @@ bool TokenEntry::root() const {
   return std::find(policies.begin(), policies.end(), "root") != policies.end();
 }
 
+absl::Duration TokenEntry::given() const {
+  return expires() ? expire_time - std::max(creation_time, last_renewal) : absl::ZeroDuration();
+}
+
 std::vector<std::string> CleanPolicies(const std::vector<std::string>& policies,
                                        bool add_default) {
   std::set<std::string> clean;

@@ -60,6 +60,8 @@ struct TokenEntry {
   // revoked, and ends with its parent.
   bool batch() const { return type == "batch"; }
   bool expires() const { return expire_time != absl::InfiniteFuture(); }
+  // For how long it was given when it was made or last renewed; zero: for ever.
+  absl::Duration given() const;
 };
 
 // Trimmed, in lower case, sorted, without empty ones and duplicates; with "default" if asked. Where

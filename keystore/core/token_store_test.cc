@@ -211,7 +211,7 @@ TEST_CASE("renewal moves the end, within the limits") {
   };
   const absl::Duration none, hour = absl::Hours(1);
   const Case cases[] = {
-      {"as long as at first", hour, none, none, none, hour / 2, none, hour},
+      {"as long as its terms say", hour, none, none, none, hour / 2, none, hour},
       {"as long as asked", hour, none, none, none, hour / 2, 3 * hour, 3 * hour},
       {"also shorter", hour, none, none, none, hour / 4, hour / 4, hour / 4},
       {"to the maximum from its creation", hour, 2 * hour, none, none, hour / 2, 5 * hour,
