@@ -272,12 +272,58 @@ TEST_CASE("a role says which type of token it makes") {
                                                    {"default-batch", "", "batch"},
                                                    {"default-batch", "service", "service"}}) {
     CAPTURE(c.by_role, c.asked);
-    REQUIRE(f.Write("auth/token/roles/r", {{"token_type", c.by_role}, {"allowed_policies", "a"}})
+    REQUIRE(f.Write("auth/token/roles/r", {{"token_type", c.by_role},
+                                           {"allowed_policies", "a"},
+                                           {"orphan", true},
+                                           {"renewable", false}})
                 .ok());
     Json data = Json::object();
     if (!c.asked.empty()) data["type"] = c.asked;
     CHECK(f.Lookup(f.Make(data, "root", "create/r")).at("type") == c.made);
   }
+}
+
+TEST_CASE("a role asks nothing of batch tokens that would have to be kept") {
+  Fixture f;
+  struct Case {
+    std::string_view field;
+    Json value;
+    std::string_view what;  // "": it is taken
+  };
+  for (const Case& c : std::initializer_list<Case>{
+           {"orphan", true, ""},
+           {"orphan", false, "non-orphan tokens"},
+           {"token_period", "1h", "periodic tokens"},
+           {"period", "1h", "periodic tokens"},
+           {"renewable", true, "renewable tokens"},
+           {"token_explicit_max_ttl", "1h", "tokens with an explicit max TTL"},
+           {"token_num_uses", 3, "tokens with limited use count"}}) {
+    CAPTURE(c.field);
+    Json role = {{"token_type", "batch"}, {"orphan", true}, {"renewable", false}};
+    role[Json::string_t(c.field)] = c.value;
+    const absl::Status written = f.Write("auth/token/roles/b", role).status();
+    CHECK(written ==
+          (c.what.empty()
+               ? absl::OkStatus()
+               : absl::InvalidArgumentError(StrCat(
+                     "'token_type' cannot be 'batch' when role is set to generate ", c.what))));
+  }
+
+  // A role of both types gives its terms to those that can have them.
+  REQUIRE(f.Write("auth/token/roles/both", {{"token_type", "default-batch"},
+                                            {"allowed_policies", "a"},
+                                            {"token_period", "1h"},
+                                            {"token_explicit_max_ttl", "2h"},
+                                            {"token_num_uses", 3}})
+              .ok());
+  const Json batch = f.Lookup(f.Make({{"ttl", "3h"}}, "root", "create/both"));
+  CHECK(batch.at("type") == "batch");
+  CHECK(batch.at("ttl") == 3 * 3600);
+  CHECK(batch.at("explicit_max_ttl") == 0);
+  const Json service = f.Lookup(f.Make({{"type", "service"}}, "root", "create/both"));
+  CHECK(service.at("ttl") == 3600);
+  CHECK(service.at("explicit_max_ttl") == 2 * 3600);
+  CHECK(service.at("num_uses") == 3);
 }
 
 TEST_CASE("what sudo may ask for is given") {

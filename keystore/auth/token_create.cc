@@ -190,23 +190,23 @@ void Restrict(absl::Duration* own, absl::Duration by_role, std::string_view what
                              absl::ToInt64Seconds(*own), " seconds"));
 }
 
-absl::Status ApplyRole(const Json& role, TokenSpec* spec, std::vector<std::string>* warnings) {
+void ApplyRole(const Json& role, TokenSpec* spec, std::vector<std::string>* warnings) {
   const auto seconds = [&](const char* name) {
     return absl::Seconds(role.at(name).get<std::int64_t>());
   };
-  Restrict(&spec->explicit_max_ttl, seconds("token_explicit_max_ttl"), "Explicit max TTL",
-           warnings);
-  Restrict(&spec->period, seconds("token_period"), "Period", warnings);
   spec->role = std::string_view(role.at("name").get_ref<const Json::string_t&>());
   spec->renewable = spec->renewable && role.at("renewable").get<bool>();
-  const auto uses = role.at("token_num_uses").get<std::int64_t>();
-  if (uses > 0) spec->num_uses = spec->num_uses == 0 ? uses : std::min(uses, spec->num_uses);
   const std::string_view suffix = role.at("path_suffix").get_ref<const Json::string_t&>();
   if (!suffix.empty()) StrAppend(&spec->path, "/", suffix);
   if (role.contains("token_bound_cidrs")) {
     spec->bound_cidrs = Texts(role.at("token_bound_cidrs"));
   }
-  return absl::OkStatus();
+  if (spec->type == "batch") return;  // the rest is for what is stored
+  Restrict(&spec->explicit_max_ttl, seconds("token_explicit_max_ttl"), "Explicit max TTL",
+           warnings);
+  Restrict(&spec->period, seconds("token_period"), "Period", warnings);
+  const auto uses = role.at("token_num_uses").get<std::int64_t>();
+  if (uses > 0) spec->num_uses = spec->num_uses == 0 ? uses : std::min(uses, spec->num_uses);
 }
 
 }  // namespace
@@ -280,7 +280,7 @@ absl::StatusOr<Response> TokenBackend::CreateFrom(const Request& request, Txn& t
   spec.ttl = request.duration(request.has("ttl") ? "ttl" : "lease");
   spec.renewable = request.boolean("renewable");
   Response response;
-  if (role != nullptr) RETURN_IF_ERROR(ApplyRole(*role, &spec, &response.warnings));
+  if (role != nullptr) ApplyRole(*role, &spec, &response.warnings);
 
   const bool unending = Contains(spec.policies, "root") && spec.ttl == absl::ZeroDuration() &&
                         spec.period == absl::ZeroDuration() &&

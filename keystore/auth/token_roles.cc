@@ -62,6 +62,22 @@ absl::Status CheckPathSuffix(std::string_view suffix) {
   return absl::OkStatus();
 }
 
+// What Vault demands of a role of batch tokens, of which nothing is stored.
+absl::Status CheckBatchRole(const Json& role) {
+  if (role.at("token_type") != "batch") return absl::OkStatus();
+  for (const auto& [wrong, what] :
+       {std::pair(role.at("orphan") != true, "non-orphan tokens"),
+        std::pair(role.at("token_period") != 0, "periodic tokens"),
+        std::pair(role.at("renewable") != false, "renewable tokens"),
+        std::pair(role.at("token_explicit_max_ttl") != 0, "tokens with an explicit max TTL"),
+        std::pair(role.at("token_num_uses") != 0, "tokens with limited use count")}) {
+    if (!wrong) continue;
+    return absl::InvalidArgumentError(
+        StrCat("'token_type' cannot be 'batch' when role is set to generate ", what));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::optional<Json>> TokenBackend::LoadRole(Txn& txn, std::string_view name) {
@@ -140,6 +156,7 @@ absl::StatusOr<Response> TokenBackend::WriteRole(const Request& request, Txn& tx
     if (role[cidrs].empty()) role.erase(cidrs);
   }
 
+  RETURN_IF_ERROR(CheckBatchRole(role));
   const absl::Duration longest = tokens_.ttls().MaxOf(*request.mount);
   const auto limit = role.at("token_explicit_max_ttl").get<std::int64_t>();
   if (limit > absl::ToInt64Seconds(longest)) {
