@@ -68,6 +68,24 @@ void KeepForVendors(const NodePublishVolumeRequest& request, VolumeContext* cont
   if (!secrets.empty()) context->secrets = DumpJson(secrets);
 }
 
+absl::StatusOr<VolumeContext> ReadRequest(const NodePublishVolumeRequest& request) {
+  RETURN_IF_ERROR(CheckPublish(request));
+  ASSIGN_OR_RETURN(VolumeContext context,
+                   ReadVolumeContext([&request](const std::string& key) -> std::string_view {
+                     const auto found = request.volume_context().find(key);
+                     if (found != request.volume_context().end()) return found->second;
+                     // Where a CSIDriver says serviceAccountTokenInSecrets (Kubernetes 1.35 and
+                     // later).
+                     const auto secret = request.secrets().find(key);
+                     const bool tokens = key == kTokensKey && secret != request.secrets().end();
+                     return tokens ? secret->second : std::string_view();
+                   }));
+  RETURN_IF_ERROR(
+      ReadMountGroup(request.volume_capability().mount().volume_mount_group(), &context));
+  KeepForVendors(request, &context);
+  return context;
+}
+
 // Tokens come as plain strings in the request, which nobody reads again.
 void WipeTokens(const NodePublishVolumeRequest& request) {
   auto& mutable_request = const_cast<NodePublishVolumeRequest&>(request);
@@ -83,21 +101,9 @@ void WipeTokens(const NodePublishVolumeRequest& request) {
 }  // namespace
 
 absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl::Time deadline) {
-  RETURN_IF_ERROR(CheckPublish(request));
-  absl::StatusOr<VolumeContext> context =
-      ReadVolumeContext([&request](const std::string& key) -> std::string_view {
-        const auto found = request.volume_context().find(key);
-        if (found != request.volume_context().end()) return found->second;
-        // Where a CSIDriver says serviceAccountTokenInSecrets (Kubernetes 1.35 and later).
-        const auto secret = request.secrets().find(key);
-        const bool tokens = key == kTokensKey && secret != request.secrets().end();
-        return tokens ? secret->second : std::string_view();
-      });
-  if (context.ok()) KeepForVendors(request, &*context);
+  absl::StatusOr<VolumeContext> context = ReadRequest(request);
   WipeTokens(request);
   RETURN_IF_ERROR(context.status());
-  RETURN_IF_ERROR(
-      ReadMountGroup(request.volume_capability().mount().volume_mount_group(), &*context));
   return publisher_.Publish(request.volume_id(), request.target_path(), *context, deadline);
 }
 

@@ -142,6 +142,15 @@ class LeaksTest(unittest.TestCase):
         self.assertEqual(in_files(self.node.keystore.folder, needles), [])
         self.assertEqual(self.node.mounts(), [])
 
+    def test_refused(self):
+        """of a publish that is refused no token stays"""
+        with open(self.node.token_file, encoding="utf-8") as file:
+            token = file.read().strip()
+        for flag in ["--readonly=false", "--access=block", "--target="]:
+            self.assertEqual(self.node.publish(None, "csi-1", "webapp", flag)[0], "INVALID_ARGUMENT")
+        # The string that was read; what gRPC has received isn't followed by a NUL.
+        self.assert_in_no_memory([token[-60:].encode() + b'"}}\0'], "after a refusal")
+
     def test_one_trace(self):
         """nothing but the mount is left in the kubelet's folder while a volume is published"""
         secret = self.put()
@@ -194,7 +203,7 @@ class LeaksTest(unittest.TestCase):
 class LockedMemfdTest(LeaksTest):
     """the same where the kernel has no memfd_secret"""
     lacks = ("memfd_secret",)
-    test_the_search_finds = test_one_trace = test_page_cache = None
+    test_the_search_finds = test_refused = test_one_trace = test_page_cache = None
 
     def test_no_core(self):
         self.assertIn("memfd_secret is missing", self.node.log_text())
