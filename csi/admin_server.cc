@@ -72,25 +72,15 @@ std::optional<std::size_t> BodySize(std::string_view head) {
   return size;
 }
 
-// True: it may be read, or written, before `deadline`.
-bool Wait(int fd, short events, absl::Time deadline) {
+// True: it may be read, or written, before `deadline`, and before `stop` (-1: none) can be read.
+bool Wait(int fd, short events, absl::Time deadline, int stop = -1) {
   for (;;) {
-    pollfd wait = {fd, events, 0};
+    pollfd wait[] = {{fd, events, 0}, {stop, POLLIN, 0}};
     const absl::Duration left = std::max(deadline - absl::Now(), absl::ZeroDuration());
-    const int ready = poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(left)));
-    if (ready > 0) return true;
+    const int ready = poll(wait, 2, static_cast<int>(absl::ToInt64Milliseconds(left)));
+    if (ready > 0) return wait[0].revents != 0;
     if (ready == 0 || errno != EINTR) return false;
   }
-}
-
-bool ReadMore(int fd, absl::Time deadline, SecretBytes* text) {
-  char buffer[4096];
-  if (!Wait(fd, POLLIN, deadline)) return false;
-  const ssize_t got = recv(fd, buffer, sizeof(buffer), 0);
-  if (got <= 0) return false;
-  text->Append(std::string_view(buffer, static_cast<std::size_t>(got)));
-  explicit_bzero(buffer, static_cast<std::size_t>(got));
-  return true;
 }
 
 void WriteAll(int fd, std::string_view text) {
@@ -145,7 +135,10 @@ AdminServer::AdminServer(std::string path, UniqueFd listener, Routes routes)
   thread_ = std::thread([this] { Run(); });
 }
 
-AdminServer::~AdminServer() {
+AdminServer::~AdminServer() { StopListening(); }
+
+void AdminServer::StopListening() {
+  if (!thread_.joinable()) return;
   struct stat facts = {};
   if (lstat(path_.c_str(), &facts) == 0 && facts.st_dev == device_ && facts.st_ino == inode_) {
     unlink(path_.c_str());
@@ -168,6 +161,16 @@ void AdminServer::Run() {
     auto shared = std::make_shared<UniqueFd>(std::move(fd));
     workers_.Submit([this, shared] { Serve(shared->get()); });
   }
+}
+
+bool AdminServer::ReadMore(int fd, absl::Time deadline, SecretBytes* text) const {
+  char buffer[4096];
+  if (!Wait(fd, POLLIN, deadline, stop_.get())) return false;
+  const ssize_t got = recv(fd, buffer, sizeof(buffer), 0);
+  if (got <= 0) return false;
+  text->Append(std::string_view(buffer, static_cast<std::size_t>(got)));
+  explicit_bzero(buffer, static_cast<std::size_t>(got));
+  return true;
 }
 
 void AdminServer::Serve(int fd) const {

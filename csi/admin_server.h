@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/json.h"
 #include "common/unique_fd.h"
 #include "provider/workers.h"
@@ -30,12 +31,16 @@ class AdminServer {
   // `path`: absolute; a socket left there is replaced, anything else isn't. Whoever connects must be
   // root or the plugin's own user. FailedPrecondition: it can't be listened on.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const std::string& path, Routes routes);
-  ~AdminServer();  // waits for what is under way; removes the socket, unless it is another's by now
+  ~AdminServer();  // waits for what is under way
+  // Removes the socket, unless it is another's by now, and takes no more requests; those that have
+  // come whole go on.
+  void StopListening();
 
  private:
   AdminServer(std::string path, UniqueFd listener, Routes routes);
   void Run();
   void Serve(int fd) const;
+  bool ReadMore(int fd, absl::Time deadline, SecretBytes* text) const;
   SecretBytes AnswerTo(std::string_view head, std::string_view body) const;
 
   const std::string path_;

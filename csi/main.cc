@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 
@@ -69,7 +71,8 @@ constexpr absl::Duration kKeeperPatience = absl::Seconds(2);
 constexpr absl::Duration kKeeperRestart = absl::Seconds(3);
 constexpr absl::Duration kLastWrites = absl::Seconds(2);
 // A keystore that hangs must not keep a plugin that was told to stop.
-constexpr unsigned kStopSeconds = 15;
+constexpr std::chrono::seconds kLastCalls{6};  // more than a gRPC server's grace
+constexpr unsigned kStopSeconds = 15;          // in all
 
 // Blocks SIGTERM, SIGINT and SIGHUP, which are waited for, before any thread is made. Returns those that
 // stop.
@@ -372,21 +375,30 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   alarm(kStopSeconds);
   const bool tokens_are_kept = handover.Holds();
   // The next plugin goes on at once; what follows takes its time.
-  admin.reset();
+  if (admin) admin->StopListening();
   status.reset();
   server->StopListening();
   if (provider_server) provider_server->StopListening();
   volumes.HandOver(kKeeperRestart);
-  server.reset();
-  provider_server.reset();
-  if (events) events->Stop();
-  rotation.Stop();
-  checks.reset();
+  const std::future<void> calls = std::async(std::launch::async, [&] {
+    if (events) events->Stop();
+    server.reset();
+    provider_server.reset();
+    admin.reset();
+    rotation.Stop();
+    checks.reset();
+  });
+  const bool ended = calls.wait_for(kLastCalls) == std::future_status::ready;
   if (reporter) reporter->writer().Drain(clock.Now() + kLastWrites);
   if (!tokens_are_kept) publisher.ForgetTokens();
   provider_service.ForgetTokens();
   if (!revoker.Drain(clock.Now() + kLastRevocations)) {
     log::Warning("some tokens are not revoked and live until their TTL ends");
+  }
+  if (!ended) {
+    log::Warning("calls that hang are left off");
+    read_times.Save().IgnoreError();
+    _exit(0);
   }
   return absl::OkStatus();
 }

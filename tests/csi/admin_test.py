@@ -273,6 +273,34 @@ class StandbyTest(unittest.TestCase):
         self.assertEqual(node.wait(second), 0)
         self.assertFalse(os.path.exists(f"{node.folder}/admin.sock"))
 
+    def test_a_request_that_hangs(self):
+        """a stop hands over first, and leaves off what waits for a keystore that doesn't answer"""
+        node = KeptAdminNode(BIN_DIR)
+        self.addCleanup(node.close)
+        self.assertEqual(node.publish()[0], "OK")
+        hanging = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(hanging.close)
+        node.write_class("hang", WEBAPP_OBJECTS, address=f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        call = subprocess.Popen(
+            [os.path.join(BIN_DIR, "coffer"), "csi", "publish", "-class=hang", "-service-account=vault",
+             f"-token-file=vault={node.token_file}", f"-target={node.target('hang')}"],
+            stderr=subprocess.DEVNULL, env={"HOME": node.folder, "COFFER_CSI_SOCKET": f"{node.folder}/admin.sock"})
+        self.addCleanup(call.wait)
+        self.addCleanup(call.kill)
+        asked, _ = hanging.accept()
+        self.addCleanup(asked.close)
+        idle = socket.socket(socket.AF_UNIX)
+        self.addCleanup(idle.close)
+        idle.connect(f"{node.folder}/admin.sock")
+        first, second = node.serving(), node.start_standby()
+        first.terminate()
+        start = time.monotonic()
+        eventually(lambda: node.serving() == second, "the standby serves")
+        self.assertLess(time.monotonic() - start, 4)
+        self.assertEqual(node.wait(first), 0)
+        self.assertLess(time.monotonic() - start, 14)
+        self.assertEqual(node.publish()[0], "OK")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

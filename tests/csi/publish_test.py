@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -349,6 +350,21 @@ class PublishTest(unittest.TestCase):
         self.assertFalse(os.path.exists(node.registration))
         self.assertEqual(self.tokens(), before)
         self.assertEqual(len(node.mounts()), 1)  # left to the next one
+
+    def test_stop_while_a_call_hangs(self):
+        """the same where another call waits for a keystore that doesn't answer"""
+        node = self.node
+        before = self.tokens()
+        self.ok(node.publish())
+        with socket.create_server(("127.0.0.1", 0)) as hanging:
+            node.write_class("hang", WEBAPP_OBJECTS, address=f"http://127.0.0.1:{hanging.getsockname()[1]}")
+            call = threading.Thread(target=node.publish, args=(node.target("2"), "csi-2", "hang"))
+            call.start()
+            asked, _ = hanging.accept()
+            self.assertEqual(node.stop(), 0)
+            self.assertEqual(self.tokens(), before)
+            asked.close()
+        call.join()
 
     def test_registration_and_sockets(self):
         node = self.node
