@@ -179,9 +179,8 @@ void AuditLog::WriteLoop() {
     if (!stopping_) wake_.wait_for(lock, kGather, [this] { return stopping_; });
     const std::string_view lines = buffer_.waiting();
     if (stopping_ && lines.empty()) break;
-    const bool reopen = std::exchange(reopen_, false);
+    reopen_ = false;
     lock.unlock();
-    if (reopen) file_.reset();
     FollowPath();
     WriteLeft();
     WriteLines(lines, &buffer_);
@@ -210,16 +209,17 @@ void AuditLog::WriteLeft() {
 
 void AuditLog::FollowPath() {
   struct stat there {}, ours {};
-  const bool same = file_ && fstat(file_.get(), &ours) == 0 &&
-                    lstat(path_.c_str(), &there) == 0 && there.st_dev == ours.st_dev &&
-                    there.st_ino == ours.st_ino;
-  if (same) return;
+  strayed_ = !file_ || fstat(file_.get(), &ours) != 0 || lstat(path_.c_str(), &there) != 0 ||
+             there.st_dev != ours.st_dev || there.st_ino != ours.st_ino;
+  if (!strayed_) return;
   absl::StatusOr<UniqueFd> file = OpenFile(path_);
   if (!file.ok()) {
+    if (ours.st_nlink == 0) file_.reset();  // else it was moved, and is written to
     if (!std::exchange(failing_, true)) log::Error("audit log", {{"error", file.status()}});
-    return;  // on to the old one, if there is one
+    return;
   }
   file_ = *std::move(file);
+  strayed_ = false;
   torn_ = true;
 }
 
@@ -262,7 +262,9 @@ int AuditLog::Append(std::string_view lines) {
     }
     done += static_cast<std::size_t>(wrote);
   }
-  if (std::exchange(failing_, false)) log::Info("audit log is written again", {{"file", path_}});
+  if (!strayed_ && std::exchange(failing_, false)) {
+    log::Info("audit log is written again", {{"file", path_}});
+  }
   return 0;
 }
 

@@ -55,8 +55,8 @@ class AuditLog {
   void Add(const volume::OpenEvent& event);
   // When it is: has what was added written.
   void WriteSoon();
-  // Opens the file again, as after a rename. That happens by itself, too, when the path no longer
-  // leads to the open file.
+  // Makes the file anew at once where it was moved. That happens by itself, too, with the next
+  // line; until it can be made the moved one is written to.
   void Reopen();
   // Lines that were lost since the start.
   std::uint64_t lost() const;
@@ -100,6 +100,7 @@ class AuditLog {
 
   // The thread's alone.
   UniqueFd file_;
+  bool strayed_ = false;  // it isn't at the path any longer
   bool torn_ = true;      // the file may end within a line, as of a plugin that was killed
   bool failing_ = false;  // the log was told
 

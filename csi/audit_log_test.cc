@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <filesystem>
@@ -166,6 +168,58 @@ TEST_CASE("a log that was moved or is asked to is begun anew at its path") {
   (*log)->Reopen();
   CHECK(Eventually([&] { return fs::exists(path); }));
   CHECK((*log)->lost() == 0);
+}
+
+// What is logged while this lives.
+class CapturedLog {
+ public:
+  explicit CapturedLog(std::string path)
+      : path_(std::move(path)), stderr_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) {
+    const UniqueFd file(open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+    dup2(file.get(), STDERR_FILENO);
+  }
+  ~CapturedLog() { dup2(stderr_.get(), STDERR_FILENO); }
+  std::ptrdiff_t lines() const { return std::ranges::count(Text(path_), '\n'); }
+
+ private:
+  const std::string path_;
+  const UniqueFd stderr_;
+};
+
+TEST_CASE("lines of a log that is deleted are counted and told, of one that is moved written") {
+  Folder folder;
+  const std::string logs = folder.path + "/logs", path = logs + "/audit.log";
+  fs::create_directory(logs);
+  const SystemClock clock;
+  auto log = AuditLog::Open(clock, path);
+  REQUIRE(log.ok());
+  const CapturedLog said(folder.path + "/said");
+
+  fs::rename(logs, folder.path + "/moved");
+  (*log)->Reopen();
+  for (std::size_t i = 1; i <= 5; ++i) {
+    Write(*log, Event("moved"));
+    REQUIRE(Eventually([&] { return Lines(folder.path + "/moved/audit.log").size() == i; }));
+  }
+  CHECK(said.lines() == 1);
+  fs::create_directory(logs);
+  Write(*log, Event("anew"));
+  REQUIRE(Eventually([&] { return fs::exists(path) && Lines(path).size() == 1; }));
+  CHECK(Eventually([&] { return said.lines() == 2; }));
+  CHECK((*log)->lost() == 0);
+
+  fs::remove_all(logs);
+  for (std::uint64_t i = 1; i <= 5; ++i) {
+    Write(*log, Event("lost"));
+    REQUIRE(Eventually([&] { return (*log)->lost() == i; }));
+  }
+  CHECK(said.lines() == 3);
+  fs::create_directory(logs);
+  Write(*log, Event("back"));
+  REQUIRE(Eventually([&] { return fs::exists(path) && Lines(path).size() == 2; }));
+  CHECK(Lines(path)[0]["lines"] == 5);
+  CHECK(Lines(path)[1]["file"] == "back");
+  CHECK(Eventually([&] { return said.lines() == 4; }));
 }
 
 TEST_CASE("opens never wait for the log: each is a line, or counted in one that says so") {
