@@ -32,7 +32,9 @@ void OpenReporter::Opened(const volume::OpenEvent& event) {
                                 {"secret_provider_class", pod.secret_class}});
   if (event.error == 0) {
     SetLastOpen(event.time, event.file, pod, &metrics_);
-    times_.Opened(pod.kubernetes_namespace, pod.secret_class, event.file, pod.name, event.time);
+    if (event.volume->audit) {
+      times_.Opened(pod.kubernetes_namespace, pod.secret_class, event.file, pod.name, event.time);
+    }
     records_.Opened(event);
   }
   if (event.canary) {

@@ -193,8 +193,13 @@ void ReadTimes::DropOldest() {
 void ReadTimes::Opened(std::string_view kubernetes_namespace, std::string_view secret_class,
                        std::string_view file, std::string_view pod, absl::Time time) {
   std::lock_guard lock(mutex_);
-  const auto found = times_.find(std::tie(kubernetes_namespace, secret_class, file));
-  if (found == times_.end()) return;
+  auto found = times_.find(std::tie(kubernetes_namespace, secret_class, file));
+  if (found == times_.end()) {  // the publish that brings it is yet to be told
+    found = times_
+                .emplace(Key(kubernetes_namespace, secret_class, file),
+                         Times{.published = time, .last_published = time})
+                .first;
+  }
   found->second.last_read = std::max(found->second.last_read, time);
   changed_ = true;
   PodTimes& pods = found->second.by_pod;
@@ -209,6 +214,7 @@ void ReadTimes::Opened(std::string_view kubernetes_namespace, std::string_view s
     }));
   }
   pods.emplace(pod, time);
+  if (times_.size() > kMostFiles) DropOldest();
 }
 
 void ReadTimes::Gone(std::string_view kubernetes_namespace, std::string_view secret_class,

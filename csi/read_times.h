@@ -54,6 +54,7 @@ class ReadTimes {
   // Of an audited volume, at each publish.
   void Published(std::string_view kubernetes_namespace, std::string_view secret_class,
                  const std::vector<std::string>& files);
+  // Of an audited volume, which may be opened before its publish is told.
   void Opened(std::string_view kubernetes_namespace, std::string_view secret_class,
               std::string_view file, std::string_view pod, absl::Time time);
   // Forgets what this pod has opened, but for when it was.

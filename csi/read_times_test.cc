@@ -39,8 +39,6 @@ TEST_CASE("what nobody has opened for a time is found, the longest unread first"
   clock.Advance(absl::Hours(24));
   times.Opened("shop", "webapp", "user", "web-1", clock.Now());
   times.Published("shop", "late", {"token"});
-  times.Opened("shop", "webapp", "unknown", "web-1", clock.Now());
-  times.Opened("other", "webapp", "user", "web-1", clock.Now());
   CHECK(Names(times.All()) == List{"shop/late/token", "shop/webapp/password",
                                    "shop/webapp/tls/key", "shop/webapp/user"});
   CHECK(Names(times.Unused(absl::Hours(25))).empty());
@@ -54,6 +52,20 @@ TEST_CASE("what nobody has opened for a time is found, the longest unread first"
         List{"shop/webapp/tls/key", "shop/late/token", "shop/webapp/user"});
   CHECK(times.Unused(absl::Hours(24))[0].last_read == absl::InfinitePast());
   CHECK(times.Unused(absl::Hours(24))[2].last_read == clock.Now() - absl::Hours(24));
+}
+
+TEST_CASE("an open counts that comes before its publish is told") {
+  ManualClock clock;
+  ReadTimes times(clock, "");
+  const absl::Time start = clock.Now();
+  times.Opened("n", "c", "f", "web-1", start);
+  clock.Advance(absl::Seconds(1));
+  times.Published("n", "c", {"f", "unread"});
+  clock.Advance(absl::Hours(1));
+  CHECK(Names(times.Unused(absl::Hours(1))) == List{"n/c/f", "n/c/unread"});
+  CHECK(times.All()[0].last_read == start);
+  CHECK(times.All()[0].published == start);
+  CHECK(times.OpenedBy("n", "c", "web-1").size() == 1);
 }
 
 TEST_CASE("times outlive the process, names with any byte in them too") {
@@ -165,6 +177,10 @@ TEST_CASE("there is a limit, and what was published last stays") {
   const std::vector<ReadTime> all = times.All();
   CHECK(all.size() == ReadTimes::kMostFiles);
   CHECK(all[0].file == "f0");
+  clock.Advance(absl::Hours(1));
+  times.Opened("n", "c", "new", "web-1", clock.Now());
+  CHECK(times.All().size() <= ReadTimes::kMostFiles);
+  CHECK(times.OpenedBy("n", "c", "web-1").size() == 1);
 }
 
 TEST_CASE("a file in another format, or no folder, is no reason to stop") {
