@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
@@ -47,6 +48,13 @@ bool Readable(int a, int b, int ms) {
 absl::Status AwaitPacket(int connection, int stop_fd, int ms) {
   if (!Readable(connection, stop_fd, ms)) return Broken("doesn't answer", ETIMEDOUT);
   return Readable(stop_fd, -1, 0) ? Stopped() : absl::OkStatus();
+}
+
+bool SameFile(int a, int b) {
+  struct stat of_a {
+  }, of_b{};
+  return fstat(a, &of_a) == 0 && fstat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+         of_a.st_ino == of_b.st_ino;
 }
 
 }  // namespace
@@ -186,8 +194,8 @@ absl::Status KeeperClient::AwaitTurn(absl::Duration patience, const StandBy& sta
   }
 }
 
-absl::Status KeeperClient::Ask(int connection, bool take, int stop_fd, Holdings* kept) const {
-  if (!keeper::Send(connection, take ? keeper::kTake : keeper::kLook)) return Broken("can't be asked", errno);
+absl::Status KeeperClient::Ask(int connection, int stop_fd, Holdings* kept) const {
+  if (!keeper::Send(connection, keeper::kTake)) return Broken("can't be asked", errno);
   const auto batch = std::make_unique<keeper::Batch>();
   const auto packet = std::make_unique<keeper::Packet>();
   Kept volume;
@@ -213,7 +221,7 @@ absl::Status KeeperClient::Ask(int connection, bool take, int stop_fd, Holdings*
       if (next_fd != fds.end()) fd = std::move(*next_fd++);
       if (kind == keeper::kVolume) {
         volume = {packet->target, packet->facts, std::move(fd), {}};
-        images_to_come = take ? packet->head.number : 0;
+        images_to_come = packet->head.number;
       } else {
         volume.images[packet->head.number] = std::move(fd);
         --images_to_come;
@@ -235,14 +243,16 @@ absl::StatusOr<std::vector<KeeperClient::Kept>> KeeperClient::Take(absl::Duratio
   Holdings kept;
   absl::Status turn;
   while ((turn = AwaitTurn(patience, stand_by, &kept)).ok()) {
-    const bool first = kept.empty();
-    turn = Ask(connection_.get(), /*take=*/true, stand_by.stop_fd, &kept);
+    Holdings before = std::exchange(kept, {});  // of a keeper that may have been another one
+    turn = Ask(connection_.get(), stand_by.stop_fd, &kept);
     if (turn.ok()) {
       knows_all_ = true;
+      for (const auto& [target, volume] : before) Hold(volume);
       for (const auto& [target, volume] : kept) Hold(volume);
-      if (!first && !TellAll()) connection_.reset();  // it may be another keeper
-      break;
+      if (!before.empty() && !TellAll(kept)) connection_.reset();
     }
+    kept.merge(before);
+    if (turn.ok()) break;
     connection_.reset();
     if (absl::IsCancelled(turn)) break;
     log::Warning("volumes are not taken over yet", {{"so far", kept.size()}, {"cause", turn}});
@@ -274,19 +284,36 @@ std::vector<KeeperClient::Kept> KeeperClient::TakeOthers(std::string_view prefix
   return others;
 }
 
-bool KeeperClient::TellAll() {
+bool KeeperClient::TellAll(const Holdings& kept) const {
+  const Kept nothing;
   for (const auto& [target, volume] : volumes_) {
-    bool first = true;
-    for (const auto& [number, image] : volume.images) {
-      const int both[] = {volume.fuse, image};
-      const bool sent =
-          first ? keeper::Send(connection_.get(), keeper::kPut, number, target.c_str(),
-                               volume.facts.c_str(), both, 2)
-                : keeper::Send(connection_.get(), keeper::kAdd, number, target.c_str(), "", &image,
-                               1);
-      if (!sent) return false;
-      first = false;
-    }
+    const auto found = kept.find(target);
+    if (!Tell(target, volume, found == kept.end() ? nothing : found->second)) return false;
+  }
+  return true;
+}
+
+bool KeeperClient::Tell(const std::string& target, const Volume& volume, const Kept& kept) const {
+  const int fd = connection_.get();
+  const auto is_kept = [&kept](const auto& image) {
+    const auto found = kept.images.find(image.first);
+    return found != kept.images.end() && SameFile(image.second, found->second.get());
+  };
+  // It drops what is kept, of another mount at the same path: so the newest content is in it.
+  bool put = std::none_of(volume.images.begin(), volume.images.end(), is_kept);
+  for (auto image = volume.images.rbegin(); image != volume.images.rend(); ++image) {
+    if (is_kept(*image)) continue;
+    const int both[] = {volume.fuse, image->second};
+    const bool sent =
+        put ? keeper::Send(fd, keeper::kPut, image->first, target.c_str(), volume.facts.c_str(),
+                           both, 2)
+            : keeper::Send(fd, keeper::kAdd, image->first, target.c_str(), "", &image->second, 1);
+    if (!sent) return false;
+    put = false;
+  }
+  for (const auto& [number, image] : kept.images) {
+    if (volume.images.contains(number)) continue;
+    if (!keeper::Send(fd, keeper::kRemove, number, target.c_str())) return false;
   }
   return true;
 }
@@ -304,6 +331,7 @@ bool KeeperClient::Listen(bool* gone) {
 // What the keeper holds and this plugin doesn't know: it was dropped while there was no connection, or
 // is here to be taken where Take() was in vain.
 bool KeeperClient::Reconcile(Holdings kept) {
+  if (!TellAll(kept)) return false;
   for (auto& [target, volume] : kept) {
     if (volumes_.contains(target)) continue;
     if (knows_all_) {
@@ -317,12 +345,11 @@ bool KeeperClient::Reconcile(Holdings kept) {
     }
   }
   knows_all_ = true;
-  return TellAll();
+  return true;
 }
 
 // One step on the way to a keeper: `greeted` is one that has yet to answer.
 void KeeperClient::Reconnect(std::unique_lock<std::mutex>& lock, UniqueFd* greeted) {
-  const bool take = !knows_all_;
   lock.unlock();
   Holdings kept;
   bool welcome = false;
@@ -330,7 +357,7 @@ void KeeperClient::Reconnect(std::unique_lock<std::mutex>& lock, UniqueFd* greet
   if (*greeted && Readable(greeted->get(), -1, 0)) {
     const absl::StatusOr<Answer> answer = AwaitWelcome(greeted->get(), stop_.get(), 0);
     welcome = answer.ok() && (*answer == Answer::kWelcome || *answer == Answer::kAfterKill) &&
-              Ask(greeted->get(), take, stop_.get(), &kept).ok();
+              Ask(greeted->get(), stop_.get(), &kept).ok();
     if (!welcome) greeted->reset();  // one that stands by may have come first: it leaves again
   }
   lock.lock();

@@ -96,8 +96,8 @@ class KeeperClient {
                                  const std::function<void()>& begin);
   absl::Status AwaitTurn(absl::Duration patience, const StandBy& stand_by, Holdings* kept);
   // Adds what the keeper holds to `kept`, or puts it in the place of what is there; also where it
-  // breaks off, what came whole. `take`: with descriptors.
-  absl::Status Ask(int connection, bool take, int stop_fd, Holdings* kept) const;
+  // breaks off, what came whole.
+  absl::Status Ask(int connection, int stop_fd, Holdings* kept) const;
   // Whether this plugin has the lock, or nobody can have it.
   bool LockTurn();
   // False: the connection has ended. `gone`: the keeper has said so.
@@ -105,9 +105,11 @@ class KeeperClient {
   // Does `send` over the connection, if there is one; ends it if that fails.
   template <class Send>
   void Tell(const Send& send);
-  // These are false where the connection fails.
+  // These are false where the connection fails. `kept`: what the keeper holds, of which nothing is
+  // told that it knows: whoever is killed in the middle leaves it no less than there was.
   bool Reconcile(Holdings kept);
-  bool TellAll();
+  bool TellAll(const Holdings& kept) const;
+  bool Tell(const std::string& target, const Volume& volume, const Kept& kept) const;
   void Hold(const Kept& kept);
   void Reconnect(std::unique_lock<std::mutex>& lock, UniqueFd* greeted);
   void ReconnectLoop();

@@ -129,16 +129,23 @@ class ScriptedKeeper {
   }
   void Await(keeper::Kind kind) {
     if (!peer_) peer_.reset(accept(listener_.get(), nullptr, nullptr));
-    do {
-      if (keeper::Receive(peer_.get(), &packet_) != 1) return;
-      for (int i = 0; i < packet_.fd_count; ++i) close(packet_.fds[i]);
-    } while (packet_.head.kind != kind);
+    while (!Hear().empty() && packet_.head.kind != kind) continue;
+  }
+  // Kind, number and target of what comes next; "": the end.
+  std::string Hear() {
+    if (keeper::Receive(peer_.get(), &packet_) != 1) return "";
+    for (int i = 0; i < packet_.fd_count; ++i) close(packet_.fds[i]);
+    return StrCat(packet_.head.kind, " ", packet_.head.number, " ", packet_.target);
   }
   void Say(keeper::Kind kind, std::uint64_t number, const char* target = "") {
-    const int fd = null_.get();
+    Say(kind, number, target, null_.get());
+  }
+  // `fd`: of a volume or an image.
+  void Say(keeper::Kind kind, std::uint64_t number, const char* target, int fd) {
     const bool with = kind == keeper::kVolume || kind == keeper::kImage;
     keeper::Send(peer_.get(), kind, number, target, "", &fd, with ? 1 : 0);
   }
+  void Leave() { peer_.reset(); }
   void Die() {
     listener_.reset();
     peer_.reset();
@@ -171,6 +178,46 @@ TEST_CASE("of a keeper that dies while it gives, what is whole is taken") {
   CHECK(kept->at(0).target == "/one");
   CHECK(kept->at(0).images.count(7) == 1);
   CHECK_FALSE(client.connected());
+}
+
+TEST_CASE("over a new connection a keeper is told what it lacks, and loses nothing by that") {
+  Folder folder;
+  ScriptedKeeper keeper(folder.path + "/keeper.sock");
+  const SecretMapping images[] = {*SecretMapping::Make(1), *SecretMapping::Make(1),
+                                  *SecretMapping::Make(1)};
+  std::vector<std::string> heard;
+  std::thread play([&] {
+    keeper.Await(keeper::kHello);
+    keeper.Say(keeper::kWelcome, 4);
+    keeper.Await(keeper::kTake);
+    keeper.Say(keeper::kEnd, 0);
+    keeper.Await(keeper::kDrop);
+    keeper.Leave();
+    keeper.Await(keeper::kHello);
+    keeper.Say(keeper::kWelcome, 4);
+    keeper.Await(keeper::kTake);
+    keeper.Say(keeper::kVolume, 3, "/known");
+    keeper.Say(keeper::kImage, 10, "/known", images[0].fd());
+    keeper.Say(keeper::kImage, 20, "/known", images[1].fd());
+    keeper.Say(keeper::kImage, 5, "/known");
+    keeper.Say(keeper::kVolume, 1, "/other");  // another mount's
+    keeper.Say(keeper::kImage, 10, "/other");
+    keeper.Say(keeper::kEnd, 0);
+    for (int i = 0; i < 4; ++i) heard.push_back(keeper.Hear());
+  });
+  KeeperClient client(folder.path + "/keeper.sock");
+  REQUIRE(client.Take(absl::Seconds(60)).ok());
+  const UniqueFd fuse(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  for (const char* target : {"/end", "/known", "/other"}) {
+    client.Put(target, "", fuse.get(), 10, images[0].fd());
+    client.Add(target, 20, images[1].fd());
+  }
+  client.Add("/known", 30, images[2].fd());
+  client.Drop("/end");
+  play.join();
+  CHECK(heard == std::vector<std::string>{
+                     StrCat(keeper::kAdd, " 30 /known"), StrCat(keeper::kRemove, " 5 /known"),
+                     StrCat(keeper::kPut, " 20 /other"), StrCat(keeper::kAdd, " 10 /other")});
 }
 
 TEST_CASE("a keeper that stands still is waited for, and takes nothing amiss") {
