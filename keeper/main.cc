@@ -42,6 +42,7 @@ struct Place {
 struct Peer {
   int fd = -1;
   int life = -1;  // pidfd of a thread that dies at once when the plugin is killed
+  int threads = -1;  // folder of the plugin's threads
   pid_t pid = 0;
   Role role = Role::kGuest;
   uint32_t version = 0;
@@ -95,6 +96,7 @@ bool Dead(const Peer& peer) {
 void Forget(Peer& peer) {
   close(peer.fd);
   if (peer.life >= 0) close(peer.life);
+  if (peer.threads >= 0) close(peer.threads);
   peer = Peer();
 }
 
@@ -127,27 +129,44 @@ void Close(Peer& peer) {
   if (role == Role::kDying && plugin != nullptr && plugin->version >= 2) Send(plugin->fd, kGone);
 }
 
+// By the number that the kernel gives who asks, in the PID namespace of plugin and folder alike.
+bool OfTheDying(uint32_t thread) {
+  char name[16];
+  struct stat facts = {};
+  snprintf(name, sizeof name, "%u", thread);
+  for (const Peer& peer : peers) {
+    if (peer.fd < 0 || peer.role != Role::kDying) continue;
+    if (peer.threads < 0 || fstatat(peer.threads, name, &facts, 0) == 0) return true;
+  }
+  return false;
+}
+
 // A thread that is killed while it waits for a file system can't go before what it asked has been
 // answered, and if it is one of the plugin's own, whoever starts the next plugin may wait for it.
-// The kernel tells of each request whose asker has a signal by an INTERRUPT, also when the request
-// is read again: those are answered EINTR. All others stay for the next plugin, which has the
-// kernel ask again.
+// The kernel tells of a request whose asker has a signal by an INTERRUPT, also when the request
+// is read again, right after it: of the plugin's own threads those are answered EINTR. All others
+// stay for the next plugin, which has the kernel ask again.
 void FreeDeadThreads(const Volume& volume) {
   alignas(8) static char request[8192];
   fuse_out_header resend = {};
   resend.len = sizeof resend;
   resend.error = kResend;
   if (write(volume.fuse, &resend, sizeof resend) < 0) return;
+  fuse_in_header last = {};
   for (int i = 0; i < 4096; ++i) {  // the descriptor doesn't block
     const ssize_t size = read(volume.fuse, request, sizeof request);
     if (size < 0 && (errno == EINTR || errno == ENOENT)) continue;
     if (size <= 0) break;
     const auto* header = reinterpret_cast<const fuse_in_header*>(request);
-    if (header->opcode != FUSE_INTERRUPT) continue;
+    if (header->opcode != FUSE_INTERRUPT) {
+      last = *header;
+      continue;
+    }
     fuse_out_header answer = {};
     answer.len = sizeof answer;
     answer.error = -EINTR;
     answer.unique = reinterpret_cast<const fuse_interrupt_in*>(header + 1)->unique;
+    if (answer.unique != last.unique || !OfTheDying(last.pid)) continue;
     if (write(volume.fuse, &answer, sizeof answer) < 0) continue;  // nobody waits any more
   }
 }
@@ -270,6 +289,11 @@ bool Handle(Peer& peer, Packet& packet) {
       return true;
     case kDrop:
       table.Drop(packet.target);
+      return true;
+    case kThreads:
+      if (packet.fd_count != 1 || peer.threads >= 0) return false;
+      peer.threads = packet.fds[0];
+      packet.fds[0] = -1;
       return true;
     case kTake:
       return Ask(peer, true);

@@ -14,31 +14,36 @@
 //                                                             busy     the same, in version 1, and
 //                                                                      the end
 //                                                             refuse   number=oldest<<32|newest
-//     clear (until version 2)                                (these five have no answer: what was
+//     clear (until version 2)                                (these six have no answer: what was
 //     put     target facts number=image's  fuse image         sent is kept, also if the sender
 //     add     target number=image's  image                    dies before it is read)
 //     remove  target number=image's
 //     drop    target
+//     threads [folder]
 //     take                                                   (volume image*)* end
 //                                                             gone     at any time after welcome
 //   anyone of root → keeper
 //     look                                                   volume* end
 //
 //   volume := target facts number=its images  [fuse]         end := number=process id of the plugin
-//   image  := target number=image's  image                            (0: none) facts=how many stand by
+//   image  := target number=image's  image                            (0: none) facts=how many
+//   stand by
 //
-// "serves", since version 3: the plugin serves the volumes already. It alone is welcomed by a keeper
-// that has just taken the place of another one, and which can't know who was that one's.
+// "serves", since version 3: the plugin serves the volumes already. It alone is welcomed by a
+// keeper that has just taken the place of another one, and which can't know who was that one's.
+//
+// threads, since version 5: the plugin's /proc/self/task. Of a plugin that was killed the keeper
+// frees the threads that wait for a file system; without the folder all whose call has met a
+// signal.
 //
 // killed: 1 where the keeper has seen the plugin before this one die. It may have threads that are
-// on their way out of the kernel still; "gone" says that they are, too: what they took in their last
-// moment can be asked for again. With 0 it may even live on, having lost its connection: a lock
-// tells (csi/volume/keeper_client.h).
+// on their way out of the kernel still; "gone" says that they are, too: what they took in their
+// last moment can be asked for again. With 0 it may even live on, having lost its connection: a
+// lock tells (csi/volume/keeper_client.h).
 //
-// Descriptors stand behind the fields; those of a packet come in the order of its messages. The pidfd
-// is of a thread of the plugin (PIDFD_THREAD) that waits for no file system: it tells of a kill that
-// another one, which does, can't follow yet.
-// Numbers are in the machine's byte order.
+// Descriptors stand behind the fields; those of a packet come in the order of its messages. The
+// pidfd is of a thread of the plugin (PIDFD_THREAD) that waits for no file system: it tells of a
+// kill that another one, which does, can't follow yet. Numbers are in the machine's byte order.
 #pragma once
 
 #include <errno.h>
@@ -51,7 +56,7 @@
 namespace coffer::keeper {
 
 inline constexpr uint32_t kOldestVersion = 1;
-inline constexpr uint32_t kNewestVersion = 4;
+inline constexpr uint32_t kNewestVersion = 5;
 inline constexpr uint32_t kMostTarget = 4095;
 inline constexpr uint32_t kMostFacts = 1024;
 inline constexpr size_t kMostBytes = 16 * 1024;  // of a packet
@@ -78,6 +83,7 @@ enum Kind : uint32_t {
   kEnd,
   kStandby,
   kGone,
+  kThreads,
 };
 
 struct Head {

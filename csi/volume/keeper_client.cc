@@ -119,6 +119,11 @@ absl::StatusOr<KeeperClient::Answer> KeeperClient::AwaitWelcome(int connection, 
   }
   switch (packet->head.kind) {
     case keeper::kWelcome:
+      if (static_cast<std::uint32_t>(packet->head.number) >= 5) {
+        const UniqueFd threads(open("/proc/self/task", O_PATH | O_DIRECTORY | O_CLOEXEC));
+        const int fd = threads.get();
+        if (fd >= 0) keeper::Send(connection, keeper::kThreads, 0, "", "", &fd, 1);
+      }
       return packet->head.number >> 32 == 1 ? Answer::kAfterKill : Answer::kWelcome;
     case keeper::kStandby:
       return Answer::kStandBy;

@@ -1,6 +1,11 @@
 // Plugins and keepers that are killed and started under readers who never stop. Needs root and
 // /dev/fuse.
+#include <linux/fuse.h>
+#include <poll.h>
+#include <sys/time.h>
+
 #include "csi/volume/keeper_testing.h"
+#include "csi/volume/mount.h"
 #include "csi/volume/secret_mapping.h"
 #include "csi/volume/snapshot.h"
 #include "keeper/protocol.h"
@@ -80,6 +85,79 @@ TEST_CASE("keeper and plugin are killed and stopped in any order, not both gone 
     }
   }
   CheckNothingBroke(play, "16 deaths of plugin and keeper");
+}
+
+// A plugin that hears of each request, and is killed before it answers: with a call of its own.
+[[noreturn]] void BeStuck(const Play& play) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  KeeperClient client(play.socket);
+  if (!client.Take(absl::Seconds(60)).ok()) _exit(1);
+  const UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  const auto mount = MakeMount(fuse.get(), "id");
+  if (!mount.ok() || !Attach(*mount, OpenTarget("/", play.target)->get()).ok()) _exit(2);
+  const auto memory = SecretMapping::Make(1);
+  client.Put(play.target, "", fuse.get(), 1, memory->fd());
+  // As the keeper has it.
+  fcntl(fuse.get(), F_SETFL, O_NONBLOCK);
+  std::thread own;
+  alignas(8) char request[64 * 1024];
+  for (;;) {
+    pollfd wait = {fuse.get(), POLLIN, 0};
+    poll(&wait, 1, -1);
+    if (read(fuse.get(), request, sizeof request) < 0) continue;
+    const auto* header = reinterpret_cast<const fuse_in_header*>(request);
+    if (header->opcode == FUSE_INIT) {
+      struct {
+        fuse_out_header header = {};
+        fuse_init_out init = {};
+      } answer;
+      answer.header = {sizeof answer, 0, header->unique};
+      answer.init.major = FUSE_KERNEL_VERSION;
+      answer.init.minor = FUSE_KERNEL_MINOR_VERSION;
+      if (write(fuse.get(), &answer, sizeof answer) != sizeof answer) _exit(3);
+      own = std::thread([&] { (void)access((play.target + "/own").c_str(), F_OK); });
+      play.shared->generation = 1;
+    } else if (header->opcode != FUSE_INTERRUPT) {
+      ++play.shared->reads;
+    }
+  }
+}
+
+TEST_CASE(
+    "threads of a plugin that was killed are freed, of a reader with a signal no call fails") {
+  Play play;
+  REQUIRE(play.KeeperHolds("0 volumes"));
+  play.plugin = fork();
+  if (play.plugin == 0) BeStuck(play);
+  const auto reach = [](const auto& number, long value) {
+    for (int i = 0; i < 6000 && number < value; ++i) std::this_thread::sleep_for(10ms);
+    return number >= value;
+  };
+  REQUIRE(reach(play.shared->generation, 1));
+  pid_t reader = fork();
+  if (reader == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGALRM, [](int) {});  // restarts calls
+    const itimerval often = {{0, 1000}, {0, 1000}};
+    setitimer(ITIMER_REAL, &often, nullptr);
+    if (open((play.target + "/live").c_str(), O_RDONLY) < 0 && errno == EINTR) {
+      ++play.shared->errors;
+    }
+    _exit(0);
+  }
+  REQUIRE(reach(play.shared->reads, 2));
+  kill(play.plugin, SIGKILL);
+  for (int i = 0; i < 6000 && waitpid(play.plugin, nullptr, WNOHANG) == 0; ++i) {
+    std::this_thread::sleep_for(10ms);
+  }
+  CHECK(kill(play.plugin, 0) != 0);
+  play.plugin = 0;
+  std::this_thread::sleep_for(200ms);
+  CHECK(play.shared->errors == 0);
+  CHECK(waitpid(reader, nullptr, WNOHANG) == 0);
+  umount2(play.target.c_str(), MNT_FORCE | MNT_DETACH);
+  Play::Kill(&play.keeper);  // and with it the connection
+  Play::Kill(&reader);
 }
 
 TEST_CASE("the keeper's socket is root's alone") {
