@@ -155,11 +155,13 @@ TEST_CASE("what can't be made is refused, by object and cause") {
        "key \"no\" does not exist in the secret"},
       {"- {objectName: o, secretPath: secret/data/web, keys: [user, no]}", "key \"no\" does not"},
       {"- {objectName: o, secretPath: secret/data/web, keys: 'no*'}", "no key of the secret"},
-      {"- {objectName: o, secretPath: secret/data/no/*, keys: '*'}",
-       "matches secret/data/no/*"},
+      {"- {objectName: o, secretPath: secret/data/no/*, keys: '*'}", "matches secret/data/no/*"},
       {"- {objectName: o, secretPath: secret/data/web, keys: '*'}\n"
        "- {objectName: user, secretPath: secret/data/web, secretKey: n}",
        "object \"user\": the file user is made by object \"o\" already"},
+      {"- {objectName: o, secretPath: secret/data/web, keys: '*'}\n"
+       "- {objectName: user/x, secretPath: secret/data/web, secretKey: user}",
+       "object \"user/x\": the file user/x can't be made: user is the file of object \"o\""},
   };
   for (const auto& [objects, error] : cases) {
     Fixture f;

@@ -9,8 +9,9 @@
 #include "common/lower_case.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
-#include "provider/template.h"
 #include "common/yaml.h"
+#include "provider/extract.h"
+#include "provider/template.h"
 
 namespace coffer::provider {
 namespace {
@@ -345,6 +346,14 @@ absl::StatusOr<bool> SetFileFact(std::string_view field, std::string_view text, 
   return true;
 }
 
+const ObjectOfFile::value_type* FileAbove(const ObjectOfFile& files, std::string_view path) {
+  for (auto slash = path.find('/'); slash != path.npos; slash = path.find('/', slash + 1)) {
+    const auto found = files.find(path.substr(0, slash));
+    if (found != files.end()) return &*found;
+  }
+  return nullptr;
+}
+
 absl::StatusOr<std::vector<Object>> ParseObjects(const std::string& text, const FileFacts& facts) {
   absl::StatusOr<std::vector<Json>> documents = ParseYaml(text, "secretArgs");
   if (!documents.ok()) return Wrong(kField, Message(documents.status()));
@@ -363,6 +372,17 @@ absl::StatusOr<std::vector<Object>> ParseObjects(const std::string& text, const 
     objects.push_back(std::move(object));
   }
   if (objects.empty()) return Wrong(kField, "is an empty list: name at least one object");
+  ObjectOfFile files;  // as far as they are known before anything is read
+  for (const Object& object : objects) {
+    const bool known = !object.many_paths() && !object.file_per_key() && !object.optional;
+    if (known) files.emplace(OneFile(object), object.name);
+  }
+  for (const auto& [path, name] : files) {
+    const auto* above = FileAbove(files, path);
+    if (above == nullptr) continue;
+    return Wrong(kField, StrCat("\"", name, "\" can't make ", path, ": ", above->first,
+                                " is the file of \"", above->second, "\""));
+  }
   return objects;
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -74,5 +76,8 @@ bool HasControlCharacter(std::string_view text);
 // "/" parts, none empty, ".", or, for a file, longer than 255 bytes or starting with "..".
 absl::Status CheckPath(std::string_view path);
 absl::Status CheckFilePath(std::string_view path);
+// Of files by path and the object that makes each, the one that `path` would lie in; null: none.
+using ObjectOfFile = std::map<std::string, std::string, std::less<>>;
+const ObjectOfFile::value_type* FileAbove(const ObjectOfFile& files, std::string_view path);
 
 }  // namespace coffer::provider

@@ -127,6 +127,8 @@ TEST_CASE("a wrong parameter is named") {
       {"objects", "- {objectName: a}", "objects[0].secretPath: is missing"},
       {"objects", "- {objectName: a, secretPath: a}\n- {objectName: a, secretPath: b}",
        "objects[1].objectName: \"a\" comes twice"},
+      {"objects", "- {objectName: a/b, secretPath: a}\n- {objectName: a, secretPath: b}",
+       "objects: \"a/b\" can't make a/b: a is the file of \"a\""},
   };
   for (const Case& c : cases) {
     INFO(c.name << " = " << c.value);

@@ -131,7 +131,7 @@ absl::StatusOr<FetchResult> Provider::FetchAs(const std::string& name,
   if (!plan.ok()) return Prefixed(name, plan.status());
   FetchResult result;
   result.audit = parameters.audit;
-  std::map<std::string, std::string> object_of;  // by the file's path
+  ObjectOfFile object_of;
   for (const Reading& reading : plan->readings) {
     const Object& object = *reading.object;
     const std::string where = StrCat(name, ": object \"", object.name, "\"");
@@ -157,6 +157,13 @@ absl::StatusOr<FetchResult> Provider::FetchAs(const std::string& name,
                               .access = object.facts.access,
                               .version = version});
     }
+  }
+  for (const auto& [path, object] : object_of) {
+    const auto* above = FileAbove(object_of, path);
+    if (above == nullptr) continue;
+    return absl::FailedPreconditionError(StrCat(name, ": object \"", object, "\": the file ", path,
+                                                " can't be made: ", above->first,
+                                                " is the file of object \"", above->second, "\""));
   }
   std::sort(result.files.begin(), result.files.end(),
             [](const File& a, const File& b) { return a.path < b.path; });
