@@ -213,6 +213,12 @@ void AddGauges(const volume::VolumeServer& volumes, const SocketServer& server,
   }
 }
 
+void WarnOfMissing(std::string_view flag, const std::string& folder) {
+  struct stat facts = {};
+  if (folder.empty() || (stat(folder.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode))) return;
+  log::Warning("a folder isn't there", {{"flag", flag}, {"folder", folder}});
+}
+
 absl::Status Run(const Flags& flags, const sigset_t& stop) {
   const SystemClock clock;
   ASSIGN_OR_RETURN(const std::vector<std::string> sockets, KubeletSockets(flags));
@@ -361,6 +367,8 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
     log::Info("flags and variables that have no effect here",
               {{"these", flags.without_effect}});
   }
+  WarnOfMissing("--kubelet-root", flags.kubelet_root);
+  WarnOfMissing("--secret-provider-class-dir", flags.class_dir);
   LetGoOfProgramPages();
   log::Info("coffer-csi serves", {{"version", kVersion},
                                   {"driver", flags.driver_name},

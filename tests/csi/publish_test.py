@@ -351,6 +351,15 @@ class PublishTest(unittest.TestCase):
         self.assertEqual(self.tokens(), before)
         self.assertEqual(len(node.mounts()), 1)  # left to the next one
 
+    def test_missing_folders(self):
+        """a folder of the command line that isn't there is told at the start"""
+        node = self.node
+        node.kill()
+        node.flags = lambda: ["--kubelet-root=/nowhere", "--secret-provider-class-dir=/nothing"]
+        node.start()
+        for words in ("flag=--kubelet-root folder=/nowhere", "flag=--secret-provider-class-dir folder=/nothing"):
+            self.assertIn(f"a folder isn't there {words}", node.log_text())
+
     def test_stop_while_a_call_hangs(self):
         """the same where another call waits for a keystore that doesn't answer"""
         node = self.node
