@@ -24,6 +24,7 @@ namespace coffer::keeper {
 namespace {
 
 constexpr int kMostPeers = 16;
+constexpr rlim_t kReserved = 2 * kMostPeers;  // descriptors
 constexpr int kRetryMs = 20;
 // Where nobody stands by, threads of a dead plugin that wait in the kernel are freed for that long.
 constexpr int kLastRespectMs = 100;
@@ -277,12 +278,14 @@ bool Handle(Peer& peer, Packet& packet) {
       table.Clear();
       return true;
     case kPut:
-      if (packet.fd_count != 2) return false;
-      if (!table.Put(packet)) Say("no memory for a volume", packet.target);
-      return true;
     case kAdd:
-      if (packet.fd_count != 1) return false;
-      if (!table.Add(packet)) Say("can't keep a volume's new content", packet.target);
+      // Half of a volume is worse than none.
+      if (packet.fd_count != (kind == kPut ? 2 : 1)) {
+        Say("no descriptor is left: a volume isn't kept", packet.target);
+        table.Drop(packet.target);
+      } else if (kind == kPut ? !table.Put(packet) : !table.Add(packet)) {
+        Say("can't keep a volume, or its new content", packet.target);
+      }
       return true;
     case kRemove:
       table.Remove(packet.target, packet.head.number);
@@ -291,7 +294,7 @@ bool Handle(Peer& peer, Packet& packet) {
       table.Drop(packet.target);
       return true;
     case kThreads:
-      if (packet.fd_count != 1 || peer.threads >= 0) return false;
+      if (packet.fd_count != 1 || peer.threads >= 0) return true;
       peer.threads = packet.fds[0];
       packet.fds[0] = -1;
       return true;
@@ -311,7 +314,7 @@ bool Serve(Peer& peer) {
     const int got = Receive(peer.fd, &packet, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return true;
     if (got <= 0) {
-      if (got < 0 && errno == EBADMSG) Say("a packet isn't ours, or its descriptors don't fit", "");
+      if (got < 0 && errno == EBADMSG) Say("a packet isn't ours", "");
       return false;
     }
     const bool go_on = Handle(peer, packet);
@@ -337,8 +340,19 @@ void Bury(Peer& peer) {
   Promote();
 }
 
+// Volumes leave some descriptors to those who connect.
+void LimitDescriptors(bool all) {
+  rlimit files = {};
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur =
+      all || files.rlim_max < 2 * kReserved ? files.rlim_max : files.rlim_max - kReserved;
+  setrlimit(RLIMIT_NOFILE, &files);
+}
+
 void Accept(int listener) {
+  LimitDescriptors(true);
   const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  LimitDescriptors(false);
   if (fd < 0) return;
   ucred who = {};
   socklen_t size = sizeof who;
@@ -400,10 +414,7 @@ void SayRefused(const char* what, int error) {
           .seccomp = seccomp},
          SayRefused);
   signal(SIGPIPE, SIG_IGN);
-  rlimit files = {};
-  getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &files);
+  LimitDescriptors(false);
   const int listener = Listen(path);
   Say("holds volumes for who asks at", path);
   uint64_t freed = UINT64_MAX;  // of the last volume whose dead threads were freed in this round

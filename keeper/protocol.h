@@ -230,17 +230,18 @@ inline int ReceiveParts(int socket, char* bytes, size_t* size, int* fds, int* fd
   if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0) return 1;
   for (int i = 0; i < *fd_count; ++i) close(fds[i]);
   *fd_count = 0;
-  errno = EBADMSG;
+  errno = (message.msg_flags & MSG_TRUNC) != 0 ? EBADMSG : EMFILE;
   return -1;
 }
 
-// 1: a packet; 0: the other side has closed; -1: errno says why, EBADMSG that it is no packet of
-// ours (one whose descriptors didn't fit into this process is none). `flags` as of recvmsg(2).
+// 1: a packet, without its descriptors where those don't fit into this process; 0: the other side
+// has closed; -1: errno says why, EBADMSG that it is no packet of ours. `flags` as of recvmsg(2).
 inline int Receive(int socket, Packet* packet, int flags = 0) {
   char bytes[sizeof(Head) + kMostTarget + kMostFacts + 1];
   size_t size = sizeof bytes;
   packet->fd_count = 2;
-  const int got = ReceiveParts(socket, bytes, &size, packet->fds, &packet->fd_count, flags);
+  int got = ReceiveParts(socket, bytes, &size, packet->fds, &packet->fd_count, flags);
+  if (got < 0 && errno == EMFILE) got = 1;
   if (got <= 0 || ReadMessage(bytes, size, packet) == size) return got;
   for (int i = 0; i < packet->fd_count; ++i) close(packet->fds[i]);
   packet->fd_count = 0;
@@ -248,7 +249,7 @@ inline int Receive(int socket, Packet* packet, int flags = 0) {
   return -1;
 }
 
-// The same; the messages are still to be read.
+// The same, but EMFILE where descriptors don't fit; the messages are still to be read.
 inline int Receive(int socket, Batch* batch, int flags = 0) {
   batch->size = sizeof batch->bytes;
   batch->fd_count = kMostFds;

@@ -2,6 +2,7 @@
 // /dev/fuse.
 #include <linux/fuse.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 
 #include "csi/volume/keeper_testing.h"
@@ -490,6 +491,31 @@ TEST_CASE("many volumes come in a packet, to a plugin of version 3 one message i
     CHECK(volume.facts == "facts");
     CHECK(volume.images.size() == (volume.target == "/7" ? 2 : 1));
   }
+}
+
+TEST_CASE("a keeper without room for more keeps what it has, and answers who connects") {
+  Play play;
+  Play::Kill(&play.keeper);
+  const std::string said = play.folder.path + "/said";
+  const UniqueFd log(open(said.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  play.StartKeeper(log.get());
+  KeeperClient client(play.socket);
+  REQUIRE(client.Take(absl::Seconds(60)).ok());
+  const rlimit few = {160, 200};
+  REQUIRE(prlimit(play.keeper, RLIMIT_NOFILE, &few, nullptr) == 0);
+  const UniqueFd fuse(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto memory = SecretMapping::Make(1);
+  REQUIRE(memory.ok());
+  for (int i = 0; i < 200; ++i) client.Put(StrCat("/", i), "", fuse.get(), 1, memory->fd());
+  std::this_thread::sleep_for(300ms);
+  CHECK(play.KeeperHolds("volumes; plugin: process"));
+  CHECK(play.KeeperHolds("/70\t1 content(s)"));
+  for (int i = 0; i < 150; ++i) client.Drop(StrCat("/", i));
+  client.Put("/more", "", fuse.get(), 1, memory->fd());
+  CHECK(play.KeeperHolds("/more\t1 content(s)"));
+  CHECK(play.KeeperHolds("1 volumes; plugin: process"));
+  const std::string text = Read(said);
+  CHECK(text.find("a plugin is here") == text.rfind("a plugin is here"));
 }
 
 TEST_CASE("a keeper whose log nobody reads works on") {
