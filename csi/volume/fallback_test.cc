@@ -1,7 +1,20 @@
 // What kernels and containers may lack, and what volumes are made of then. Needs root and /dev/fuse.
+#include <sys/syscall.h>
+
 #include "csi/volume/keeper_testing.h"
 #include "csi/volume/mount.h"
 #include "csi/volume/open_listener.h"
+
+// The kernel's, but that one link can't be made.
+static std::atomic<const char*> refused_link = nullptr;
+extern "C" int symlinkat(const char* to, int folder, const char* name) noexcept {
+  const char* const refused = refused_link;
+  if (refused == nullptr || strcmp(name, refused) != 0) {
+    return static_cast<int>(syscall(SYS_symlinkat, to, folder, name));
+  }
+  errno = ENOMEM;
+  return -1;
+}
 
 namespace coffer::volume {
 namespace {
@@ -70,6 +83,51 @@ TEST_CASE("a volume on tmpfs is swapped: names come and go, open files stay what
   CHECK(held->size() == 2);
   CHECK(fs::status(t.target + "/new").permissions() == fs::perms(0600));
   CHECK(t.server.Unmount(t.target).ok());
+}
+
+TEST_CASE("links that a swap couldn't make come with the next publish of the same content") {
+  const bool on_fuse = GENERATE(true, false);
+  INFO(on_fuse);
+  const Folder folder;
+  const std::string target = folder.path + "/mount";
+  fs::create_directory(target);
+  const SystemClock clock;
+  VolumeServer server(clock, 1, folder.path, nullptr, nullptr, {.fuse = on_fuse});
+  REQUIRE(server.Mount({"an id", target}, Files({{"a", "1"}, {"stale", "1"}})).ok());
+  const std::string first = fs::read_symlink(target + "/..data");
+  const Contents next = {{"a", "2"}, {"b", "2"}, {"c", "2"}};
+  refused_link = "c";
+  CHECK_FALSE(server.Swap(target, Files(next)).ok());
+  CHECK_FALSE(server.Swap(target, Files(next)).ok());
+  refused_link = nullptr;
+  const std::string second = fs::read_symlink(target + "/..data");
+  CHECK(second != first);
+  CHECK(Read(target + "/c") == "error: ENOENT");
+  CHECK(server.Swap(target, Files(next)).value_or(false));
+  CHECK(Read(target + "/c") == "2");
+  CHECK_FALSE(server.Swap(target, Files(next)).value_or(true));
+  for (int i = 0; i < 6000 && fs::exists(StrCat(target, "/", first)); ++i) {
+    std::this_thread::sleep_for(10ms);
+  }
+  CHECK(Names(target) == NameSet{"..data", second, "a", "b", "c"});
+  CHECK(server.Unmount(target).ok());
+}
+
+TEST_CASE("a swap on tmpfs that a plugin was killed in is ended by the next one") {
+  OnTmpfs t;
+  REQUIRE(t.Mount({{"a", "1"}, {"b", "1"}}).ok());
+  const NameSet all = Names(t.target);
+  const auto remount = [&](unsigned long flag) {
+    return mount(nullptr, t.target.c_str(), nullptr, MS_REMOUNT | MS_BIND | flag, nullptr);
+  };
+  REQUIRE(remount(0) == 0);
+  fs::remove(t.target + "/b");
+  fs::create_symlink("..data/gone", t.target + "/gone");
+  REQUIRE(remount(MS_RDONLY) == 0);
+  VolumeServer next(t.clock, 1, t.folder.path);
+  CHECK(next.Recover().value_or(0) == 1);
+  CHECK(Names(t.target) == all);
+  CHECK(next.Unmount(t.target).ok());
 }
 
 TEST_CASE("the next plugin takes a volume on tmpfs up, whatever it makes new ones of") {

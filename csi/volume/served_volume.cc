@@ -157,10 +157,12 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
         "the volume was mounted without asking for opens, so the rules that its files have now "
         "can't be kept: delete the pod, so that it is mounted anew");
   }
+  // Of a swap whose last steps failed nobody was told yet.
+  ASSIGN_OR_RETURN(const bool finished, Finish());
   {
     std::unique_lock lock(mutex_, std::defer_lock);
     if (watch_) lock.lock();  // else it changes under change_mutex_ alone
-    if (tree_.current().Holds(files)) return false;
+    if (tree_.current().Holds(files)) return finished;
   }
   ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> next,
                    Snapshot::Build(files, tree_.next_inode(), now, watch_.has_value(),
@@ -227,15 +229,19 @@ absl::Status Volume::FinishLinks(int root, const std::vector<std::string>& missi
   return absl::OkStatus();
 }
 
-// Every step is done again, since what the kernel knows may lag behind what the tree holds by the
-// one whose answer was lost.
 absl::Status Volume::Resume() {
   std::lock_guard change_lock(change_mutex_);
+  return Finish().status();
+}
+
+// Every step is done again, since what the kernel knows may lag behind what the tree holds by the
+// one whose answer was lost.
+absl::StatusOr<bool> Volume::Finish() {
   std::string folder;
   {
     std::lock_guard lock(mutex_);
     const Snapshot* unfinished = closed_ ? nullptr : tree_.unfinished();
-    if (unfinished == nullptr) return absl::OkStatus();
+    if (unfinished == nullptr) return false;
     if (unfinished != &tree_.current()) folder = unfinished->folder_name();
   }
   ASSIGN_OR_RETURN(const UniqueFd root, Writable());
@@ -259,7 +265,8 @@ absl::Status Volume::Resume() {
     names = tree_.TopNames();
     stale = tree_.OldNames();
   }
-  return FinishLinks(root.get(), names, stale);
+  RETURN_IF_ERROR(FinishLinks(root.get(), names, stale));
+  return true;
 }
 
 bool Volume::TooManyOld() {

@@ -101,6 +101,8 @@ class Volume {
   class Turn;
   absl::StatusOr<UniqueFd> Writable() const;
   bool TooManyOld();
+  // Does what is left of a swap that was begun: whether there was one.
+  absl::StatusOr<bool> Finish();
   absl::Status SwapBySteps(int root, const std::string& folder);
   absl::Status FinishLinks(int root, const std::vector<std::string>& missing,
                            const std::vector<std::string>& stale);

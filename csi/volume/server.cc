@@ -220,7 +220,7 @@ void VolumeServer::RemoveAt(std::chrono::steady_clock::time_point due,
 absl::StatusOr<bool> VolumeServer::SwapTmpfs(const std::string& target,
                                              std::vector<SnapshotFile> files) {
   const absl::StatusOr<bool> changed = tmpfs_->Swap(target, std::move(files), clock_.Now());
-  if (changed.value_or(false)) {
+  if (changed.value_or(true)) {
     At(std::chrono::steady_clock::now() + Volume::kGrace, [this, target] {
       tmpfs_->RemoveOld(target, std::chrono::steady_clock::now() - Volume::kGrace);
     });

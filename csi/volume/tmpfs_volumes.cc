@@ -101,37 +101,46 @@ bool Holds(int root, const std::string& folder, const Snapshot& snapshot) {
   return true;
 }
 
-std::set<std::string> TopNames(int root, const std::string& folder) {
+absl::StatusOr<std::set<std::string>> TopNames(int root, const std::string& folder) {
   std::set<std::string> names;
   std::error_code error;
   for (fs::directory_iterator at(StrCat(PathOf(root), "/", folder), error), end;
        !error && at != end; at.increment(error)) {
     names.insert(at->path().filename());
   }
+  if (error) return absl::InternalError(StrCat("listing ", folder, ": ", error.message()));
   return names;
 }
 
-// "..data" to the folder, then links that are missing, then without those that are too many: the
-// kubelet's order.
-absl::Status Show(int root, const std::string& folder) {
+absl::Status Switch(int root, const std::string& folder) {
   const std::string new_data(Tree::kNewData), data(Tree::kData);
   unlinkat(root, new_data.c_str(), 0);
   if (symlinkat(folder.c_str(), root, new_data.c_str()) != 0 ||
       renameat(root, new_data.c_str(), root, data.c_str()) != 0) {
     return Failed("making the link", data);
   }
-  const std::set<std::string> wanted = TopNames(root, folder);
+  return absl::OkStatus();
+}
+
+// Makes the links that are missing, then removes those that are too many: the kubelet's order.
+// Whether there were any.
+absl::StatusOr<bool> FinishLinks(int root) {
+  ASSIGN_OR_RETURN(const std::set<std::string> there, TopNames(root, "."));
+  ASSIGN_OR_RETURN(const std::set<std::string> wanted, TopNames(root, CurrentOf(root)));
+  bool changed = false;
   for (const std::string& name : wanted) {
-    if (symlinkat(StrCat(data, "/", name).c_str(), root, name.c_str()) != 0 && errno != EEXIST) {
+    if (there.contains(name)) continue;
+    if (symlinkat(StrCat(Tree::kData, "/", name).c_str(), root, name.c_str()) != 0) {
       return Failed("making the link", name);
     }
+    changed = true;
   }
-  for (const std::string& name : TopNames(root, ".")) {
-    if (name.compare(0, 2, "..") != 0 && wanted.count(name) == 0) {
-      unlinkat(root, name.c_str(), 0);
-    }
+  for (const std::string& name : there) {
+    if (name.starts_with("..") || wanted.contains(name)) continue;
+    if (unlinkat(root, name.c_str(), 0) != 0) return Failed("removing the link", name);
+    changed = true;
   }
-  return absl::OkStatus();
+  return changed;
 }
 
 void Remove(int root, const std::string& folder) {
@@ -196,10 +205,15 @@ absl::StatusOr<std::size_t> TmpfsVolumes::Recover() {
       continue;
     }
     mounted->folder = *std::move(folder);
-    // A swap that was left off begins anew with the next one.
-    const std::string current = CurrentOf(mounted->folder.get());
-    for (const std::string& name : TopNames(mounted->folder.get(), ".")) {
-      if (name.compare(0, 3, "..2") == 0 && name != current) Remove(mounted->folder.get(), name);
+    // A swap that was left off before the switch begins anew with the next one.
+    const int root = mounted->folder.get();
+    const std::string current = CurrentOf(root);
+    for (const std::string& name : TopNames(root, ".").value_or(std::set<std::string>())) {
+      if (name.starts_with("..2") && name != current) Remove(root, name);
+    }
+    if (const absl::StatusOr<bool> finished = FinishLinks(root); !finished.ok()) {
+      log::Warning("a swap that was left off can't be ended",
+                   {{"target", info.target}, {"cause", finished.status()}});
     }
     std::lock_guard lock(mutex_);
     if (by_target_.try_emplace(info.target, std::move(mounted)).second) ++found;
@@ -229,7 +243,8 @@ absl::Status TmpfsVolumes::Mount(const VolumeInfo& info, std::vector<SnapshotFil
   ASSIGN_OR_RETURN(DetachedMount made, MakeTmpfs(info.volume_id, noswap_));
   mounted->device = made.device;
   RETURN_IF_ERROR(WriteFolder(made.mount.get(), *snapshot));
-  RETURN_IF_ERROR(Show(made.mount.get(), std::string(snapshot->folder_name())));
+  RETURN_IF_ERROR(Switch(made.mount.get(), std::string(snapshot->folder_name())));
+  RETURN_IF_ERROR(FinishLinks(made.mount.get()).status());
   // What the pod sees is made before the file system is in any namespace, read-only.
   ASSIGN_OR_RETURN(const DetachedMount shown, ReadOnlyCopy(made));
   RETURN_IF_ERROR(Attach(shown, target.get()));
@@ -254,15 +269,17 @@ absl::StatusOr<bool> TmpfsVolumes::Swap(std::string_view target, std::vector<Sna
   ASSIGN_OR_RETURN(const std::unique_ptr<Snapshot> next,
                    Snapshot::Build(files, Number(now), now));
   const std::string folder(next->folder_name());
-  if (folder == current || Holds(root, current, *next)) return false;
+  // Links that an earlier swap couldn't make are missing still.
+  if (folder == current || Holds(root, current, *next)) return FinishLinks(root);
   absl::Status done = WriteFolder(root, *next);
-  if (done.ok()) done = Show(root, folder);
-  if (done.ok()) {
-    mounted->retired[current] = std::chrono::steady_clock::now();
-    return true;
+  if (done.ok()) done = Switch(root, folder);
+  if (!done.ok()) {
+    Remove(root, folder);
+    return done;
   }
-  if (CurrentOf(root) != folder) Remove(root, folder);
-  return done;
+  mounted->retired[current] = std::chrono::steady_clock::now();
+  RETURN_IF_ERROR(FinishLinks(root).status());
+  return true;
 }
 
 absl::StatusOr<std::vector<SnapshotFile>> TmpfsVolumes::Files(std::string_view target) const {
@@ -320,9 +337,8 @@ absl::Status TmpfsVolumes::Unmount(std::string_view target) {
     RETURN_IF_ERROR(Detach(folder.get()));
   }
   Overwrite(mounted->folder.get());
-  for (const std::string& name : TopNames(mounted->folder.get(), ".")) {
-    Remove(mounted->folder.get(), name);
-  }
+  ASSIGN_OR_RETURN(const std::set<std::string> all, TopNames(mounted->folder.get(), "."));
+  for (const std::string& name : all) Remove(mounted->folder.get(), name);
   std::lock_guard lock(mutex_);
   const auto at = by_target_.find(target);
   if (at != by_target_.end() && at->second == mounted) by_target_.erase(at);

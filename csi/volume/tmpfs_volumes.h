@@ -30,7 +30,7 @@ class TmpfsVolumes {
 
   // As of VolumeServer. FailedPrecondition: audit or rules, which can't be kept here.
   absl::Status Mount(const VolumeInfo& info, std::vector<SnapshotFile> files, absl::Time now);
-  // True if there was a change: RemoveOld is then due a grace later.
+  // True if there was a change: RemoveOld is due a grace after that, and after an error.
   absl::StatusOr<bool> Swap(std::string_view target, std::vector<SnapshotFile> files,
                             absl::Time now);
   absl::StatusOr<std::vector<SnapshotFile>> Files(std::string_view target) const;
