@@ -159,8 +159,7 @@ bool VolumeServer::GoOn(const std::shared_ptr<Volume>& volume) {
     log::Warning("a swap that was left off can't be ended",
                  {{"volume", volume->info().volume_id}, {"cause", resumed}});
   }
-  RemoveOldSoon(volume);
-  RemoveWhenOver(volume);
+  RemoveSoon(volume);
   return true;
 }
 
@@ -171,7 +170,7 @@ bool VolumeServer::AdoptLate(const std::shared_ptr<Handover>& handover) {
     if (left_ || !by_target_.try_emplace(handover->target).second) return false;
   }
   log::Info("a keeper that came late holds a volume", {{"target", handover->target}});
-  At(std::chrono::steady_clock::now(), [this, handover] {
+  At(std::chrono::steady_clock::now(), next_key_++, [this, handover] {
     Await(handover);
     const std::shared_ptr<Volume> volume = AdoptOrDetach(*handover);
     if (volume != nullptr) {

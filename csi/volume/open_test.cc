@@ -394,6 +394,18 @@ TEST_CASE("a file whose time is over is gone, for open handles, too") {
   CHECK(Read(volume / "brief") == "second");
 }
 
+TEST_CASE("however often a volume is swapped, it is looked after by one timer") {
+  const FileRules hour{.available_for = absl::Hours(1)}, brief{.available_for = absl::Seconds(2)};
+  Opened volume(Ruleds{{"hour", "1", hour}, {"brief", "1", brief}, {"v", ""}});
+  for (int i = 0; i < 20; ++i) {
+    REQUIRE(volume.Swap(Ruleds{{"hour", "1", hour}, {"brief", "1", brief}, {"v", StrCat(i)}}).ok());
+    CHECK(volume.server.planned_removals() <= 1);
+  }
+  CHECK(Eventually([&] { return Names(volume / "..data") == NameSet{"hour", "v"}; }));
+  CHECK(Eventually([&] { return Names(volume.target).size() == 4; }));
+  CHECK(Eventually([&] { return volume.server.planned_removals() == 1; }));
+}
+
 TEST_CASE("a canary's first open is told, once, whatever comes after") {
   const FileRules canary{.canary = true};
   Opened volume(Ruleds{{"bait", "1", canary}, {"real", "2"}});

@@ -293,9 +293,9 @@ void Volume::Wipe(std::vector<std::unique_ptr<Snapshot>> gone) const {
   }
 }
 
-std::optional<Tree::Time> Volume::RemoveOld() {
+Tree::Time Volume::RemoveOld() {
   std::lock_guard change_lock(change_mutex_);
-  if (closed_) return std::nullopt;
+  if (closed_) return Tree::Time::max();
   absl::StatusOr<UniqueFd> root = absl::NotFoundError("not opened yet");
   const auto before = std::chrono::steady_clock::now() - kGrace;
   while (!leaving_) {
@@ -341,16 +341,20 @@ std::optional<Tree::Time> Volume::RemoveOld() {
   std::erase_if(doubtful, [this](Tree::Inodes inodes) { return KernelKnows(inodes); });
   std::vector<std::unique_ptr<Snapshot>> forgotten;
   bool doubts = false;
+  std::optional<Tree::Time> retired;
   {
     std::lock_guard lock(mutex_);
     for (const Tree::Inodes& inodes : doubtful) tree_.ForgetAll(inodes.first);
     forgotten = tree_.TakeForgotten();
     doubts = !tree_.Doubtful().empty();
+    retired = tree_.NextRetired();
   }
   Wipe(std::move(forgotten));
-  const auto now = std::chrono::steady_clock::now();
-  if (!doubts || now < next_doubt_) return std::nullopt;
-  return next_doubt_ = now + kDoubt;
+  if (leaving_) return Tree::Time::max();
+  Tree::Time again = Tree::Time::max();
+  if (doubts) again = std::chrono::steady_clock::now() + kDoubt;
+  if (retired) again = std::min(again, *retired + kGrace);
+  return again;
 }
 
 // Folders come first: who is about to learn of an inode has its folder, and the folder of a removed
@@ -363,11 +367,11 @@ bool Volume::KernelKnows(Tree::Inodes inodes) const {
   return false;
 }
 
-std::optional<Tree::Time> Volume::RemoveVanished() {
-  if (!watch_) return std::nullopt;
+Tree::Time Volume::RemoveVanished() {
+  if (!watch_) return Tree::Time::max();
   std::lock_guard change_lock(change_mutex_);
-  if (closed_) return std::nullopt;
-  std::optional<Tree::Time> next;
+  if (closed_) return Tree::Time::max();
+  Tree::Time next;
   std::vector<Tree::Gone> gone;
   std::vector<std::string> stale;
   {

@@ -84,11 +84,10 @@ class Volume {
   // The next plugin serves the volume: the contents aren't wiped.
   void Spare();
   // Removes the folders of old snapshots whose grace is over, and wipes those that are forgotten.
-  // When it is to be called again for those of which only the kernel can tell; none: never, or it
-  // will be already.
-  std::optional<Tree::Time> RemoveOld();
-  // Wipes the files whose time is over, and removes those that are gone. When the next one's is.
-  std::optional<Tree::Time> RemoveVanished();
+  // When it is to be called again, Time::max(): when there is something new.
+  Tree::Time RemoveOld();
+  // The same with the files whose time is over, and removes those that are gone.
+  Tree::Time RemoveVanished();
   // Whether a file is gone, or a snapshot forgotten by the kernel, since the last call: RemoveOld and
   // RemoveVanished have something to do.
   bool TakeVanished() { return vanished_.exchange(false); }
@@ -127,7 +126,6 @@ class Volume {
   std::atomic<bool> opens_are_close_ = false;
 
   std::mutex change_mutex_;           // before mutex_
-  Tree::Time next_doubt_{};           // under it
   std::atomic<bool> closed_ = false;  // set under change_mutex_
 
   std::atomic<bool> leaving_ = false;

@@ -102,13 +102,14 @@ void VolumeServer::RemovalLoop() {
   while (!stopping_) {
     if (removals_.empty()) {
       removal_wake_.wait(lock);
-    } else if (const auto due = removals_.begin()->first; due > std::chrono::steady_clock::now()) {
+    } else if (const auto due = removals_.begin()->first.first;
+               due > std::chrono::steady_clock::now()) {
       removal_wake_.wait_until(lock, due);
     } else {
-      const std::function<void()> remove = std::move(removals_.begin()->second);
-      removals_.erase(removals_.begin());
+      const auto removal = removals_.extract(removals_.begin());
+      due_.erase(removal.key().second);
       lock.unlock();
-      remove();
+      removal.mapped()();
       lock.lock();
     }
   }
@@ -179,7 +180,7 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
     std::lock_guard lock(mutex_);
     by_target_[info.target] = volume;
   }
-  RemoveWhenOver(volume);
+  RemoveAt(volume->RemoveVanished(), volume);
   return absl::OkStatus();
 }
 
@@ -200,19 +201,30 @@ absl::Status VolumeServer::Listen(int fuse, std::uint64_t key) const {
   return absl::ErrnoToStatus(errno, "can't wait for a volume's requests");
 }
 
-void VolumeServer::At(std::chrono::steady_clock::time_point due, std::function<void()> remove) {
+void VolumeServer::At(SteadyTime due, std::uint64_t key, std::function<void()> remove) {
+  if (due == SteadyTime::max()) return;
   std::lock_guard lock(removal_mutex_);
-  const auto at = removals_.emplace(due, std::move(remove));
+  const auto [planned, first] = due_.try_emplace(key, due);
+  if (!first) {
+    if (planned->second <= due) return;
+    removals_.erase({planned->second, key});
+    planned->second = due;
+  }
+  const auto at = removals_.emplace(std::pair(due, key), std::move(remove)).first;
   if (at == removals_.begin()) removal_wake_.notify_one();
 }
 
-void VolumeServer::RemoveAt(std::chrono::steady_clock::time_point due,
-                            const std::shared_ptr<Volume>& volume) {
-  At(due, [this, weak = std::weak_ptr(volume)] {
+std::size_t VolumeServer::planned_removals() {
+  std::lock_guard lock(removal_mutex_);
+  return removals_.size();
+}
+
+void VolumeServer::RemoveAt(SteadyTime due, const std::shared_ptr<Volume>& volume) {
+  At(due, volume->key(), [this, weak = std::weak_ptr(volume)] {
     const std::shared_ptr<Volume> there = weak.lock();
     if (there == nullptr) return;
-    if (const auto again = there->RemoveOld()) RemoveAt(*again, there);
-    RemoveWhenOver(there);
+    const SteadyTime again = there->RemoveOld();
+    RemoveAt(std::min(again, there->RemoveVanished()), there);
   });
 }
 
@@ -221,7 +233,7 @@ absl::StatusOr<bool> VolumeServer::SwapTmpfs(const std::string& target,
                                              std::vector<SnapshotFile> files) {
   const absl::StatusOr<bool> changed = tmpfs_->Swap(target, std::move(files), clock_.Now());
   if (changed.value_or(true)) {
-    At(std::chrono::steady_clock::now() + Volume::kGrace, [this, target] {
+    At(std::chrono::steady_clock::now() + Volume::kGrace, next_key_++, [this, target] {
       tmpfs_->RemoveOld(target, std::chrono::steady_clock::now() - Volume::kGrace);
     });
   }
@@ -238,12 +250,9 @@ absl::Status VolumeServer::Ready() const {
 
 absl::StatusOr<std::size_t> VolumeServer::Recover() { return tmpfs_->Recover(); }
 
-void VolumeServer::RemoveOldSoon(const std::shared_ptr<Volume>& volume) {
-  RemoveAt(std::chrono::steady_clock::now() + Volume::kGrace, volume);
-}
-
-void VolumeServer::RemoveWhenOver(const std::shared_ptr<Volume>& volume) {
-  if (const auto next = volume->RemoveVanished()) RemoveAt(*next, volume);
+void VolumeServer::RemoveSoon(const std::shared_ptr<Volume>& volume) {
+  const SteadyTime over = volume->RemoveVanished();
+  RemoveAt(std::min(over, std::chrono::steady_clock::now() + Volume::kGrace), volume);
 }
 
 absl::StatusOr<bool> VolumeServer::Swap(std::string_view target,
@@ -258,10 +267,7 @@ absl::StatusOr<bool> VolumeServer::Swap(std::string_view target,
   }
   const absl::StatusOr<bool> changed = volume->Swap(std::move(files), clock_.Now());
   // One that failed halfway leaves something, too.
-  if (changed.value_or(true)) {
-    RemoveOldSoon(volume);
-    RemoveWhenOver(volume);
-  }
+  if (changed.value_or(true)) RemoveSoon(volume);
   return changed;
 }
 

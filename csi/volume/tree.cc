@@ -234,7 +234,7 @@ void Tree::Vanish(const Guarded& file) {
             [](Snapshot& snapshot, std::uint32_t index, Guard&) { snapshot.Vanish(index); });
 }
 
-std::optional<Tree::Time> Tree::VanishOver(Time now) {
+Tree::Time Tree::VanishOver(Time now) {
   const std::int64_t nanos = now.time_since_epoch() / std::chrono::nanoseconds(1);
   std::int64_t next = INT64_MAX;
   for (Held& held : held_) {
@@ -248,7 +248,6 @@ std::optional<Tree::Time> Tree::VanishOver(Time now) {
       }
     }
   }
-  if (next == INT64_MAX) return std::nullopt;
   return Time(std::chrono::nanoseconds(next));
 }
 
@@ -340,14 +339,24 @@ std::vector<std::string> Tree::OldNames() const {
   return {names.begin(), names.end()};
 }
 
+bool Tree::IsOld(const Held& held) const {
+  return held.snapshot.get() != current_ && held.snapshot.get() != next_ &&
+         held.marks().removed == 0;
+}
+
 Snapshot* Tree::NextRemoval(Time before) {
   for (Held& held : held_) {
-    Snapshot* snapshot = held.snapshot.get();
-    if (snapshot == current_ || snapshot == next_ || held.marks().removed != 0) continue;
-    if (held.retired > before) continue;
-    return removing_ = snapshot;
+    if (IsOld(held) && held.retired <= before) return removing_ = held.snapshot.get();
   }
   return nullptr;
+}
+
+std::optional<Tree::Time> Tree::NextRetired() const {
+  std::optional<Time> next;
+  for (const Held& held : held_) {
+    if (IsOld(held)) next = std::min(next.value_or(held.retired), held.retired);
+  }
+  return next;
 }
 
 void Tree::Removed() {
@@ -372,9 +381,7 @@ std::vector<std::uint64_t> Tree::KnownFiles(bool with_current) const {
 
 std::size_t Tree::waiting_removals() const {
   return static_cast<std::size_t>(
-      std::count_if(held_.begin(), held_.end(), [this](const Held& held) {
-        return held.snapshot.get() != current_ && held.marks().removed == 0;
-      }));
+      std::count_if(held_.begin(), held_.end(), [this](const Held& held) { return IsOld(held); }));
 }
 
 std::vector<Tree::Inodes> Tree::Doubtful() const {

@@ -91,8 +91,8 @@ class Tree {
                  const std::function<void(Snapshot&, std::uint32_t, Guard&)>& visit);
   // Wipes the file and its copies.
   void Vanish(const Guarded& file);
-  // The same with all files whose time is over; when that of the next one is, by the steady clock.
-  std::optional<Time> VanishOver(Time now);
+  // The same with all files whose time is over; when that of the next one is, Time::max() if never.
+  Time VanishOver(Time now);
   // Files that are gone and that the kernel may know still: their inodes, and paths from the root.
   struct Gone {
     std::uint64_t inode;
@@ -119,6 +119,8 @@ class Tree {
   std::vector<std::string> StaleLinks() const;
   // An old snapshot whose removal is due: retired at `before` or earlier. Null: none.
   Snapshot* NextRemoval(Time before);
+  // When that one was retired which is removed next.
+  std::optional<Time> NextRetired() const;
   // Ends that removal.
   void Removed();
   // Files of old snapshots, or of all, that the kernel has references to, perhaps with cached
@@ -163,6 +165,7 @@ class Tree {
   Held& HeldOf(const Snapshot* snapshot);
   void AddLink(std::uint32_t node);
   void Announce(Snapshot* next);
+  bool IsOld(const Held& held) const;
   bool new_data() const { return next_ != nullptr && next_->marks().new_data != 0; }
   struct Special {
     std::uint64_t position;

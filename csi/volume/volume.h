@@ -133,7 +133,11 @@ class VolumeServer {
   bool Serves(std::string_view target) const;
   std::vector<VolumeInfo> List() const;
 
+  // For tests: how much is to be removed some time, at most one for each volume.
+  std::size_t planned_removals();
+
  private:
+  using SteadyTime = std::chrono::steady_clock::time_point;
   static constexpr std::uint64_t kStopKey = 0;
 
   void Stop();
@@ -149,12 +153,14 @@ class VolumeServer {
   std::shared_ptr<Volume> Register(const VolumeInfo& info, std::uint64_t key, UniqueFd fuse,
                                    std::uint64_t device, Tree tree, bool opens);
   absl::Status Listen(int fuse, std::uint64_t key) const;
-  // Has the thread that removes call `remove` at `due`.
-  void At(std::chrono::steady_clock::time_point due, std::function<void()> remove);
-  // Has old snapshots, and files whose time is over, removed at `due`.
-  void RemoveAt(std::chrono::steady_clock::time_point due, const std::shared_ptr<Volume>& volume);
-  void RemoveOldSoon(const std::shared_ptr<Volume>& volume);
-  void RemoveWhenOver(const std::shared_ptr<Volume>& volume);
+  // Has the thread that removes call `remove` at `due`, unless what has this key is called by then:
+  // it sees itself what comes after it.
+  void At(SteadyTime due, std::uint64_t key, std::function<void()> remove);
+  // Has old snapshots, and files whose time is over, removed at `due`, and later ones in their
+  // time.
+  void RemoveAt(SteadyTime due, const std::shared_ptr<Volume>& volume);
+  // Those files now, the rest when the grace of what was just swapped is over.
+  void RemoveSoon(const std::shared_ptr<Volume>& volume);
   struct Handover;  // what a keeper holds of one volume
   // Has the kernel ask again, and whoever gets the first request adopt the volume.
   void Await(const std::shared_ptr<Handover>& handover);
@@ -190,7 +196,8 @@ class VolumeServer {
 
   std::mutex removal_mutex_;
   std::condition_variable removal_wake_;
-  std::multimap<std::chrono::steady_clock::time_point, std::function<void()>> removals_;  // by due
+  std::map<std::uint64_t, SteadyTime> due_;  // by key
+  std::map<std::pair<SteadyTime, std::uint64_t>, std::function<void()>> removals_;
   bool stopping_ = false;
 
   std::vector<std::thread> threads_;  // the last one removes
