@@ -90,13 +90,14 @@ sigset_t BlockStopSignals() {
   return stop;
 }
 
-// Mounts take SYS_ADMIN. The kubelet's folders and what lies in them may belong to anyone, and files
-// of volumes are given to whom a class names. SYS_PTRACE shows who it is that opens a file, of which
-// /proc tells nobody else; ptrace itself is not on the list of system calls.
+// Mounts take SYS_ADMIN. The kubelet's folders and what lies in them may belong to anyone, and
+// files of volumes are given to whom a class names. SYS_PTRACE shows who it is that opens a file,
+// of which /proc tells nobody else; ptrace itself is not on the list of system calls. LEASE shows
+// that nobody has a file of a tmpfs volume open.
 void GiveUpPrivileges(Seccomp seccomp) {
   std::uint64_t kept = 0;
   for (const int capability : {CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_CHOWN,
-                               CAP_FOWNER, CAP_IPC_LOCK, CAP_SYS_PTRACE}) {
+                               CAP_FOWNER, CAP_IPC_LOCK, CAP_SYS_PTRACE, CAP_LEASE}) {
     kept |= std::uint64_t{1} << capability;
   }
   Harden({.program = "coffer-csi", .capabilities = kept, .mounts = true, .seccomp = seccomp},

@@ -25,6 +25,10 @@ struct OnTmpfs {
   absl::Status Mount(const Contents& contents) {
     return server.Mount({"an id", target}, Files(contents));
   }
+  // Writable, for a while, to leave what a plugin that was killed leaves.
+  int Remount(unsigned long flag) {
+    return mount(nullptr, target.c_str(), nullptr, MS_REMOUNT | MS_BIND | flag, nullptr);
+  }
 
   Folder folder;
   std::string target = folder.path + "/mount";
@@ -106,9 +110,7 @@ TEST_CASE("links that a swap couldn't make come with the next publish of the sam
   CHECK(server.Swap(target, Files(next)).value_or(false));
   CHECK(Read(target + "/c") == "2");
   CHECK_FALSE(server.Swap(target, Files(next)).value_or(true));
-  for (int i = 0; i < 6000 && fs::exists(StrCat(target, "/", first)); ++i) {
-    std::this_thread::sleep_for(10ms);
-  }
+  CHECK(Eventually([&] { return !fs::exists(StrCat(target, "/", first)); }));
   CHECK(Names(target) == NameSet{"..data", second, "a", "b", "c"});
   CHECK(server.Unmount(target).ok());
 }
@@ -117,17 +119,59 @@ TEST_CASE("a swap on tmpfs that a plugin was killed in is ended by the next one"
   OnTmpfs t;
   REQUIRE(t.Mount({{"a", "1"}, {"b", "1"}}).ok());
   const NameSet all = Names(t.target);
-  const auto remount = [&](unsigned long flag) {
-    return mount(nullptr, t.target.c_str(), nullptr, MS_REMOUNT | MS_BIND | flag, nullptr);
-  };
-  REQUIRE(remount(0) == 0);
+  REQUIRE(t.Remount(0) == 0);
   fs::remove(t.target + "/b");
   fs::create_symlink("..data/gone", t.target + "/gone");
-  REQUIRE(remount(MS_RDONLY) == 0);
+  REQUIRE(t.Remount(MS_RDONLY) == 0);
   VolumeServer next(t.clock, 1, t.folder.path);
   CHECK(next.Recover().value_or(0) == 1);
   CHECK(Names(t.target) == all);
   CHECK(next.Unmount(t.target).ok());
+}
+
+TEST_CASE("the next plugin leaves what is old on tmpfs to its readers for a grace") {
+  OnTmpfs t;
+  REQUIRE(t.Mount({{"a", "1"}}).ok());
+  const std::string old = t.target + "/..2026_01_02_03_04_05.6";
+  REQUIRE(t.Remount(0) == 0);
+  fs::create_directory(old);
+  REQUIRE(t.Remount(MS_RDONLY) == 0);
+  const auto start = Steady::now();
+  VolumeServer next(t.clock, 1, t.folder.path);
+  CHECK(next.Recover().value_or(0) == 1);
+  CHECK(Eventually([&] { return !fs::exists(old); }));
+  CHECK(Steady::now() - start >= 1s);
+  CHECK(Read(t.target + "/a") == "1");
+  CHECK(next.Unmount(t.target).ok());
+}
+
+TEST_CASE("old files on tmpfs are overwritten, but not under who reads them") {
+  OnTmpfs t;
+  REQUIRE(t.Mount({{"a", "secret"}, {"b/c", "secret", 0400, 1234}, {"d", "secret"}}).ok());
+  const std::string first = t.target + "/" + fs::read_symlink(t.target + "/..data").string();
+  const auto look = [&](const char* name) {  // which opens nothing
+    return UniqueFd(open((first + name).c_str(), O_PATH));
+  };
+  const UniqueFd a = look("/a"), c = look("/b/c"), d = look("/d");
+  const auto text = [](const UniqueFd& file) { return Read(StrCat("/proc/self/fd/", file.get())); };
+  UniqueFd reader(open((first + "/a").c_str(), O_RDONLY));
+  REQUIRE(t.server.Swap(t.target, Files({{"a", "new"}})).ok());
+  const std::string wiped(6, '\0');
+  CHECK(Eventually([&] { return !fs::exists(first); }));
+  CHECK(Eventually([&] { return text(c) == wiped && text(d) == wiped; }));
+  char bytes[6];
+  CHECK(pread(reader.get(), bytes, 6, 0) == 6);
+  CHECK(std::string_view(bytes, 6) == "secret");
+  SECTION("until it is closed") {
+    reader.reset();
+    CHECK(Eventually([&] { return text(a) == wiped; }));
+    CHECK(t.server.Unmount(t.target).ok());
+  }
+  SECTION("until the volume is unmounted") {
+    CHECK(t.server.Unmount(t.target).ok());
+    CHECK(pread(reader.get(), bytes, 6, 0) == 6);
+    CHECK(std::string_view(bytes, 6) == wiped);
+  }
 }
 
 TEST_CASE("the next plugin takes a volume on tmpfs up, whatever it makes new ones of") {

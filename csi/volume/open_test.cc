@@ -19,16 +19,6 @@
 namespace coffer::volume {
 namespace {
 
-// Whether it holds within a time that the slowest machine needs.
-bool Eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + 60s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(2ms);
-  }
-  return true;
-}
-
 class Told : public OpenListener {
  public:
   void Opened(const OpenEvent& event) override {

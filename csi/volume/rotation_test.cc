@@ -21,15 +21,6 @@ namespace {
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
-// Waits up to 5 s.
-bool Eventually(const std::function<bool()>& holds) {
-  for (int i = 0; i < 500; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(10ms);
-  }
-  return false;
-}
-
 class Watcher {
  public:
   void Add(const std::string& path,

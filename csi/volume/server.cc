@@ -228,15 +228,14 @@ void VolumeServer::RemoveAt(SteadyTime due, const std::shared_ptr<Volume>& volum
   });
 }
 
-// A grace after the swap, and a little more: that is when the folder is old enough.
+void VolumeServer::RemoveOldTmpfs(SteadyTime due) {
+  At(due, kTmpfsKey, [this] { RemoveOldTmpfs(tmpfs_->RemoveOld()); });
+}
+
 absl::StatusOr<bool> VolumeServer::SwapTmpfs(const std::string& target,
                                              std::vector<SnapshotFile> files) {
   const absl::StatusOr<bool> changed = tmpfs_->Swap(target, std::move(files), clock_.Now());
-  if (changed.value_or(true)) {
-    At(std::chrono::steady_clock::now() + Volume::kGrace, next_key_++, [this, target] {
-      tmpfs_->RemoveOld(target, std::chrono::steady_clock::now() - Volume::kGrace);
-    });
-  }
+  if (changed.value_or(true)) RemoveOldTmpfs(std::chrono::steady_clock::now() + Volume::kGrace);
   return changed;
 }
 
@@ -248,7 +247,11 @@ absl::Status VolumeServer::Ready() const {
       StrCat("/dev/fuse can't be opened: ", std::string_view(strerrordesc_np(errno))));
 }
 
-absl::StatusOr<std::size_t> VolumeServer::Recover() { return tmpfs_->Recover(); }
+absl::StatusOr<std::size_t> VolumeServer::Recover() {
+  const absl::StatusOr<std::size_t> found = tmpfs_->Recover();
+  RemoveOldTmpfs(std::chrono::steady_clock::now() + Volume::kGrace);
+  return found;
+}
 
 void VolumeServer::RemoveSoon(const std::shared_ptr<Volume>& volume) {
   const SteadyTime over = volume->RemoveVanished();

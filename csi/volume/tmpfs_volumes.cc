@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "csi/volume/mount.h"
+#include "csi/volume/served_volume.h"
 #include "csi/volume/tree.h"
 #include "csi/volume/volume_facts.h"
 
@@ -143,24 +145,41 @@ absl::StatusOr<bool> FinishLinks(int root) {
   return changed;
 }
 
-void Remove(int root, const std::string& folder) {
-  std::error_code error;
-  fs::remove_all(StrCat(PathOf(root), "/", folder), error);
-  if (error) {
-    log::Warning("an old snapshot of a tmpfs volume stays", {{"cause", error.message()}});
-  }
+void Overwrite(int file) {
+  struct stat facts {};
+  if (fstat(file, &facts) != 0) return;
+  const std::string zeros(static_cast<std::size_t>(facts.st_size), '\0');
+  (void)WriteAll(file, zeros, "");
 }
 
-void Overwrite(int root) {
+// Of a file without a name. False: somebody has it open, so that the kernel grants no lease. Where
+// it grants none at all, the file isn't wiped.
+bool Wipe(int file) {
+  fcntl(file, F_SETSIG, SIGURG);  // in place of SIGIO, which would end us if somebody opens it now
+  if (fcntl(file, F_SETLEASE, F_WRLCK) != 0) return errno != EAGAIN;
+  Overwrite(file);
+  return true;
+}
+
+// Removes a folder or link, and wipes the files in it but those that somebody has open, which are
+// put into `open`; null: those, too.
+void Remove(int root, const std::string& name, std::vector<UniqueFd>* open) {
+  const std::string path = StrCat(PathOf(root), "/", name);
   std::error_code error;
-  for (fs::recursive_directory_iterator at(PathOf(root), error), end; !error && at != end;
+  for (fs::recursive_directory_iterator at(path, error), end; !error && at != end;
        at.increment(error)) {
-    if (!at->is_regular_file(error) || at->is_symlink(error)) continue;
-    const UniqueFd file(open(at->path().c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
-    struct stat facts {};
-    if (!file || fstat(file.get(), &facts) != 0) continue;
-    const std::string zeros(static_cast<std::size_t>(facts.st_size), '\0');
-    (void)WriteAll(file.get(), zeros, "");
+    UniqueFd file(::open(at->path().c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
+    if (!file) continue;
+    unlink(at->path().c_str());
+    if (open == nullptr) {
+      Overwrite(file.get());
+    } else if (!Wipe(file.get())) {
+      open->push_back(std::move(file));
+    }
+  }
+  fs::remove_all(path, error);
+  if (error) {
+    log::Warning("an old snapshot of a tmpfs volume stays", {{"cause", error.message()}});
   }
 }
 
@@ -191,6 +210,7 @@ void TmpfsVolumes::List(std::vector<VolumeInfo>* volumes) const {
 
 absl::StatusOr<std::size_t> TmpfsVolumes::Recover() {
   ASSIGN_OR_RETURN(const std::vector<VolumeInfo> all, FindMounts(root_, MountKind::kTmpfs));
+  const Tree::Time now = std::chrono::steady_clock::now();
   std::size_t found = 0;
   for (const VolumeInfo& info : all) {
     auto mounted = std::make_shared<Mounted>();
@@ -209,7 +229,7 @@ absl::StatusOr<std::size_t> TmpfsVolumes::Recover() {
     const int root = mounted->folder.get();
     const std::string current = CurrentOf(root);
     for (const std::string& name : TopNames(root, ".").value_or(std::set<std::string>())) {
-      if (name.starts_with("..2") && name != current) Remove(root, name);
+      if (name.starts_with("..2") && name != current) mounted->retired[name] = now;
     }
     if (const absl::StatusOr<bool> finished = FinishLinks(root); !finished.ok()) {
       log::Warning("a swap that was left off can't be ended",
@@ -274,7 +294,7 @@ absl::StatusOr<bool> TmpfsVolumes::Swap(std::string_view target, std::vector<Sna
   absl::Status done = WriteFolder(root, *next);
   if (done.ok()) done = Switch(root, folder);
   if (!done.ok()) {
-    Remove(root, folder);
+    Remove(root, folder, &mounted->open);
     return done;
   }
   mounted->retired[current] = std::chrono::steady_clock::now();
@@ -313,19 +333,29 @@ absl::StatusOr<std::vector<SnapshotFile>> TmpfsVolumes::Files(std::string_view t
   return files;
 }
 
-void TmpfsVolumes::RemoveOld(const std::string& target,
-                             std::chrono::steady_clock::time_point before) {
-  const std::shared_ptr<Mounted> mounted = Find(target);
-  if (mounted == nullptr) return;
-  std::lock_guard lock(mounted->mutex);
-  for (auto old = mounted->retired.begin(); old != mounted->retired.end();) {
-    if (old->second > before) {
-      ++old;
-      continue;
-    }
-    Remove(mounted->folder.get(), old->first);
-    old = mounted->retired.erase(old);
+Tree::Time TmpfsVolumes::RemoveOld() {
+  std::vector<std::shared_ptr<Mounted>> all;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [target, mounted] : by_target_) all.push_back(mounted);
   }
+  Tree::Time next = Tree::Time::max();
+  for (const std::shared_ptr<Mounted>& mounted : all) {
+    std::lock_guard lock(mounted->mutex);
+    const Tree::Time now = std::chrono::steady_clock::now();
+    std::erase_if(mounted->open, [](const UniqueFd& file) { return Wipe(file.get()); });
+    std::erase_if(mounted->retired, [&](const auto& old) {
+      const Tree::Time due = old.second + Volume::kGrace;
+      if (due > now) {
+        next = std::min(next, due);
+        return false;
+      }
+      Remove(mounted->folder.get(), old.first, &mounted->open);
+      return true;
+    });
+    if (!mounted->open.empty()) next = std::min(next, now + Volume::kDoubt);
+  }
+  return next;
 }
 
 absl::Status TmpfsVolumes::Unmount(std::string_view target) {
@@ -336,9 +366,9 @@ absl::Status TmpfsVolumes::Unmount(std::string_view target) {
     ASSIGN_OR_RETURN(const UniqueFd folder, OpenTarget(root_, mounted->info.target));
     RETURN_IF_ERROR(Detach(folder.get()));
   }
-  Overwrite(mounted->folder.get());
+  for (const UniqueFd& file : mounted->open) Overwrite(file.get());
   ASSIGN_OR_RETURN(const std::set<std::string> all, TopNames(mounted->folder.get(), "."));
-  for (const std::string& name : all) Remove(mounted->folder.get(), name);
+  for (const std::string& name : all) Remove(mounted->folder.get(), name, nullptr);
   std::lock_guard lock(mutex_);
   const auto at = by_target_.find(target);
   if (at != by_target_.end() && at->second == mounted) by_target_.erase(at);

@@ -4,7 +4,6 @@
 // there: rules of files, audit.
 #pragma once
 
-#include <chrono>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/unique_fd.h"
-#include "csi/volume/snapshot.h"
+#include "csi/volume/tree.h"
 #include "csi/volume/volume.h"
 
 namespace coffer::volume {
@@ -30,12 +29,13 @@ class TmpfsVolumes {
 
   // As of VolumeServer. FailedPrecondition: audit or rules, which can't be kept here.
   absl::Status Mount(const VolumeInfo& info, std::vector<SnapshotFile> files, absl::Time now);
-  // True if there was a change: RemoveOld is due a grace after that, and after an error.
+  // True if there was a change: RemoveOld is due a grace after that, and after an error or Recover.
   absl::StatusOr<bool> Swap(std::string_view target, std::vector<SnapshotFile> files,
                             absl::Time now);
   absl::StatusOr<std::vector<SnapshotFile>> Files(std::string_view target) const;
-  // Removes the folders that "..data" left at `before` or earlier.
-  void RemoveOld(const std::string& target, std::chrono::steady_clock::time_point before);
+  // Removes the folders that "..data" left a grace ago, and wipes the files in them that nobody has
+  // open. When it is due again, Time::max(): as said above.
+  Tree::Time RemoveOld();
   // Detaches, overwrites and removes.
   absl::Status Unmount(std::string_view target);
   bool Serves(std::string_view target) const;
@@ -47,7 +47,8 @@ class TmpfsVolumes {
     UniqueFd folder;           // the root of a writable mount that is in no namespace
     std::uint64_t device = 0;  // of the file system
     std::mutex mutex;          // for changes
-    std::map<std::string, std::chrono::steady_clock::time_point> retired;  // old snapshots' folders
+    std::map<std::string, Tree::Time> retired;  // old snapshots' folders
+    std::vector<UniqueFd> open;  // files of theirs without a name that somebody reads
   };
 
   std::shared_ptr<Mounted> Find(std::string_view target) const;

@@ -138,7 +138,8 @@ class VolumeServer {
 
  private:
   using SteadyTime = std::chrono::steady_clock::time_point;
-  static constexpr std::uint64_t kStopKey = 0;
+  static constexpr std::uint64_t kStopKey = 0;   // of epoll events, besides volumes'
+  static constexpr std::uint64_t kTmpfsKey = 0;  // of removals
 
   void Stop();
   void AskAllAgain();
@@ -159,6 +160,7 @@ class VolumeServer {
   // Has old snapshots, and files whose time is over, removed at `due`, and later ones in their
   // time.
   void RemoveAt(SteadyTime due, const std::shared_ptr<Volume>& volume);
+  void RemoveOldTmpfs(SteadyTime due);  // of all those
   // Those files now, the rest when the grace of what was just swapped is over.
   void RemoveSoon(const std::shared_ptr<Volume>& volume);
   struct Handover;  // what a keeper holds of one volume

@@ -18,8 +18,9 @@ from kept_node import Node, eventually  # noqa: E402
 BIN_DIR = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin")
 
 CAPABILITY = {"CHOWN": 0, "DAC_OVERRIDE": 1, "DAC_READ_SEARCH": 2, "FOWNER": 3, "NET_BIND_SERVICE": 10,
-              "IPC_LOCK": 14, "SYS_PTRACE": 19, "SYS_ADMIN": 21}
-PLUGIN = {"SYS_ADMIN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "CHOWN", "FOWNER", "IPC_LOCK", "SYS_PTRACE"}
+              "IPC_LOCK": 14, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "LEASE": 28}
+PLUGIN = {"SYS_ADMIN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "CHOWN", "FOWNER", "IPC_LOCK", "SYS_PTRACE",
+          "LEASE"}
 KEYSTORE = {"IPC_LOCK", "NET_BIND_SERVICE", "DAC_OVERRIDE"}
 KEEPER = {"IPC_LOCK"}
 NOBODY = 65534
