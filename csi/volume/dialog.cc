@@ -18,8 +18,9 @@ constexpr std::uint32_t kLongestName = 255;  // bytes
 // Newer than Debian 12's header.
 constexpr std::int32_t kNotifyResend = 7;  // 7.40
 constexpr std::uint32_t kTmpfile = 51;  // 7.37
-constexpr std::uint64_t kAllowIdmap = 1ULL
-                                      << 40;  // 7.41, Linux 6.12: for pods with user namespaces
+// In the second half of the flags.
+constexpr std::uint32_t kDirectIoAllowMmap = 1 << 4;  // 7.39, Linux 6.6
+constexpr std::uint32_t kAllowIdmap = 1 << 8;  // 7.41, Linux 6.12: for pods with user namespaces
 
 struct Request {
   const fuse_in_header& header;
@@ -87,11 +88,11 @@ int Init(Tree&, const Request& request, SecretBytes& answer) {
                           FUSE_READDIRPLUS_AUTO | FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT |
                           FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA);
   const std::size_t flags2_end = offsetof(fuse_init_in, flags2) + sizeof in.flags2;
-  // With ids mapped by the mount the kernel doesn't say who opens; then /proc must.
-  const bool may_map = request.delivery == nullptr || Openers::SeesPods();
-  if ((in.flags & FUSE_INIT_EXT) != 0 && request.body.size() >= flags2_end && may_map) {
+  if ((in.flags & FUSE_INIT_EXT) != 0 && request.body.size() >= flags2_end) {
     out.flags |= FUSE_INIT_EXT;
-    out.flags2 = in.flags2 & static_cast<std::uint32_t>(kAllowIdmap >> 32);
+    out.flags2 = in.flags2 & (kDirectIoAllowMmap | kAllowIdmap);
+    // With ids mapped by the mount the kernel doesn't say who opens; then /proc must.
+    if (request.delivery != nullptr && !Openers::SeesPods()) out.flags2 &= ~kAllowIdmap;
   }
   out.max_background = 16;
   out.congestion_threshold = 12;
@@ -161,7 +162,10 @@ int Read(Tree& tree, const Request& request, SecretBytes& answer) {
   const std::string_view piece =
       content->substr(std::min<std::uint64_t>(in.offset, content->size()), in.size);
   answer.Append(piece);
-  if (gate != nullptr) gate->HasRead(tree, inode, in.fh, in.offset, in.offset + piece.size());
+  if (gate != nullptr) {
+    request.delivery->vanished =
+        gate->HasRead(tree, inode, in.fh, in.offset, in.offset + piece.size());
+  }
   return 0;
 }
 

@@ -36,7 +36,7 @@ struct Delivery {
   Gate& gate;
   const Opener& opener;  // where WhoOpens says so
   std::optional<Gate::Passage> passage = {};
-  bool vanished = false;  // a file is gone
+  bool vanished = false;  // a file is gone, or but for one reader
 };
 
 // Handles one request, and leaves the answer, if there is one, in `answer`. `delivery`: null where

@@ -62,17 +62,18 @@ bool Gate::MayRead(Tree& tree, std::uint64_t inode, std::uint64_t handle) const 
   return guard.gone == 0 && (guard.reader == 0 || guard.reader == handle);
 }
 
-void Gate::HasRead(Tree& tree, std::uint64_t inode, std::uint64_t handle, std::uint64_t start,
+bool Gate::HasRead(Tree& tree, std::uint64_t inode, std::uint64_t handle, std::uint64_t start,
                    std::uint64_t end) {
   const auto found = tree.FindGuarded(inode);
-  if (!found || (found->guard->flags & Guard::kReadOnce) == 0) return;
+  if (!found || (found->guard->flags & Guard::kReadOnce) == 0) return false;
   std::uint64_t& given = given_.try_emplace({inode, handle}, start).first->second;
   if (start <= given) given = std::max(given, end);
-  if (given < found->size()) return;
+  if (given < found->size()) return false;
   tree.ForCopies(*found, /*same_bytes=*/true, [](Snapshot&, std::uint32_t, Guard& copy) {
     copy.reader = Guard::kReaderElsewhere;
   });
   found->guard->reader = handle;
+  return true;
 }
 
 bool Gate::Close(Tree& tree, std::uint64_t inode, std::uint64_t handle) {

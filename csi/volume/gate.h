@@ -35,9 +35,10 @@ class Gate {
   // ENOENT, and no file: there is no such inode.
   Passage Open(Tree& tree, std::uint64_t inode, const Opener& opener, Tree::Time now);
 
-  // Whether a handle may be given bytes of the file, and that it was given those up to `end`.
+  // Whether a handle may be given bytes of the file.
   bool MayRead(Tree& tree, std::uint64_t inode, std::uint64_t handle) const;
-  void HasRead(Tree& tree, std::uint64_t inode, std::uint64_t handle, std::uint64_t start,
+  // It was given those up to `end`. True: nobody else may have any from now on.
+  bool HasRead(Tree& tree, std::uint64_t inode, std::uint64_t handle, std::uint64_t start,
                std::uint64_t end);
 
   // True: the file is gone with that.

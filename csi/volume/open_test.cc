@@ -349,21 +349,65 @@ TEST_CASE("a read-once file that is read under an old snapshot is gone in the ne
   CHECK(Names(volume / "..data") == NameSet{"v"});
 }
 
+// A file, mapped and closed.
+struct Mapping {
+  Mapping(const std::string& path, std::size_t bytes, int flags) : size(bytes) {
+    const UniqueFd file(open(path.c_str(), O_RDONLY));
+    void* const at = mmap(nullptr, size, PROT_READ, flags, file.get(), 0);
+    REQUIRE(at != MAP_FAILED);
+    data = static_cast<const char*>(at);
+  }
+  ~Mapping() { munmap(const_cast<char*>(data), size); }
+  std::string_view text() const { return {data, size}; }
+  // Whether its first page can be read, as far as the kernel tells who doesn't want to crash.
+  bool readable() const {
+    const UniqueFd copy(memfd_create("copy", MFD_CLOEXEC));
+    return write(copy.get(), data, 1) == 1;
+  }
+  const std::size_t size;
+  const char* data;
+};
+
 TEST_CASE("read-once files: empty ones, large ones, mapped ones") {
+  const int flags = GENERATE(MAP_PRIVATE, MAP_SHARED);
+  INFO(flags);
   std::string big(1 << 20, 'x');
-  Opened volume(Ruleds{{"empty", "", {.read_once = true}},
-                 {"big", big, {.read_once = true}},
-                 {"mapped", "secret", {.read_once = true}}});
+  const FileRules once{.read_once = true};
+  Opened volume(Ruleds{{"empty", "", once},
+                       {"big", big, once},
+                       {"mapped", "secret", once},
+                       {"big, mapped", big, once}});
   CHECK(Read(volume / "empty") == "");
   CHECK(Read(volume / "big") == big);
+  CHECK(Mapping(volume / "mapped", 6, flags).text() == "secret");
+  CHECK(Mapping(volume / "big, mapped", big.size(), flags).text() == big);
+  CHECK(Eventually([&] { return Names(volume / "..data").empty(); }));
+}
+
+TEST_CASE("who has mapped a read-once file, too, loses it when somebody else has read all of it") {
+  const int flags = GENERATE(MAP_PRIVATE, MAP_SHARED);
+  INFO(flags);
+  Opened volume(Ruleds{{"token", "secret", {.read_once = true}}});
+  const Mapping rival(volume / "token", 6, flags);
   {
-    const UniqueFd file(open((volume / "mapped").c_str(), O_RDONLY));
-    const void* mapped = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, file.get(), 0);
-    REQUIRE(mapped != MAP_FAILED);
-    CHECK(std::memcmp(mapped, "secret", 6) == 0);
-    munmap(const_cast<void*>(mapped), 4096);
+    const Mapping reader(volume / "token", 6, flags);
+    CHECK(reader.text() == "secret");
+    CHECK(Eventually([&] { return !rival.readable(); }));
+    CHECK(reader.text() == "secret");
+    CHECK(Read(volume / "token") == "error: ENOENT");
   }
   CHECK(Eventually([&] { return Names(volume / "..data").empty(); }));
+  CHECK(Eventually([&] { return !rival.readable(); }));
+}
+
+TEST_CASE("a read-once file whose time is over is gone under its mappings") {
+  const int flags = GENERATE(MAP_PRIVATE, MAP_SHARED);
+  INFO(flags);
+  Opened volume(
+      Ruleds{{"token", "secret", {.read_once = true, .available_for = absl::Seconds(1)}}});
+  const Mapping reader(volume / "token", 6, flags);
+  (void)reader.readable();
+  CHECK(Eventually([&] { return !reader.readable(); }));
 }
 
 TEST_CASE("a file whose time is over is gone, for open handles, too") {

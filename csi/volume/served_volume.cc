@@ -373,14 +373,15 @@ Tree::Time Volume::RemoveVanished() {
   if (closed_) return Tree::Time::max();
   Tree::Time next;
   std::vector<Tree::Gone> gone;
+  std::vector<std::uint64_t> inodes;  // who has one of these mapped shares its cached pages
   std::vector<std::string> stale;
   {
     std::lock_guard lock(mutex_);
     next = tree_.VanishOver(std::chrono::steady_clock::now());
     gone = tree_.KnownGone();
+    inodes = tree_.KnownRead();
     stale = tree_.StaleLinks();
   }
-  std::vector<std::uint64_t> inodes;
   for (const Tree::Gone& file : gone) inodes.push_back(file.inode);
   DropPages(inodes);
   if (gone.empty() && stale.empty()) return next;

@@ -88,8 +88,8 @@ class Volume {
   Tree::Time RemoveOld();
   // The same with the files whose time is over, and removes those that are gone.
   Tree::Time RemoveVanished();
-  // Whether a file is gone, or a snapshot forgotten by the kernel, since the last call: RemoveOld and
-  // RemoveVanished have something to do.
+  // Whether a file is gone or read, or a snapshot forgotten by the kernel, since the last call:
+  // RemoveOld and RemoveVanished have something to do.
   bool TakeVanished() { return vanished_.exchange(false); }
   // Whether this is the first call: who drops the volume tells the keeper.
   bool FirstDrop() { return !dropped_.exchange(true); }

@@ -264,6 +264,19 @@ std::vector<Tree::Gone> Tree::KnownGone() const {
   return all;
 }
 
+std::vector<std::uint64_t> Tree::KnownRead() const {
+  std::vector<std::uint64_t> inodes;
+  for (const Held& held : held_) {
+    const Snapshot& snapshot = *held.snapshot;
+    for (std::uint32_t i = 0; i < snapshot.node_count(); ++i) {
+      const Guard* const guard = snapshot.guard(i);
+      if (guard == nullptr || guard->reader == 0 || snapshot.node(i).lookups == 0) continue;
+      inodes.push_back(snapshot.first_inode() + i);
+    }
+  }
+  return inodes;
+}
+
 void Tree::Expect(std::unique_ptr<Snapshot> next) {
   Snapshot* const announced = next.get();
   held_.push_back({std::move(next), {}});

@@ -99,6 +99,8 @@ class Tree {
     std::string path;
   };
   std::vector<Gone> KnownGone() const;
+  // The inodes of those that are there for one reader alone.
+  std::vector<std::uint64_t> KnownRead() const;
 
   // The kernel's references.
   void AddLookup(std::uint64_t inode);
