@@ -20,6 +20,19 @@ void SetLastOpen(absl::Time time, std::string_view file, const volume::PodFacts&
 
 void OpenReporter::Opening(const volume::OpenEvent& event) {
   if (audit_log_ != nullptr) audit_log_->Add(event);
+  if (!event.canary) return;
+  const volume::PodFacts& pod = event.volume->pod;
+  metrics_.Add(Counter::kCanary, {{"file", event.file},
+                                  {"pod_name", pod.name},
+                                  {"pod_namespace", pod.kubernetes_namespace},
+                                  {"secret_provider_class", pod.secret_class}});
+  log::Warning("a canary secret was opened", {{"namespace", pod.kubernetes_namespace},
+                                              {"pod", pod.name},
+                                              {"class", pod.secret_class},
+                                              {"file", event.file},
+                                              {"pid", event.opener.pid},
+                                              {"command", event.opener.command}});
+  if (on_canary_) on_canary_(event);
 }
 
 void OpenReporter::Opened(const volume::OpenEvent& event) {
@@ -36,19 +49,6 @@ void OpenReporter::Opened(const volume::OpenEvent& event) {
       times_.Opened(pod.kubernetes_namespace, pod.secret_class, event.file, pod.name, event.time);
     }
     records_.Opened(event);
-  }
-  if (event.canary) {
-    metrics_.Add(Counter::kCanary, {{"file", event.file},
-                                    {"pod_name", pod.name},
-                                    {"pod_namespace", pod.kubernetes_namespace},
-                                    {"secret_provider_class", pod.secret_class}});
-    log::Warning("a canary secret was opened", {{"namespace", pod.kubernetes_namespace},
-                                                {"pod", pod.name},
-                                                {"class", pod.secret_class},
-                                                {"file", event.file},
-                                                {"pid", event.opener.pid},
-                                                {"command", event.opener.command}});
-    if (on_canary_) on_canary_(event);
   }
   if (audit_log_ != nullptr) audit_log_->WriteSoon();
 }

@@ -28,13 +28,18 @@ TEST_CASE("opens are counted, the last one's time is shown and kept, a canary is
   plain->audit = false;
   const auto opened = [&](std::string file, int error, bool canary, bool audit = true) {
     clock.Advance(absl::Milliseconds(250));
-    reporter.Opened({.volume = audit ? info : plain,
-                     .file = std::move(file),
-                     .version = "1",
-                     .opener = {.pid = 7, .uid = 1000, .command = error == 0 ? "app" : "cat"},
-                     .time = clock.Now(),
-                     .error = error,
-                     .canary = canary});
+    const volume::OpenEvent event{
+        .volume = audit ? info : plain,
+        .file = std::move(file),
+        .version = "1",
+        .opener = {.pid = 7, .uid = 1000, .command = error == 0 ? "app" : "cat"},
+        .time = clock.Now(),
+        .error = error,
+        .canary = canary};
+    const std::size_t before = canaries.size();
+    reporter.Opening(event);
+    CHECK(canaries.size() == before + (canary ? 1 : 0));  // known before the open is answered
+    reporter.Opened(event);
   };
   opened("password", 0, false);
   opened("password", 0, false);

@@ -35,9 +35,7 @@ Gate::Passage Gate::Open(Tree& tree, std::uint64_t inode, const Opener& opener, 
                   .every_read = (guard.flags & Guard::kReadOnce) != 0};
   // Before the rules: who isn't let in has touched it all the same.
   if ((guard.flags & Guard::kCanary) != 0 && guard.told == 0) {
-    tree.ForCopies(*found, /*same_bytes=*/false,
-                   [](Snapshot&, std::uint32_t, Guard& copy) { copy.told = 1; });
-    passage.canary = true;
+    passage.canary = telling_.insert(passage.file).second;
   }
   const std::int64_t nanos = now.time_since_epoch() / std::chrono::nanoseconds(1);
   if (guard.gone != 0 || (guard.end_nanos != 0 && guard.end_nanos <= nanos)) {
@@ -55,6 +53,11 @@ Gate::Passage Gate::Open(Tree& tree, std::uint64_t inode, const Opener& opener, 
   return passage;
 }
 
+void Gate::Told(Tree& tree, const std::string& file) {
+  tree.ForVersions(file, [](Snapshot&, std::uint32_t, Guard& guard) { guard.told = 1; });
+  telling_.erase(file);
+}
+
 bool Gate::MayRead(Tree& tree, std::uint64_t inode, std::uint64_t handle) const {
   const auto found = tree.FindGuarded(inode);
   if (!found) return true;
@@ -69,9 +72,8 @@ bool Gate::HasRead(Tree& tree, std::uint64_t inode, std::uint64_t handle, std::u
   std::uint64_t& given = given_.try_emplace({inode, handle}, start).first->second;
   if (start <= given) given = std::max(given, end);
   if (given < found->size()) return false;
-  tree.ForCopies(*found, /*same_bytes=*/true, [](Snapshot&, std::uint32_t, Guard& copy) {
-    copy.reader = Guard::kReaderElsewhere;
-  });
+  tree.ForCopies(
+      *found, [](Snapshot&, std::uint32_t, Guard& copy) { copy.reader = Guard::kReaderElsewhere; });
   found->guard->reader = handle;
   return true;
 }

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -35,6 +36,10 @@ class Gate {
   // ENOENT, and no file: there is no such inode.
   Passage Open(Tree& tree, std::uint64_t inode, const Opener& opener, Tree::Time now);
 
+  // Of a canary's passage: whoever is to know has been told. By then no other open is one to be
+  // told.
+  void Told(Tree& tree, const std::string& file);
+
   // Whether a handle may be given bytes of the file.
   bool MayRead(Tree& tree, std::uint64_t inode, std::uint64_t handle) const;
   // It was given those up to `end`. True: nobody else may have any from now on.
@@ -47,6 +52,7 @@ class Gate {
  private:
   // Of read-once files: how far each handle was given their bytes from the start.
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> given_;
+  std::set<std::string> telling_;  // canaries
 };
 
 }  // namespace coffer::volume

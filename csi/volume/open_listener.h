@@ -27,7 +27,8 @@ class OpenListener {
  public:
   virtual ~OpenListener() = default;
   // Before the kernel has its answer: what must be known even if this process is killed then. An
-  // open that such a process didn't answer is asked for again, and told by the next one, too.
+  // open that such a process didn't answer is asked for again, and told by the next one, too; as a
+  // canary's first one unless this had returned.
   virtual void Opening(const OpenEvent&) {}
   // When it has it: what whoever opens needn't wait for.
   virtual void Opened(const OpenEvent& event) = 0;

@@ -459,6 +459,67 @@ TEST_CASE("a canary's first open is told, once, whatever comes after") {
   CHECK(volume.told.none());
 }
 
+TEST_CASE("of opens of a canary that come at once, one is the first") {
+  struct Waiting : Told {
+    void Opening(const OpenEvent& event) override {
+      first += event.canary;
+      if (++asked == 1) {
+        CHECK(Eventually([&] { return asked == 2; }));
+      }
+    }
+    std::atomic<int> asked = 0, first = 0;
+  } told;
+  const Folder folder;
+  ManualClock clock;
+  VolumeServer server(clock, 2, "/", nullptr, &told);
+  REQUIRE(server
+              .Mount({.volume_id = "id", .target = folder.path, .audit = true},
+                     Files(Ruleds{{"bait", "b", {.canary = true}}}))
+              .ok());
+  std::thread one([&] { CHECK(Read(folder.path + "/bait") == "b"); });
+  CHECK(Eventually([&] { return told.asked == 1; }));
+  CHECK(Read(folder.path + "/bait") == "b");
+  one.join();
+  CHECK(told.first == 1);
+  CHECK(server.Unmount(folder.path).ok());
+}
+
+TEST_CASE("a canary whose plugin is killed before it has told is told by the next one") {
+  Play play;
+  play.plugin = fork();
+  if (play.plugin == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    struct Dying : OpenListener {
+      void Opening(const OpenEvent&) override { raise(SIGKILL); }
+      void Opened(const OpenEvent&) override {}
+    } dying;
+    KeeperClient client(play.socket);
+    SystemClock clock;
+    VolumeServer server(clock, 1, "/", &client, &dying);
+    const bool good = server.Adopt(absl::Seconds(60)).ok() &&
+                      server
+                          .Mount({.volume_id = "id", .target = play.target},
+                                 Files(Ruleds{{"bait", "b", {.canary = true}}}))
+                          .ok();
+    play.shared->generation = good ? 1 : 2;
+    for (;;) pause();
+  }
+  REQUIRE(Eventually([&] { return play.shared->generation == 1; }));
+  REQUIRE(play.KeeperHolds("1 volumes"));
+  std::thread reader([&] { CHECK(Read(play.target + "/bait") == "b"); });
+  waitpid(std::exchange(play.plugin, 0), nullptr, 0);
+  KeeperClient client(play.socket);
+  ManualClock clock;
+  Told told;
+  VolumeServer server(clock, 2, "/", &client, &told);
+  REQUIRE(server.Adopt(absl::Seconds(60)).value_or(9) == 1);
+  reader.join();
+  CHECK(told.TakeOf("bait").canary);
+  CHECK(Read(play.target + "/bait") == "b");
+  CHECK(server.Unmount(play.target).ok());
+  CHECK(told.none());
+}
+
 TEST_CASE("what was opened and read is known to the next plugin") {
   Play play;
   const std::string& target = play.target;

@@ -110,6 +110,10 @@ Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
     std::optional<OpenEvent> event;
     if (delivery.passage) event = EventOf(*std::move(delivery.passage), std::move(opener));
     if (event) watch_->listener->Opening(*event);
+    if (event && event->canary) {
+      std::lock_guard lock(mutex_);
+      gate_.Told(tree_, event->file);
+    }
     // A failed write means that nobody waits any more.
     if (!buffers.answer.empty()) {
       [[maybe_unused]] const ssize_t written =

@@ -54,7 +54,7 @@ struct Guard {
   std::uint32_t rules_offset = 0;  // in the names
   std::uint32_t rules_size = 0;
   std::uint32_t flags = 0;
-  std::uint32_t told = 0;              // of a canary: it was opened
+  std::uint32_t told = 0;              // of a canary: its first open was
   std::uint32_t gone = 0;              // its bytes are wiped
   std::uint32_t reserved = 0;
   std::int64_t available_nanos = 0;    // after it was published; 0: for as long as the volume

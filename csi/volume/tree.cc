@@ -215,23 +215,26 @@ std::optional<Tree::Guarded> Tree::FindGuarded(std::uint64_t inode) {
   return found.guard == nullptr ? std::nullopt : std::optional(found);
 }
 
-void Tree::ForCopies(const Guarded& file, bool same_bytes,
-                     const std::function<void(Snapshot&, std::uint32_t, Guard&)>& visit) {
-  const std::string path = file.snapshot->Path(file.index);
+void Tree::ForVersions(const std::string& path, const GuardVisitor& visit) {
   for (Held& held : held_) {
     const auto index = held.snapshot->Find(path);
     Guard* const guard = index ? held.snapshot->guard(*index) : nullptr;
-    if (guard == nullptr) continue;
-    const bool same = guard->vanishes() && file.guard->vanishes() &&
-                      std::equal(std::begin(guard->digest), std::end(guard->digest),
-                                 std::begin(file.guard->digest));
-    if (guard == file.guard || !same_bytes || same) visit(*held.snapshot, *index, *guard);
+    if (guard != nullptr) visit(*held.snapshot, *index, *guard);
   }
 }
 
+void Tree::ForCopies(const Guarded& file, const GuardVisitor& visit) {
+  ForVersions(file.snapshot->Path(file.index),
+              [&](Snapshot& snapshot, std::uint32_t index, Guard& guard) {
+                const bool same = guard.vanishes() && file.guard->vanishes() &&
+                                  std::equal(std::begin(guard.digest), std::end(guard.digest),
+                                             std::begin(file.guard->digest));
+                if (&guard == file.guard || same) visit(snapshot, index, guard);
+              });
+}
+
 void Tree::Vanish(const Guarded& file) {
-  ForCopies(file, /*same_bytes=*/true,
-            [](Snapshot& snapshot, std::uint32_t index, Guard&) { snapshot.Vanish(index); });
+  ForCopies(file, [](Snapshot& snapshot, std::uint32_t index, Guard&) { snapshot.Vanish(index); });
 }
 
 Tree::Time Tree::VanishOver(Time now) {

@@ -85,10 +85,10 @@ class Tree {
     std::uint64_t size() const { return snapshot->node(index).size; }
   };
   std::optional<Guarded> FindGuarded(std::uint64_t inode);
-  // Calls `visit` with the guards of the same path in all snapshots; with `same_bytes` only where
-  // the bytes are the same.
-  void ForCopies(const Guarded& file, bool same_bytes,
-                 const std::function<void(Snapshot&, std::uint32_t, Guard&)>& visit);
+  // Calls `visit` with the guards of a path in all snapshots; only where the bytes are the same.
+  using GuardVisitor = std::function<void(Snapshot&, std::uint32_t, Guard&)>;
+  void ForVersions(const std::string& path, const GuardVisitor& visit);
+  void ForCopies(const Guarded& file, const GuardVisitor& visit);
   // Wipes the file and its copies.
   void Vanish(const Guarded& file);
   // The same with all files whose time is over; when that of the next one is, Time::max() if never.
