@@ -55,7 +55,9 @@ class KeeperClient {
   // that this plugin hasn't mounted anew: whether it is taken over now. Not to call this object.
   void OnLate(std::function<bool(Kept)> on_late);
 
-  // What the keeper holds that is no volume, of names that start so. After Take, once.
+  // What the keeper holds that is no volume, of names that start so. After Take, once: that of a
+  // keeper which comes late is left to the next plugin, which does with it what this one would have
+  // done.
   std::vector<Kept> TakeOthers(std::string_view prefix);
   // Whether the plugin before this one was killed, as far as the keeper knows. After Take.
   bool after_kill() const { return after_kill_; }
@@ -124,7 +126,7 @@ class KeeperClient {
   std::function<void()> on_gone_ = [] {};
   std::function<bool(Kept)> on_late_ = [](Kept) { return false; };
   std::map<std::string, Volume> volumes_;
-  std::vector<Kept> others_;  // until TakeOthers
+  std::vector<Kept> others_;  // until TakeOthers, or the end
   bool taken_ = false, left_ = false;
   std::atomic<bool> after_kill_ = false;
   bool knows_all_ = false;  // that a keeper could hold: once one has given everything

@@ -346,6 +346,28 @@ TEST_CASE("what a keeper holds that comes after it was given up is taken over, a
   CHECK(play.KeeperHolds("0 volumes"));
 }
 
+TEST_CASE("what is no volume, of a keeper that comes late, is there for the next plugin") {
+  Play play;
+  const UniqueFd memory(memfd_create("document", MFD_CLOEXEC));
+  const std::string away = play.socket + ".away";
+  {
+    KeeperClient first(play.socket);
+    REQUIRE(first.Take(absl::Seconds(60)).ok());
+    first.PutOther("document:1", memory.get());
+  }
+  fs::rename(play.socket, away);
+  {
+    KeeperClient late(play.socket);
+    REQUIRE(absl::IsUnavailable(late.Take(absl::ZeroDuration()).status()));
+    CHECK(late.TakeOthers("").empty());
+    fs::rename(away, play.socket);
+    CHECK(Eventually([&] { return late.connected(); }));
+  }
+  KeeperClient next(play.socket);
+  CHECK(next.Take(absl::Seconds(60)).value_or(std::vector<KeeperClient::Kept>(9)).empty());
+  CHECK(next.TakeOthers("document:").size() == 1);
+}
+
 UniqueFd Connected(const Play& play) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
