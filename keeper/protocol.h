@@ -25,9 +25,9 @@
 //   anyone of root → keeper
 //     look                                                   volume* end
 //
-//   volume := target facts number=its images  [fuse]         end := number=process id of the plugin
-//   image  := target number=image's  image                            (0: none) facts=how many
-//   stand by
+//   volume := target facts number=its images  [fuse]
+//   image  := target number=image's  image
+//   end    := number=process id of the plugin (0: none) facts=how many stand by
 //
 // "serves", since version 3: the plugin serves the volumes already. It alone is welcomed by a
 // keeper that has just taken the place of another one, and which can't know who was that one's.
