@@ -7,6 +7,10 @@
 namespace coffer::volume {
 namespace {
 
+// Of one handle, that don't hang together. Who reads more of them out of order doesn't count as
+// having read the file.
+constexpr std::size_t kMostPieces = 64;
+
 // Why the rules don't let the opener in; "" when they do.
 std::string Refusal(const RulesView& rules, const Opener& opener) {
   if (!rules.uids.empty()) {
@@ -48,7 +52,7 @@ Gate::Passage Gate::Open(Tree& tree, std::uint64_t inode, const Opener& opener, 
     passage.error = EACCES;
   } else {
     passage.handle = ++guard.handles;
-    if (passage.every_read) given_[{inode, passage.handle}] = 0;
+    if (passage.every_read) given_[{inode, passage.handle}] = {};
   }
   return passage;
 }
@@ -65,13 +69,24 @@ bool Gate::MayRead(Tree& tree, std::uint64_t inode, std::uint64_t handle) const 
   return guard.gone == 0 && (guard.reader == 0 || guard.reader == handle);
 }
 
+void Gate::Given::Add(std::uint64_t start, std::uint64_t end) {
+  std::uint64_t& there = pieces[start];
+  there = std::max(there, end);
+  while (!pieces.empty() && pieces.begin()->first <= size) {
+    size = std::max(size, pieces.begin()->second);
+    pieces.erase(pieces.begin());
+  }
+  if (pieces.size() > kMostPieces) pieces.erase(std::prev(pieces.end()));
+}
+
 bool Gate::HasRead(Tree& tree, std::uint64_t inode, std::uint64_t handle, std::uint64_t start,
                    std::uint64_t end) {
   const auto found = tree.FindGuarded(inode);
   if (!found || (found->guard->flags & Guard::kReadOnce) == 0) return false;
-  std::uint64_t& given = given_.try_emplace({inode, handle}, start).first->second;
-  if (start <= given) given = std::max(given, end);
-  if (given < found->size()) return false;
+  Given& given =
+      given_.try_emplace({inode, handle}, Given{.size = start, .pieces = {}}).first->second;
+  given.Add(start, end);
+  if (given.size < found->size()) return false;
   tree.ForCopies(
       *found, [](Snapshot&, std::uint32_t, Guard& copy) { copy.reader = Guard::kReaderElsewhere; });
   found->guard->reader = handle;

@@ -1,9 +1,9 @@
 // Gate: whom a volume that delivers opens lets in, and when its read-once files have been read.
 //
-// A handle has read a file when it was given its bytes from the first to the last, in order, how
-// often it began anew; the file is gone when that handle is closed, and nobody else is let in, or
-// given more, from the last byte on. Handles of a plugin that has died count as having been given
-// what comes before their next read.
+// A handle has read a file when it was given all of its bytes, however often it began anew, and in
+// any order, which threads that answer side by side don't keep; the file is gone when that handle
+// is closed, and nobody else is let in, or given more, from the last byte on. Handles of a plugin
+// that has died count as having been given what comes before their next read.
 //
 // Not locked.
 #pragma once
@@ -50,8 +50,15 @@ class Gate {
   bool Close(Tree& tree, std::uint64_t inode, std::uint64_t handle);
 
  private:
-  // Of read-once files: how far each handle was given their bytes from the start.
-  std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> given_;
+  // What a handle was given of a file.
+  struct Given {
+    std::uint64_t size = 0;                         // from the start
+    std::map<std::uint64_t, std::uint64_t> pieces;  // behind that, from where to where
+
+    void Add(std::uint64_t start, std::uint64_t end);
+  };
+
+  std::map<std::pair<std::uint64_t, std::uint64_t>, Given> given_;  // of read-once files
   std::set<std::string> telling_;  // canaries
 };
 

@@ -375,10 +375,24 @@ TEST_CASE("read-once files: empty ones, large ones, mapped ones") {
   const FileRules once{.read_once = true};
   Opened volume(Ruleds{{"empty", "", once},
                        {"big", big, once},
+                       {"from its end", "secret", once},
                        {"mapped", "secret", once},
                        {"big, mapped", big, once}});
   CHECK(Read(volume / "empty") == "");
   CHECK(Read(volume / "big") == big);
+  {
+    const UniqueFd file(open((volume / "from its end").c_str(), O_RDONLY));
+    char buffer[8];
+    CHECK(pread(file.get(), buffer, 2, 4) == 2);
+    CHECK(pread(file.get(), buffer, 1, 2) == 1);
+    CHECK(pread(file.get(), buffer, 2, 0) == 2);
+    {
+      const UniqueFd rival(open((volume / "from its end").c_str(), O_RDONLY));
+      CHECK(rival);
+    }
+    CHECK(pread(file.get(), buffer, 2, 2) == 2);
+    CHECK(Read(volume / "from its end") == "error: ENOENT");
+  }
   CHECK(Mapping(volume / "mapped", 6, flags).text() == "secret");
   CHECK(Mapping(volume / "big, mapped", big.size(), flags).text() == big);
   CHECK(Eventually([&] { return Names(volume / "..data").empty(); }));
@@ -463,9 +477,7 @@ TEST_CASE("of opens of a canary that come at once, one is the first") {
   struct Waiting : Told {
     void Opening(const OpenEvent& event) override {
       first += event.canary;
-      if (++asked == 1) {
-        CHECK(Eventually([&] { return asked == 2; }));
-      }
+      if (++asked == 1) (void)Eventually([&] { return asked == 2; });
     }
     std::atomic<int> asked = 0, first = 0;
   } told;
@@ -476,10 +488,12 @@ TEST_CASE("of opens of a canary that come at once, one is the first") {
               .Mount({.volume_id = "id", .target = folder.path, .audit = true},
                      Files(Ruleds{{"bait", "b", {.canary = true}}}))
               .ok());
-  std::thread one([&] { CHECK(Read(folder.path + "/bait") == "b"); });
+  std::string other;
+  std::thread one([&] { other = Read(folder.path + "/bait"); });
   CHECK(Eventually([&] { return told.asked == 1; }));
   CHECK(Read(folder.path + "/bait") == "b");
   one.join();
+  CHECK(other == "b");
   CHECK(told.first == 1);
   CHECK(server.Unmount(folder.path).ok());
 }
@@ -506,7 +520,8 @@ TEST_CASE("a canary whose plugin is killed before it has told is told by the nex
   }
   REQUIRE(Eventually([&] { return play.shared->generation == 1; }));
   REQUIRE(play.KeeperHolds("1 volumes"));
-  std::thread reader([&] { CHECK(Read(play.target + "/bait") == "b"); });
+  std::string content;
+  std::thread reader([&] { content = Read(play.target + "/bait"); });
   waitpid(std::exchange(play.plugin, 0), nullptr, 0);
   KeeperClient client(play.socket);
   ManualClock clock;
@@ -514,6 +529,7 @@ TEST_CASE("a canary whose plugin is killed before it has told is told by the nex
   VolumeServer server(clock, 2, "/", &client, &told);
   REQUIRE(server.Adopt(absl::Seconds(60)).value_or(9) == 1);
   reader.join();
+  CHECK(content == "b");
   CHECK(told.TakeOf("bait").canary);
   CHECK(Read(play.target + "/bait") == "b");
   CHECK(server.Unmount(play.target).ok());
