@@ -4,6 +4,7 @@
 #include "cli/output.h"
 #include "cli/values.h"
 #include "common/status_macros.h"
+#include "common/status_prefix.h"
 #include "common/strings.h"
 
 namespace coffer::cli {
@@ -22,8 +23,7 @@ absl::StatusOr<Stored> ReadStored(Session& session, const std::string& path, Que
                                                    .preflight = true,
                                                    .null_if_missing = true});
   if (!secret.ok()) {
-    return absl::Status(secret.status().code(), ToAbsl(StrCat("Error doing pre-read at ", path, ": ",
-                                                              Message(secret.status()))));
+    return Prefixed(StrCat("Error doing pre-read at ", path), secret.status());
   }
   const Json& data = At(*secret, "data");
   if (!data.is_object()) return absl::NotFoundError(StrCat("No value found at ", path));

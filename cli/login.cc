@@ -3,6 +3,7 @@
 #include "cli/output.h"
 #include "cli/values.h"
 #include "common/status_macros.h"
+#include "common/status_prefix.h"
 #include "common/strings.h"
 
 namespace coffer::cli {
@@ -10,10 +11,6 @@ namespace {
 
 // Where a pod finds its own ServiceAccount token.
 constexpr char kPodToken[] = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-
-absl::Status Named(std::string_view what, const absl::Status& status) {
-  return {status.code(), ToAbsl(StrCat(what, ": ", Message(status)))};
-}
 
 // An answer as a login would give it, of what the server knows about the token itself.
 absl::StatusOr<Json> LoginByToken(Session& session, const Json& data) {
@@ -29,7 +26,7 @@ absl::StatusOr<Json> LoginByToken(Session& session, const Json& data) {
   session.api->DropWrapping();
   absl::StatusOr<Json> answer =
       session.api->Call({.method = "GET", .path = "auth/token/lookup-self"});
-  if (!answer.ok()) return Named("error looking up token", answer.status());
+  if (!answer.ok()) return Prefixed("error looking up token", answer.status());
   const Json& known = At(*answer, "data");
   Json auth = {{"client_token", Json::string_t(token.view())},
                {"accessor", At(known, "accessor")},

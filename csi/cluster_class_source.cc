@@ -12,6 +12,7 @@
 #include "common/json_members.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "common/status_prefix.h"
 #include "common/strings.h"
 #include "csi/class_source.h"
 #include "csi/kube_client.h"
@@ -86,8 +87,7 @@ class ClusterClassSource : public ClassSource {
                  absl::IsDeadlineExceeded(object.status()))) {
       return *kept;
     }
-    return absl::Status(object.status().code(), ToAbsl(StrCat("SecretProviderClass ", key, ": ",
-                                                              Message(object.status()))));
+    return Prefixed(StrCat("SecretProviderClass ", key), object.status());
   }
 
   absl::Status Ready() override {

@@ -346,12 +346,15 @@ absl::StatusOr<bool> SetFileFact(std::string_view field, std::string_view text, 
   return true;
 }
 
-const ObjectOfFile::value_type* FileAbove(const ObjectOfFile& files, std::string_view path) {
-  for (auto slash = path.find('/'); slash != path.npos; slash = path.find('/', slash + 1)) {
-    const auto found = files.find(path.substr(0, slash));
-    if (found != files.end()) return &*found;
+std::optional<Clash> FindClash(const ObjectOfFile& files) {
+  for (const ObjectOfFile::value_type& file : files) {
+    const std::string_view path = file.first;
+    for (auto slash = path.find('/'); slash != path.npos; slash = path.find('/', slash + 1)) {
+      const auto above = files.find(path.substr(0, slash));
+      if (above != files.end()) return Clash{file, *above};
+    }
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 absl::StatusOr<std::vector<Object>> ParseObjects(const std::string& text, const FileFacts& facts) {
@@ -377,11 +380,10 @@ absl::StatusOr<std::vector<Object>> ParseObjects(const std::string& text, const 
     const bool known = !object.many_paths() && !object.file_per_key() && !object.optional;
     if (known) files.emplace(OneFile(object), object.name);
   }
-  for (const auto& [path, name] : files) {
-    const auto* above = FileAbove(files, path);
-    if (above == nullptr) continue;
-    return Wrong(kField, StrCat("\"", name, "\" can't make ", path, ": ", above->first,
-                                " is the file of \"", above->second, "\""));
+  if (const auto clash = FindClash(files)) {
+    return Wrong(kField,
+                 StrCat("\"", clash->below.second, "\" can't make ", clash->below.first, ": ",
+                        clash->above.first, " is the file of \"", clash->above.second, "\""));
   }
   return objects;
 }

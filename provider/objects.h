@@ -76,8 +76,13 @@ bool HasControlCharacter(std::string_view text);
 // "/" parts, none empty, ".", or, for a file, longer than 255 bytes or starting with "..".
 absl::Status CheckPath(std::string_view path);
 absl::Status CheckFilePath(std::string_view path);
-// Of files by path and the object that makes each, the one that `path` would lie in; null: none.
+// The objects that make files, by the files' paths.
 using ObjectOfFile = std::map<std::string, std::string, std::less<>>;
-const ObjectOfFile::value_type* FileAbove(const ObjectOfFile& files, std::string_view path);
+// A file that would lie in another one.
+struct Clash {
+  const ObjectOfFile::value_type& below;
+  const ObjectOfFile::value_type& above;
+};
+std::optional<Clash> FindClash(const ObjectOfFile& files);
 
 }  // namespace coffer::provider

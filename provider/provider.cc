@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/random.h"
 #include "common/status_macros.h"
+#include "common/status_prefix.h"
 #include "common/strings.h"
 #include "provider/fetch.h"
 #include "provider/keystore_client.h"
@@ -16,10 +17,6 @@ namespace coffer::provider {
 namespace {
 
 constexpr std::size_t kMostTransports = 64;
-
-absl::Status Prefixed(std::string_view prefix, const absl::Status& status) {
-  return absl::Status(status.code(), ToAbsl(StrCat(prefix, ": ", Message(status))));
-}
 
 // The uid is the pod; its name stands in where a caller has none.
 std::string PodKey(const Pod& pod) {
@@ -158,12 +155,11 @@ absl::StatusOr<FetchResult> Provider::FetchAs(const std::string& name,
                               .version = version});
     }
   }
-  for (const auto& [path, object] : object_of) {
-    const auto* above = FileAbove(object_of, path);
-    if (above == nullptr) continue;
-    return absl::FailedPreconditionError(StrCat(name, ": object \"", object, "\": the file ", path,
-                                                " can't be made: ", above->first,
-                                                " is the file of object \"", above->second, "\""));
+  if (const auto clash = FindClash(object_of)) {
+    return absl::FailedPreconditionError(
+        StrCat(name, ": object \"", clash->below.second, "\": the file ", clash->below.first,
+               " can't be made: ", clash->above.first, " is the file of object \"",
+               clash->above.second, "\""));
   }
   std::sort(result.files.begin(), result.files.end(),
             [](const File& a, const File& b) { return a.path < b.path; });

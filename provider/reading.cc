@@ -6,14 +6,11 @@
 #include <algorithm>
 
 #include "common/status_macros.h"
+#include "common/status_prefix.h"
 #include "common/strings.h"
 
 namespace coffer::provider {
 namespace {
-
-absl::Status Prefixed(std::string_view prefix, const absl::Status& status) {
-  return absl::Status(status.code(), ToAbsl(StrCat(prefix, ": ", Message(status))));
-}
 
 std::string RequestKey(const Object& object, std::string_view path) {
   std::string key = StrCat(object.method, " ", path, "?", object.query, " ");

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "csi/volume/pidfd.h"
 #include "keeper/protocol.h"
 
 namespace coffer::volume {
@@ -27,7 +28,6 @@ constexpr int kPatienceMs = 1000;
 constexpr int kTakePatienceMs = 30'000;  // of who is welcome, and knows that the keeper lives
 constexpr int kPollMs = 10;  // where there is nobody to tell
 constexpr int kLockedOutMs = 1000;
-constexpr int kPidfdThread = O_EXCL;  // PIDFD_THREAD, Linux 6.9
 
 // Unavailable: there is none; DeadlineExceeded: it is there, but stands still.
 absl::Status Broken(std::string_view what, int error) {
@@ -100,7 +100,7 @@ absl::StatusOr<UniqueFd> KeeperClient::Greet(bool serves) const {
   }
   // Of a thread of ours, which waits for nothing but this: since Linux 6.15 that of the main thread
   // says nothing before all threads are gone.
-  const UniqueFd life(static_cast<int>(syscall(SYS_pidfd_open, thread_id_, kPidfdThread)));
+  const UniqueFd life = OpenThread(thread_id_);
   const int pidfd = life.get();
   if (!keeper::Send(fd.get(), keeper::kHello,
                     keeper::Versions(keeper::kOldestVersion, keeper::kNewestVersion), "",

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/strings.h"
+#include "csi/volume/pidfd.h"
 
 namespace coffer::volume {
 namespace {
@@ -21,10 +22,9 @@ namespace {
 constexpr int kMostSteps = 256;
 constexpr std::size_t kIdSize = 64;
 
-// Newer than Debian 12's headers: statx(2), pidfd_open(2), PIDFD_GET_INFO(2const).
+// Newer than Debian 12's headers: statx(2), PIDFD_GET_INFO(2const).
 constexpr unsigned kStatxMountIdUnique = 0x4000;  // Linux 6.8
-constexpr unsigned kPidfdThread = O_EXCL;  // Linux 6.9
-struct PidfdInfo {                         // Linux 6.13
+struct PidfdInfo {                                // Linux 6.13
   std::uint64_t mask, cgroup;
   std::uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid, exit_code;
 };
@@ -231,7 +231,7 @@ std::shared_ptr<const KnownProcess> KnownProcess::Find(std::uint32_t thread) {
   process->folder = OpenProcess(thread);
   if (!process->folder) return nullptr;
   // Of the same thread, if its comm can be read after that.
-  process->thread = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, thread, kPidfdThread)));
+  process->thread = OpenThread(static_cast<pid_t>(thread));
   process->command = UniqueFd(openat(process->folder.get(), "comm", O_RDONLY | O_CLOEXEC));
   const auto info = InfoOf(process->thread);
   process->pid =

@@ -53,7 +53,7 @@ class Openers {
   Opener Describe(std::uint32_t thread, std::uint32_t uid, std::uint32_t gid);
 
  private:
-  // Each has four descriptors open.
+  // Each has three descriptors open.
   static constexpr std::size_t kMostKept = 64;
   struct Kept {
     std::shared_ptr<const KnownProcess> process;

@@ -254,29 +254,31 @@ Tree::Time Tree::VanishOver(Time now) {
   return Time(std::chrono::nanoseconds(next));
 }
 
-std::vector<Tree::Gone> Tree::KnownGone() const {
-  std::vector<Gone> all;
+template <class Visit>
+void Tree::ForKnown(const Visit& visit) const {
   for (const Held& held : held_) {
-    const Snapshot& snapshot = *held.snapshot;
-    for (std::uint32_t i = 0; i < snapshot.node_count(); ++i) {
-      if (!snapshot.gone(i) || snapshot.node(i).lookups == 0) continue;
-      all.push_back({snapshot.first_inode() + i,
-                     StrCat(snapshot.folder_name(), "/", snapshot.Path(i))});
+    for (std::uint32_t i = 0; i < held.snapshot->node_count(); ++i) {
+      if (held.snapshot->node(i).lookups > 0) visit(*held.snapshot, i);
     }
   }
+}
+
+std::vector<Tree::Gone> Tree::KnownGone() const {
+  std::vector<Gone> all;
+  ForKnown([&](const Snapshot& snapshot, std::uint32_t index) {
+    if (!snapshot.gone(index)) return;
+    all.push_back({snapshot.first_inode() + index,
+                   StrCat(snapshot.folder_name(), "/", snapshot.Path(index))});
+  });
   return all;
 }
 
 std::vector<std::uint64_t> Tree::KnownRead() const {
   std::vector<std::uint64_t> inodes;
-  for (const Held& held : held_) {
-    const Snapshot& snapshot = *held.snapshot;
-    for (std::uint32_t i = 0; i < snapshot.node_count(); ++i) {
-      const Guard* const guard = snapshot.guard(i);
-      if (guard == nullptr || guard->reader == 0 || snapshot.node(i).lookups == 0) continue;
-      inodes.push_back(snapshot.first_inode() + i);
-    }
-  }
+  ForKnown([&](const Snapshot& snapshot, std::uint32_t index) {
+    const Guard* const guard = snapshot.guard(index);
+    if (guard != nullptr && guard->reader != 0) inodes.push_back(snapshot.first_inode() + index);
+  });
   return inodes;
 }
 
@@ -384,14 +386,10 @@ void Tree::Removed() {
 
 std::vector<std::uint64_t> Tree::KnownFiles(bool with_current) const {
   std::vector<std::uint64_t> inodes;
-  for (const Held& held : held_) {
-    if (held.snapshot.get() == current_ && !with_current) continue;
-    for (std::uint32_t i = 0; i < held.snapshot->node_count(); ++i) {
-      const Node& node = held.snapshot->node(i);
-      if (S_ISREG(node.mode) && node.lookups > 0)
-        inodes.push_back(held.snapshot->first_inode() + i);
-    }
-  }
+  ForKnown([&](const Snapshot& snapshot, std::uint32_t index) {
+    if (&snapshot == current_ && !with_current) return;
+    if (S_ISREG(snapshot.node(index).mode)) inodes.push_back(snapshot.first_inode() + index);
+  });
   return inodes;
 }
 

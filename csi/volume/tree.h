@@ -168,6 +168,9 @@ class Tree {
   void AddLink(std::uint32_t node);
   void Announce(Snapshot* next);
   bool IsOld(const Held& held) const;
+  // Calls `visit` with the nodes that the kernel has references to.
+  template <class Visit>
+  void ForKnown(const Visit& visit) const;
   bool new_data() const { return next_ != nullptr && next_->marks().new_data != 0; }
   struct Special {
     std::uint64_t position;

@@ -6,6 +6,7 @@
 
 #include "common/secret_bytes.h"
 #include "common/status_macros.h"
+#include "common/status_prefix.h"
 #include "common/strings.h"
 #include "keystore/config/config.h"
 #include "keystore/hcl/hcl.h"
@@ -80,7 +81,7 @@ absl::StatusOr<ServerConfig> LoadServerConfig(const std::vector<std::string>& pa
   if (!checked.ok()) {
     std::string files;
     for (const std::string& path : paths) StrAppend(&files, files.empty() ? "" : ", ", path);
-    return absl::Status(checked.code(), ToAbsl(StrCat(files, ": ", Message(checked))));
+    return Prefixed(files, checked);
   }
   return config;
 }

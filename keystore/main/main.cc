@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "common/status_prefix.h"
 #include "common/strings.h"
 #include "keystore/auth/kubernetes_backend.h"
 #include "keystore/auth/token_backend.h"
@@ -66,10 +67,7 @@ absl::StatusOr<std::string> Listen(const ServerConfig& config, HttpServer& serve
   std::string url;
   for (const ListenerConfig& listener : config.listeners) {
     const absl::StatusOr<std::string> address = server.Listen(ListenerOptionsFor(config, listener));
-    if (!address.ok()) {
-      return absl::Status(address.status().code(),
-                          ToAbsl(StrCat(listener.place, ": ", Message(address.status()))));
-    }
+    if (!address.ok()) return Prefixed(listener.place, address.status());
     log::Info("listening", {{"address", *address}, {"tls", listener.tls_disable ? "off" : "on"}});
     if (url.empty()) url = StrCat(listener.tls_disable ? "http://" : "https://", *address);
   }
