@@ -1,6 +1,6 @@
 #include "common/secret_allocator.h"
 
-#include <openssl/crypto.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include <array>
@@ -156,7 +156,7 @@ void* AllocateSecret(std::size_t size) {
 
 void FreeSecret(void* block, std::size_t size) noexcept {
   if (block == nullptr) return;
-  OPENSSL_cleanse(block, size);
+  explicit_bzero(block, size);
   const std::size_t bits = ClassOf(size);
   if (bits > kLargestBits) {
     const std::size_t pages = RoundToPages(size);

@@ -12,10 +12,6 @@
 namespace coffer {
 namespace {
 
-std::span<const std::uint8_t> AsSpan(std::string_view bytes) {
-  return {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()};
-}
-
 // 1 if low <= value <= high, else 0, without a branch; all within 0..255.
 constexpr int InRange(int value, int low, int high) {
   return ((low - 1 - value) & (value - high - 1)) >> 31 & 1;
@@ -107,21 +103,14 @@ SecretBytes& SecretBytes::operator=(SecretBytes&& other) noexcept {
 
 SecretBytes::~SecretBytes() { FreeSecret(data_, capacity_); }
 
-void SecretBytes::Append(std::string_view bytes) { Append(AsSpan(bytes)); }
-
-void SecretBytes::Append(std::span<const std::uint8_t> bytes) {
-  if (bytes.empty()) return;
-  if (size_ + bytes.size() > capacity_) Reserve(std::max(size_ + bytes.size(), capacity_ * 2));
-  std::memcpy(data_ + size_, bytes.data(), bytes.size());
-  size_ += bytes.size();
-}
+void SecretBytes::GrowBy(std::size_t size) { Reserve(std::max(size_ + size, capacity_ * 2)); }
 
 void SecretBytes::Resize(std::size_t size) {
   if (size > size_) {
     Reserve(size);
     std::memset(data_ + size_, 0, size - size_);
   } else if (size < size_) {
-    OPENSSL_cleanse(data_ + size, size_ - size);
+    explicit_bzero(data_ + size, size_ - size);
   }
   size_ = size;
 }

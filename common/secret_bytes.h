@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 
@@ -38,8 +39,8 @@ class SecretBytes {
   std::string_view view() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
   // Adds to the end; grows by doubling and wipes what it leaves behind.
-  void Append(std::string_view bytes);
-  void Append(std::span<const std::uint8_t> bytes);
+  void Append(std::string_view bytes) { AppendBytes(bytes.data(), bytes.size()); }
+  void Append(std::span<const std::uint8_t> bytes) { AppendBytes(bytes.data(), bytes.size()); }
   // Shortens, or lengthens with zero bytes.
   void Resize(std::size_t size);
   void Reserve(std::size_t capacity);
@@ -49,6 +50,14 @@ class SecretBytes {
   bool Equals(std::string_view other) const;
 
  private:
+  void AppendBytes(const void* bytes, std::size_t size) {
+    if (size == 0) return;
+    if (size > capacity_ - size_) GrowBy(size);
+    std::memcpy(data_ + size_, bytes, size);
+    size_ += size;
+  }
+  void GrowBy(std::size_t size);
+
   std::uint8_t* data_ = nullptr;
   std::size_t size_ = 0;
   std::size_t capacity_ = 0;

@@ -46,13 +46,20 @@ class Associated {
   const std::size_t size_;
 };
 
-std::string SealName(EntryKind kind, const GcmKey& key, std::uint32_t term,
-                     std::string_view stored_key, std::string_view name, std::size_t reserve) {
+// What comes before the sealed name, and room for what comes behind.
+std::string StartEntry(EntryKind kind, std::uint32_t term, std::size_t name_size,
+                       std::size_t value_size) {
   std::string entry;
-  entry.reserve(kHeaderSize + GcmKey::kOverhead + name.size() + reserve);
+  entry.reserve(kHeaderSize + name_size + value_size);
   entry.push_back(static_cast<char>(kind));
   AppendNumber(term, 4, &entry);
-  AppendNumber(GcmKey::kOverhead + name.size(), 2, &entry);
+  AppendNumber(name_size, 2, &entry);
+  return entry;
+}
+
+std::string SealName(EntryKind kind, const GcmKey& key, std::uint32_t term,
+                     std::string_view stored_key, std::string_view name, std::size_t value_size) {
+  std::string entry = StartEntry(kind, term, GcmKey::kOverhead + name.size(), value_size);
   key.Seal(Associated(kind, term, Part::kName, stored_key).view(), name, &entry);
   return entry;
 }
@@ -94,6 +101,16 @@ std::string SealValueEntry(const GcmKey& key, std::uint32_t term, std::string_vi
   std::string entry =
       SealName(EntryKind::kValue, key, term, stored_key, name, GcmKey::kOverhead + value.size());
   key.Seal(Associated(EntryKind::kValue, term, Part::kValue, stored_key).view(), value, &entry);
+  return entry;
+}
+
+std::string SealValueAnew(const GcmKey& key, const Entry& replaced, std::string_view stored_key,
+                          std::string_view value) {
+  std::string entry = StartEntry(EntryKind::kValue, replaced.term, replaced.sealed_name.size(),
+                                 GcmKey::kOverhead + value.size());
+  entry += replaced.sealed_name;
+  key.Seal(Associated(EntryKind::kValue, replaced.term, Part::kValue, stored_key).view(), value,
+           &entry);
   return entry;
 }
 

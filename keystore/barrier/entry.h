@@ -36,6 +36,10 @@ struct Entry {
 inline constexpr std::size_t kMaxNameSize = 65'535 - GcmKey::kOverhead;
 std::string SealValueEntry(const GcmKey& key, std::uint32_t term, std::string_view stored_key,
                            std::string_view name, std::string_view value);
+// With the name as sealed in the entry that is replaced, which `key` encrypted: makes one
+// encryption.
+std::string SealValueAnew(const GcmKey& key, const Entry& replaced, std::string_view stored_key,
+                          std::string_view value);
 std::string SealDirectoryEntry(const GcmKey& key, std::uint32_t term, std::string_view stored_key,
                                std::string_view name);
 

@@ -53,24 +53,35 @@ const DataKey& Barrier::TreeTxn::KeyToEncrypt(std::uint64_t values) {
   return key;
 }
 
+absl::StatusOr<std::optional<Entry>> Barrier::TreeTxn::Find(const Names::StoredKey& stored_key) {
+  ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
+  if (!stored) return std::optional<Entry>();
+  ASSIGN_OR_RETURN(const Entry entry, Entry::Parse(*stored));
+  if (met_.size() < kRemembered && !txn_->has_writes()) met_.push_back({stored_key, entry});
+  return std::optional(entry);
+}
+
+const Entry* Barrier::TreeTxn::WasMet(const Names::StoredKey& stored_key) const {
+  const auto met =
+      std::find_if(met_.begin(), met_.end(), [&](const Met& one) { return one.key == stored_key; });
+  return met == met_.end() ? nullptr : &met->entry;
+}
+
 absl::StatusOr<std::optional<SecretBytes>> Barrier::TreeTxn::Get(std::string_view path) {
   RETURN_IF_ERROR(CheckPath(path));
   const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
-  ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
-  if (!stored) return std::optional<SecretBytes>();
-  ASSIGN_OR_RETURN(const Entry entry, Entry::Parse(*stored));
-  ASSIGN_OR_RETURN(const GcmKey* key, KeyFor(entry));
-  ASSIGN_OR_RETURN(SecretBytes value, entry.OpenValue(*key, Names::View(stored_key)));
+  ASSIGN_OR_RETURN(const std::optional<Entry> entry, Find(stored_key));
+  if (!entry) return std::optional<SecretBytes>();
+  ASSIGN_OR_RETURN(const GcmKey* key, KeyFor(*entry));
+  ASSIGN_OR_RETURN(SecretBytes value, entry->OpenValue(*key, Names::View(stored_key)));
   return std::optional<SecretBytes>(std::move(value));
 }
 
 absl::StatusOr<std::optional<std::string>> Barrier::TreeTxn::Tag(std::string_view path) {
   RETURN_IF_ERROR(CheckPath(path));
-  const Names::StoredKey stored_key = keyring_->names().KeyOf(path);
-  ASSIGN_OR_RETURN(const auto stored, txn_->Get(Names::View(stored_key)));
-  if (!stored) return std::optional<std::string>();
-  ASSIGN_OR_RETURN(const Entry entry, Entry::Parse(*stored));
-  return std::optional<std::string>(entry.tag());
+  ASSIGN_OR_RETURN(const std::optional<Entry> entry, Find(keyring_->names().KeyOf(path)));
+  if (!entry) return std::optional<std::string>();
+  return std::optional<std::string>(entry->tag());
 }
 
 absl::Status Barrier::TreeTxn::Put(std::string_view path, std::string_view value) {
@@ -80,9 +91,14 @@ absl::Status Barrier::TreeTxn::Put(std::string_view path, std::string_view value
   }
   const Names::StoredKey stored_key = keyring_->names().KeyOfOnce(path);
   const std::string_view view = Names::View(stored_key);
-  if (!PutInto(Names::DirectoryOf(view))) RETURN_IF_ERROR(MakeDirectories(path));
-  const DataKey& key = KeyToEncrypt(2);
-  txn_->Put(view, SealValueEntry(key.key, key.term, view, NameIn(path), value));
+  const Entry* const replaced = WasMet(stored_key);
+  if (!replaced && !PutInto(Names::DirectoryOf(view))) RETURN_IF_ERROR(MakeDirectories(path));
+  if (replaced && replaced->term == keyring_->newest().term) {
+    txn_->Put(view, SealValueAnew(KeyToEncrypt(1).key, *replaced, view, value));
+  } else {
+    const DataKey& key = KeyToEncrypt(2);
+    txn_->Put(view, SealValueEntry(key.key, key.term, view, NameIn(path), value));
+  }
   if (put_.size() == kRemembered) put_.erase(put_.begin());
   put_.push_back(stored_key);
   return absl::OkStatus();
@@ -117,6 +133,9 @@ absl::Status Barrier::TreeTxn::Delete(std::string_view path) {
   if (!stored) return absl::OkStatus();
   txn_->Delete(Names::View(stored_key));
   std::erase(put_, stored_key);
+  met_.erase(std::remove_if(met_.begin(), met_.end(),
+                            [&](const Met& one) { return one.key == stored_key; }),
+             met_.end());
   return RemoveEmpty(ParentOf(path));
 }
 
@@ -173,6 +192,7 @@ absl::Status Barrier::TreeTxn::DeleteAll(std::string_view directory) {
   RETURN_IF_ERROR(CheckDirectory(directory));
   const Names::Mac prefix = keyring_->names().PrefixOf(directory);
   put_.clear();
+  met_.clear();
   RETURN_IF_ERROR(DeleteBelow(Names::View(prefix)));
   return RemoveEmpty(directory);
 }

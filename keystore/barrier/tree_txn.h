@@ -5,10 +5,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "keystore/barrier/barrier.h"
 #include "keystore/barrier/entry.h"
 #include "keystore/barrier/keyring.h"
@@ -42,6 +44,9 @@ class Barrier::TreeTxn : public BarrierTxn {
   std::vector<std::function<void()>> TakeActions() && { return std::move(actions_); }
 
  private:
+  // The entry of a value as it is stored; none: there is none.
+  absl::StatusOr<std::optional<Entry>> Find(const Names::StoredKey& stored_key);
+  const Entry* WasMet(const Names::StoredKey& stored_key) const;
   absl::StatusOr<const GcmKey*> KeyFor(const Entry& entry) const;
   // The key to encrypt the next `values` with, which are counted.
   const DataKey& KeyToEncrypt(std::uint64_t values);
@@ -60,6 +65,13 @@ class Barrier::TreeTxn : public BarrierTxn {
   // What was put last: spares looking into directories that can't be empty.
   static constexpr std::size_t kRemembered = 8;
   std::vector<Names::StoredKey> put_;
+  // Values that were met before anything was written, as they are stored: where one is put anew its
+  // directories are there, and its name is sealed.
+  struct Met {
+    Names::StoredKey key;
+    Entry entry;
+  };
+  absl::InlinedVector<Met, kRemembered> met_;
   bool encrypted_ = false;
 };
 

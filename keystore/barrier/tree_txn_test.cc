@@ -116,6 +116,49 @@ TEST_CASE("directories list what is directly in them") {
   }
 }
 
+TEST_CASE("a value that was read keeps its sealed name when it is put, within its term") {
+  TestBarrier opened;
+  REQUIRE(opened.Put("a/b", "1").ok());
+  const auto put_again = [&] {
+    const std::uint64_t before = opened.barrier.key_status()->encryptions;
+    REQUIRE(opened
+                .Change([](Txn txn) {
+                  REQUIRE(txn.Get("a/b").ok());
+                  REQUIRE(txn.Put("a/b", "2").ok());
+                })
+                .ok());
+    CHECK(opened.List("a/") == "b");
+    CHECK(opened.Get("a/b") == "2");
+    return opened.barrier.key_status()->encryptions - before;
+  };
+  CHECK(put_again() == 1);
+  REQUIRE(opened.barrier.Rotate().ok());
+  CHECK(put_again() == 2);
+  CHECK(put_again() == 1);
+  SECTION("not once it was deleted, and its directory with it") {
+    REQUIRE(opened
+                .Change([](Txn txn) {
+                  REQUIRE(txn.Get("a/b").ok());
+                  REQUIRE(txn.Delete("a/b").ok());
+                  REQUIRE(txn.Put("a/b", "3").ok());
+                })
+                .ok());
+    CHECK(opened.List("") == "a/");
+    CHECK(opened.Get("a/b") == "3");
+  }
+  SECTION("not once the directory was deleted") {
+    REQUIRE(opened
+                .Change([](Txn txn) {
+                  REQUIRE(txn.Get("a/b").ok());
+                  REQUIRE(txn.DeleteAll("a/").ok());
+                  REQUIRE(txn.Put("a/b", "3").ok());
+                })
+                .ok());
+    CHECK(opened.List("") == "a/");
+    CHECK(opened.Get("a/b") == "3");
+  }
+}
+
 TEST_CASE("a view sees and changes what is below its prefix") {
   TestBarrier opened;
   auto txn = opened.Begin();
@@ -270,8 +313,14 @@ TEST_CASE("it agrees with a plain map over random changes on a faulty store") {
     if (!txn.ok()) continue;
     auto next = model;
     absl::Status status;
+    const auto any_path = [&] {
+      return StrCat(random() % 3, "/", random() % 3, "/", random() % 4);
+    };
+    for (unsigned i = 0, count = random() % 12; status.ok() && i < count; ++i) {
+      status = (*txn)->root().Tag(any_path()).status();
+    }
     for (unsigned i = 0, count = 1 + random() % 4; status.ok() && i < count; ++i) {
-      const std::string path = StrCat(random() % 3, "/", random() % 3, "/", random() % 4);
+      const std::string path = any_path();
       if (random() % 2 == 0) {
         status = (*txn)->root().Put(path, next[path] = StrCat(round));
       } else {

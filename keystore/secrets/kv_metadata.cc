@@ -6,6 +6,9 @@
 #include "keystore/secrets/kv_metadata.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
 
 #include "common/json_writer.h"
 #include "common/status_macros.h"
@@ -35,15 +38,20 @@ void AppendNumber(std::string_view name, std::int64_t number, SecretBytes* out) 
   AppendJsonInteger(number, out);
 }
 
+// In one piece: most of what a write of a secret with ten versions encodes.
 void AppendVersion(const KvVersion& version, SecretBytes* out) {
-  out->Append("[");
-  AppendJsonInteger(version.number, out);
-  out->Append(",");
-  AppendJsonInteger(absl::ToUnixNanos(version.created), out);
-  out->Append(",");
-  AppendJsonInteger(
-      version.deletion == absl::InfiniteFuture() ? 0 : absl::ToUnixNanos(version.deletion), out);
-  out->Append(version.destroyed ? ",1]" : ",0]");
+  const bool kept = version.deletion == absl::InfiniteFuture();
+  std::array<char, 80> room;
+  char* end = room.data();
+  char before = '[';
+  for (const std::int64_t number :
+       {version.number, absl::ToUnixNanos(version.created),
+        kept ? 0 : absl::ToUnixNanos(version.deletion), std::int64_t{version.destroyed}}) {
+    *end++ = std::exchange(before, ',');
+    end = std::to_chars(end, room.data() + room.size(), number).ptr;
+  }
+  *end++ = ']';
+  out->Append(std::string_view(room.data(), static_cast<std::size_t>(end - room.data())));
 }
 
 // No control characters (C0, DEL, C1).

@@ -25,6 +25,10 @@ struct KeyRange {
 class KeyList {
  public:
   void Add(std::string_view key) {
+    if (ends_.empty()) {
+      bytes_.reserve(kUsualKeys * key.size());
+      ends_.reserve(kUsualKeys);
+    }
     bytes_ += key;
     ends_.push_back(static_cast<std::uint32_t>(bytes_.size()));
   }
@@ -35,6 +39,8 @@ class KeyList {
   }
 
  private:
+  static constexpr std::size_t kUsualKeys = 12;  // of a request
+
   std::string bytes_;
   std::vector<std::uint32_t> ends_;
 };
