@@ -163,11 +163,10 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
   }
   // Of a swap whose last steps failed nobody was told yet.
   ASSIGN_OR_RETURN(const bool finished, Finish());
-  {
-    std::unique_lock lock(mutex_, std::defer_lock);
-    if (watch_) lock.lock();  // else it changes under change_mutex_ alone
-    if (tree_.current().Holds(files)) return finished;
-  }
+  // Which one that is changes under change_mutex_ alone. What may take long with many files, or
+  // large ones, is done without the lock that readers wait for.
+  const Snapshot& current = tree_.current();
+  if (current.Holds(files)) return finished;
   ASSIGN_OR_RETURN(std::unique_ptr<Snapshot> next,
                    Snapshot::Build(files, tree_.next_inode(), now, watch_.has_value(),
                                    memory_));
@@ -175,9 +174,10 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
   ASSIGN_OR_RETURN(const UniqueFd root, Writable());
   if (keeper_ != nullptr) keeper_->Add(info_->target, next->first_inode(), next->fd());
   const std::string folder(next->folder_name());
+  const Snapshot::Counterparts counterparts = next->CounterpartsIn(current);
   {
     std::lock_guard lock(mutex_);
-    tree_.Expect(std::move(next));
+    tree_.Expect(std::move(next), counterparts);
   }
   const absl::Status swapped = SwapBySteps(root.get(), folder);
   if (!swapped.ok()) {
@@ -200,12 +200,18 @@ absl::StatusOr<bool> Volume::Swap(std::vector<SnapshotFile> files, absl::Time no
 absl::StatusOr<std::vector<SnapshotFile>> Volume::Files() {
   std::lock_guard change_lock(change_mutex_);
   if (closed_) return absl::NotFoundError("the volume is unmounted");
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   const Snapshot& snapshot = tree_.current();
+  lock.unlock();
   std::vector<SnapshotFile> files;
   for (std::uint32_t i = Snapshot::kDataLink + 1; i < snapshot.node_count(); ++i) {
     const Node& node = snapshot.node(i);
-    if (!S_ISREG(node.mode) || snapshot.gone(i)) continue;
+    if (!S_ISREG(node.mode)) continue;
+    std::unique_lock one(mutex_, std::defer_lock);  // readers wait for it
+    if (const Guard* const guard = snapshot.guard(i); guard != nullptr && guard->vanishes()) {
+      one.lock();
+      if (guard->gone != 0) continue;
+    }
     files.push_back({.path = snapshot.Path(i),
                      .content = SecretBytes::CopyOf(snapshot.Content(i)),
                      .mode = node.mode & 07777,

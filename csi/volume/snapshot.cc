@@ -278,7 +278,7 @@ bool Snapshot::Holds(const std::vector<SnapshotFile>& files) const {
     }
     const Guard* const kept = guard(*at);
     if (kept != nullptr && !HoldsGuarded(*kept, file)) return false;
-    if (kept != nullptr && kept->gone != 0) {
+    if (kept != nullptr && kept->vanishes()) {
       std::uint8_t digest[32];
       Digest(file.content.view(), digest);
       if (std::memcmp(digest, kept->digest, sizeof digest) != 0) return false;
@@ -303,11 +303,21 @@ void Snapshot::FinishVanishing() {
   }
 }
 
-void Snapshot::Inherit(const Snapshot& old) {
+Snapshot::Counterparts Snapshot::CounterpartsIn(const Snapshot& old) const {
+  Counterparts found(node_count());
+  found[kFolder] = kFolder;
+  for (std::uint32_t i = kDataLink + 1; i < node_count(); ++i) {  // folders come first
+    const auto folder = found[nodes_[i].parent];
+    if (folder && S_ISDIR(old.node(*folder).mode)) found[i] = old.Child(*folder, Name(i));
+  }
+  return found;
+}
+
+void Snapshot::Inherit(const Snapshot& old, const Counterparts& counterparts) {
   for (std::uint32_t i = 0; i < node_count(); ++i) {
     Guard* const mine = guard(i);
-    const auto before = mine == nullptr ? std::nullopt : old.Find(Path(i));
-    const Guard* const theirs = before ? old.guard(*before) : nullptr;
+    const auto before = counterparts[i];
+    const Guard* const theirs = mine != nullptr && before ? old.guard(*before) : nullptr;
     if (theirs == nullptr) continue;
     mine->told |= theirs->told;
     mine->handles = std::max(mine->handles, theirs->handles);

@@ -136,16 +136,19 @@ class Snapshot {
   std::optional<std::uint32_t> Find(std::string_view path) const;
 
   // True when these files are what the snapshot holds, or has held: paths, bytes, modes, owners,
-  // rules.
+  // rules. Looks at nothing that changes, also not at bytes that may go: so it needs no lock.
   bool Holds(const std::vector<SnapshotFile>& files) const;
 
   // Wipes a file; there must be a guard. False: it is gone already.
   bool Vanish(std::uint32_t index);
   // Wipes what was to be wiped when the process that did so was killed.
   void FinishVanishing();
+  // For each node the one of the same path in `old`, if there is one. Needs no lock either.
+  using Counterparts = std::vector<std::optional<std::uint32_t>>;
+  Counterparts CounterpartsIn(const Snapshot& old) const;
   // Takes over what happened to the files of `old` that are the same ones here: those that are gone
   // stay gone, time goes on, a canary's first open was the first.
-  void Inherit(const Snapshot& old);
+  void Inherit(const Snapshot& old, const Counterparts& counterparts);
 
   // The kernel took or gave back references. lookups() is the sum over all nodes.
   void AddLookup(std::uint32_t index);

@@ -57,6 +57,34 @@ TEST_CASE("the same files in any order are held, any difference is seen") {
   }
 }
 
+TEST_CASE("a file that may go is held by its digest: another thread may be wiping its bytes") {
+  const auto file = [](const std::string& content) {
+    std::vector<SnapshotFile> files = Files(Contents{{"once", content}});
+    files[0].rules.read_once = true;
+    return files;
+  };
+  std::vector<SnapshotFile> files = file("1");
+  const auto snapshot = Snapshot::Build(files, 100, absl::UnixEpoch(), /*guarded=*/true);
+  REQUIRE(snapshot.ok());
+  const std::uint32_t once = *(*snapshot)->Find("once");
+  CHECK((*snapshot)->Vanish(once));
+  (*snapshot)->guard(once)->gone = 0;  // as before it says so
+  CHECK((*snapshot)->Holds(file("1")));
+  CHECK_FALSE((*snapshot)->Holds(file("2")));
+}
+
+TEST_CASE("each node has the one of its path as its counterpart in another snapshot") {
+  const auto old = Built({{"a", "1"}, {"b/c", "2"}, {"b/d/e", "3"}, {"f", "4"}});
+  const auto next = Built({{"a/x", "1"}, {"b/c", "5"}, {"b/d/e", "6"}, {"b/g", "7"}});
+  const Snapshot::Counterparts found = next->CounterpartsIn(*old);
+  REQUIRE(found.size() == next->node_count());
+  CHECK(found[Snapshot::kFolder] == Snapshot::kFolder);
+  for (std::uint32_t i = Snapshot::kDataLink + 1; i < next->node_count(); ++i) {
+    INFO(next->Path(i));
+    CHECK(found[i] == old->Find(next->Path(i)));
+  }
+}
+
 TEST_CASE("references are counted a node and in all") {
   const auto snapshot = Built({{"a", "1"}, {"b", "2"}});
   snapshot->AddLookup(2);

@@ -50,7 +50,9 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
                links_.end());
   changed_nanos_ = current_->time_nanos();
   Snapshot* const last = held_.back().snapshot.get();
-  if (last->marks().turn == 0 && last->marks().given_up == 0) Announce(last);
+  if (last->marks().turn == 0 && last->marks().given_up == 0) {
+    Announce(last, last->CounterpartsIn(*current_));
+  }
 }
 
 void Tree::MarkAnswering(bool answering) {
@@ -282,23 +284,23 @@ std::vector<std::uint64_t> Tree::KnownRead() const {
   return inodes;
 }
 
-void Tree::Expect(std::unique_ptr<Snapshot> next) {
+void Tree::Expect(std::unique_ptr<Snapshot> next, const Snapshot::Counterparts& counterparts) {
   Snapshot* const announced = next.get();
   held_.push_back({std::move(next), {}});
-  Announce(announced);
+  Announce(announced, counterparts);
 }
 
-void Tree::Announce(Snapshot* next) {
+void Tree::Announce(Snapshot* next, const Snapshot::Counterparts& counterparts) {
   next_ = next;
   next_inode_ = std::max(next_inode_, next->first_inode() + next->node_count());
   // In both: one of them stays.
   current_->marks().next_inode = next->marks().next_inode = next_inode_;
   next->marks().unfinished = 1;
-  next->Inherit(*current_);
+  next->Inherit(*current_, counterparts);
   // Names that stay keep their links.
   const Node& folder = next->node(Snapshot::kFolder);
   for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
-    if (const auto old = current_->Child(Snapshot::kFolder, next->Name(i))) {
+    if (const auto old = counterparts[i]) {
       next->node(i).link_inode = current_->node(*old).link_inode;
     }
   }

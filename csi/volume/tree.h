@@ -106,8 +106,8 @@ class Tree {
   void AddLookup(std::uint64_t inode);
   void Forget(std::uint64_t inode, std::uint64_t count);
 
-  // Announces a swap, takes it back.
-  void Expect(std::unique_ptr<Snapshot> next);
+  // Announces a swap, takes it back. `counterparts`: of `next` in the current one.
+  void Expect(std::unique_ptr<Snapshot> next, const Snapshot::Counterparts& counterparts);
   void Abandon(Time now);
   // The last step of the swap is done.
   void Finish() { current_->marks().unfinished = 0; }
@@ -166,7 +166,7 @@ class Tree {
   const Link* FindLink(std::uint64_t inode) const;
   Held& HeldOf(const Snapshot* snapshot);
   void AddLink(std::uint32_t node);
-  void Announce(Snapshot* next);
+  void Announce(Snapshot* next, const Snapshot::Counterparts& counterparts);
   bool IsOld(const Held& held) const;
   // Calls `visit` with the nodes that the kernel has references to.
   template <class Visit>
