@@ -42,7 +42,7 @@ void VolumeServer::AnswerLoop() {
           if (volume->closed()) break;
           log::Info("a volume was unmounted by someone else",
                     {{"volume", volume->info().volume_id}, {"target", volume->info().target}});
-          Drop(volume);
+          DropSoon(volume);
           break;
       }
     }

@@ -319,6 +319,55 @@ TEST_CASE("a keeper that stands still is waited for, and takes nothing amiss") {
   CHECK(server.Unmount(play.target).ok());
 }
 
+TEST_CASE("readers don't wait for a keeper that stands still and has its socket full") {
+  Play play;
+  KeeperClient client(play.socket);
+  SystemClock clock;
+  VolumeServer server(clock, 2, "/", &client);
+  REQUIRE(server.Adopt(absl::Seconds(60)).ok());
+  const auto memory = SecretMapping::Make(1);
+  REQUIRE(memory.ok());
+  const auto content = [](const std::string& plain) {
+    std::vector<SnapshotFile> files = Files({{"canary", "1"}, {"once", "2"}, {"plain", plain}});
+    files[0].rules.canary = files[1].rules.read_once = true;
+    return files;
+  };
+  bool waits_for_nobody = false;
+  for (int turn = 0; turn < 5 && !waits_for_nobody; ++turn) {  // the machine may stand still, too
+    const std::string target = StrCat(play.folder.path, "/", turn);
+    fs::create_directory(target);
+    REQUIRE(server.Mount({"read", target, {}, /*audit=*/true}, content("3")).ok());
+    std::vector<std::string> lost;
+    for (int i = 0; i < 4; ++i) {
+      fs::create_directory(lost.emplace_back(StrCat(target, "-", i)));
+      REQUIRE(server.Mount({"lost", lost.back()}, Files({{"a", "1"}})).ok());
+    }
+    REQUIRE(Eventually([&] { return client.connected(); }));
+    REQUIRE(kill(play.keeper, SIGSTOP) == 0);
+    std::atomic<int> told = 0;
+    std::atomic<bool> done = false;
+    std::thread teller([&] {
+      for (; !done; ++told) client.PutOther("other", memory->fd());
+    });
+    int stuck = -1;
+    while (std::exchange(stuck, told) != told || stuck == 0) std::this_thread::sleep_for(30ms);
+    std::thread swapper([&] { (void)server.Swap(target, content("4")); });
+    for (const std::string& other : lost) CHECK(umount2(other.c_str(), MNT_DETACH) == 0);
+    std::this_thread::sleep_for(30ms);
+    for (const char* const name : {"canary", "once", "plain"}) {
+      CHECK_THAT(Read(StrCat(target, "/", name)), !Catch::StartsWith("error"));
+    }
+    waits_for_nobody = told == stuck;
+    done = true;
+    teller.join();
+    swapper.join();
+    kill(play.keeper, SIGCONT);
+    for (const std::string& other : lost) CHECK(Eventually([&] { return !server.Serves(other); }));
+    CHECK(server.Unmount(target).ok());
+  }
+  CHECK(waits_for_nobody);
+}
+
 TEST_CASE("what a keeper holds that comes after it was given up is taken over, and not cleared") {
   Play play;
   play.StartPlugin();

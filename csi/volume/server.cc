@@ -306,6 +306,11 @@ void VolumeServer::Drop(const std::shared_ptr<Volume>& volume) {
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, volume->fuse(), nullptr);
 }
 
+void VolumeServer::DropSoon(const std::shared_ptr<Volume>& volume) {
+  // In the place of what else is planned for it.
+  At(SteadyTime::min(), volume->key(), [this, volume] { Drop(volume); });
+}
+
 std::shared_ptr<Volume> VolumeServer::Find(std::string_view target) const {
   std::lock_guard lock(mutex_);
   const auto at = by_target_.find(WithoutSlash(target));

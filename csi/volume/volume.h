@@ -161,6 +161,8 @@ class VolumeServer {
   // time.
   void RemoveAt(SteadyTime due, const std::shared_ptr<Volume>& volume);
   void RemoveOldTmpfs(SteadyTime due);  // of all those
+  // Drop waits for the keeper, which may stand still: so must none that answers.
+  void DropSoon(const std::shared_ptr<Volume>& volume);
   // Those files now, the rest when the grace of what was just swapped is over.
   void RemoveSoon(const std::shared_ptr<Volume>& volume);
   struct Handover;  // what a keeper holds of one volume
