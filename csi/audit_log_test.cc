@@ -14,6 +14,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "common/eventually.h"
 #include "common/json.h"
 #include "common/strings.h"
 
@@ -37,15 +38,6 @@ struct Folder {
   std::string path;
   bool mounted = false;
 };
-
-bool Eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + 60s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(2ms);
-  }
-  return true;
-}
 
 std::string Text(const std::string& path) {
   std::ifstream file(path);

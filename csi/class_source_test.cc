@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "absl/time/clock.h"
+#include "common/eventually.h"
 #include "common/http_client_test_server.h"
 #include "csi/kube_client.h"
 
@@ -318,15 +319,6 @@ struct WatchedServer {
   TestHttpServer server{[this](const TestHttpRequest& request) { return Answer(request); }};
   KubeClient client{KubeConfig{.server = server.address()}};
 };
-
-template <class Check>
-bool Eventually(Check check) {
-  for (int i = 0; i < 3000; ++i) {
-    if (check()) return true;
-    absl::SleepFor(absl::Milliseconds(20));
-  }
-  return false;
-}
 
 TEST_CASE("a class is asked for once; changes come by the watch, which goes on where it ended") {
   WatchedServer api;

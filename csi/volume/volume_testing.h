@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/eventually.h"
 #include "common/random.h"
 #include "csi/volume/volume.h"
 
@@ -91,16 +92,6 @@ inline NameSet Names(const std::string& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     names.insert(entry.path().filename());
   return names;
-}
-
-// Whether it holds within a time that the slowest machine needs.
-inline bool Eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return true;
 }
 
 // 0 if the call succeeds.
