@@ -115,7 +115,8 @@ void AuditLog::Start(volume::KeeperClient* keeper) {
   wake_.notify_one();
 }
 
-AuditLog::~AuditLog() {
+void AuditLog::Stop() {
+  if (!thread_.joinable()) return;
   if (started_) AddEvent("stop");
   {
     std::lock_guard lock(mutex_);
@@ -123,6 +124,10 @@ AuditLog::~AuditLog() {
   }
   wake_.notify_all();
   thread_.join();
+}
+
+AuditLog::~AuditLog() {
+  Stop();
   if (keeper_ != nullptr) keeper_->Drop(name_);
 }
 

@@ -45,8 +45,7 @@ class AuditLog {
 
   // Makes the file where it isn't there. An error says which file and why.
   static absl::StatusOr<std::unique_ptr<AuditLog>> Open(const Clock& clock, std::string path);
-  // Writes what waits.
-  ~AuditLog();
+  ~AuditLog();  // stops
 
   // This plugin is to serve. `keeper`: null, or who holds lines that aren't written, as those of
   // plugins before this one, which are written by and by; kept by the caller. Called once.
@@ -58,6 +57,8 @@ class AuditLog {
   // Makes the file anew at once where it was moved. That happens by itself, too, with the next
   // line; until it can be made the moved one is written to.
   void Reopen();
+  // Writes what waits, and the last line; what is added later isn't written by this plugin.
+  void Stop();
   // Lines that were lost since the start.
   std::uint64_t lost() const;
 

@@ -407,6 +407,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   if (!ended) {
     log::Warning("calls that hang are left off");
     read_times.Save().IgnoreError();
+    if (audit_log != nullptr) audit_log->Stop();
     _exit(0);
   }
   return absl::OkStatus();

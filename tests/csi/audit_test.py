@@ -8,7 +8,9 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
+import threading
 import time
 import unittest
 import urllib.request
@@ -205,6 +207,19 @@ class AuditTest(unittest.TestCase):
         with open(self.node.audit_log, encoding="utf-8") as log:
             events = [json.loads(line)["event"] for line in log]
         self.assertEqual(events, ["start", "open", "stop", "start", "stop"])
+
+    def test_left_off(self):
+        """the last line is written, too, by a plugin that stops while a keystore hangs"""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            self.node.write_class("hangs", OBJECTS, address=f"http://127.0.0.1:{silent.getsockname()[1]}")
+            publish = threading.Thread(target=self.node.publish, args=(None, "csi-1", "hangs"))
+            publish.start()
+            with silent.accept()[0]:
+                self.assertEqual(self.node.stop(), 0)
+            publish.join()
+        self.assertIn("calls that hang are left off", self.node.log_text())
+        with open(self.node.audit_log, encoding="utf-8") as log:
+            self.assertEqual([json.loads(line)["event"] for line in log], ["start", "stop"])
 
     def test_killed(self):
         """no line is lost with a plugin that is killed, where there is a keeper; nor one that it had yet to write"""
