@@ -332,6 +332,8 @@ absl::Status Publisher::Unpublish(const std::string& volume_id, const std::strin
 absl::Status Publisher::UnpublishAs(const std::string& volume_id, const std::string& target,
                                     volume::PodFacts* pod) {
   RETURN_IF_ERROR(CheckTarget(root_, target));
+  // The target alone decides, as with secrets-store-csi-driver: it has the pod's uid in it, so that
+  // it is no other pod's, and a pod whose unpublish is refused never ends.
   ASSIGN_OR_RETURN(Entry* const entry, Enter(volume_id, target));
   Hold hold(*this, target, entry);
   *pod = FactsOf(hold->context);
