@@ -3,11 +3,13 @@
 #include <openssl/crypto.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "csi/grpc_status.h"
+#include "csi/received_message.h"
 #include "csi/volume_context.h"
 
 namespace coffer::csi {
@@ -87,20 +89,19 @@ absl::StatusOr<VolumeContext> ReadRequest(const NodePublishVolumeRequest& reques
 }
 
 // Tokens come as plain strings in the request, which nobody reads again.
-void WipeTokens(const NodePublishVolumeRequest& request) {
-  auto& mutable_request = const_cast<NodePublishVolumeRequest&>(request);
-  auto& context = *mutable_request.mutable_volume_context();
+void WipeTokens(NodePublishVolumeRequest& request) {
+  auto& context = *request.mutable_volume_context();
   if (const auto found = context.find(kTokensKey); found != context.end()) {
     OPENSSL_cleanse(found->second.data(), found->second.size());
   }
-  for (auto& [key, value] : *mutable_request.mutable_secrets()) {
+  for (auto& [key, value] : *request.mutable_secrets()) {
     OPENSSL_cleanse(value.data(), value.size());
   }
 }
 
 }  // namespace
 
-absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl::Time deadline) {
+absl::Status NodeService::Publish(NodePublishVolumeRequest& request, absl::Time deadline) {
   absl::StatusOr<VolumeContext> context = ReadRequest(request);
   WipeTokens(request);
   RETURN_IF_ERROR(context.status());
@@ -108,10 +109,16 @@ absl::Status NodeService::Publish(const NodePublishVolumeRequest& request, absl:
 }
 
 grpc::ServerUnaryReactor* NodeService::NodePublishVolume(grpc::CallbackServerContext* context,
-                                                         const NodePublishVolumeRequest* request,
-                                                         ::csi::v1::NodePublishVolumeResponse*) {
+                                                         const grpc::ByteBuffer* received,
+                                                         grpc::ByteBuffer* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::Time deadline = DeadlineOf(*context, absl::Now());
+  const auto request = std::make_shared<NodePublishVolumeRequest>();
+  if (const absl::Status read = ReadAndWipe(*received, request.get()); !read.ok()) {
+    reactor->Finish(ToGrpc(read));
+    return reactor;
+  }
+  *response = grpc::ByteBuffer(nullptr, 0);  // a NodePublishVolumeResponse has no fields
   publish_workers_.Submit(
       [this, reactor, request, deadline] { reactor->Finish(ToGrpc(Publish(*request, deadline))); });
   return reactor;

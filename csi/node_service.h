@@ -11,7 +11,8 @@
 namespace coffer::csi {
 
 // What isn't overridden answers Unimplemented: staging, statistics.
-class NodeService final : public ::csi::v1::Node::CallbackService {
+class NodeService final : public ::csi::v1::Node::WithRawCallbackMethod_NodePublishVolume<
+                              ::csi::v1::Node::CallbackService> {
  public:
   // All are kept by the caller. Unpublishing has workers of its own: it waits for no keystore, so
   // it mustn't stand in line behind what does.
@@ -22,9 +23,10 @@ class NodeService final : public ::csi::v1::Node::CallbackService {
         publish_workers_(publish_workers),
         unpublish_workers_(unpublish_workers) {}
 
-  grpc::ServerUnaryReactor* NodePublishVolume(
-      grpc::CallbackServerContext* context, const ::csi::v1::NodePublishVolumeRequest* request,
-      ::csi::v1::NodePublishVolumeResponse* response) override;
+  // Raw, so that the tokens in what is received can be wiped.
+  grpc::ServerUnaryReactor* NodePublishVolume(grpc::CallbackServerContext* context,
+                                              const grpc::ByteBuffer* received,
+                                              grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* NodeUnpublishVolume(
       grpc::CallbackServerContext* context, const ::csi::v1::NodeUnpublishVolumeRequest* request,
       ::csi::v1::NodeUnpublishVolumeResponse* response) override;
@@ -37,7 +39,8 @@ class NodeService final : public ::csi::v1::Node::CallbackService {
                                         ::csi::v1::NodeGetInfoResponse* response) override;
 
  private:
-  absl::Status Publish(const ::csi::v1::NodePublishVolumeRequest& request, absl::Time deadline);
+  // Wipes the request's tokens.
+  absl::Status Publish(::csi::v1::NodePublishVolumeRequest& request, absl::Time deadline);
 
   const std::string node_id_;
   Publisher& publisher_;

@@ -142,14 +142,28 @@ class LeaksTest(unittest.TestCase):
         self.assertEqual(in_files(self.node.keystore.folder, needles), [])
         self.assertEqual(self.node.mounts(), [])
 
-    def test_refused(self):
-        """of a publish that is refused no token stays"""
+    def token(self):
         with open(self.node.token_file, encoding="utf-8") as file:
-            token = file.read().strip()
-        for flag in ["--readonly=false", "--access=block", "--target="]:
+            return file.read().strip()[-60:].encode()
+
+    def test_refused(self):
+        """of a publish that is refused no token is left with its answer"""
+        token = self.token()
+        for flag in 4 * ["--readonly=false", "--access=block", "--target="]:
             self.assertEqual(self.node.publish(None, "csi-1", "webapp", flag)[0], "INVALID_ARGUMENT")
-        # The string that was read; what gRPC has received isn't followed by a NUL.
-        self.assert_in_no_memory([token[-60:].encode() + b'"}}\0'], "after a refusal")
+            for pid in self.processes():
+                self.assertEqual(in_memory(pid, [token])[0], set())
+
+    def test_token(self):
+        """of a request nothing is left with its answer, and of a pod that is gone no token"""
+        token = self.token()
+        self.put()
+        for _ in range(12):
+            self.publish()
+            for pid in self.processes():  # what is kept for rotation has no JSON around it
+                self.assertEqual(in_memory(pid, [token + b'"}}'])[0], set())
+        self.assertEqual(self.node.unpublish()[0], "OK")
+        self.assert_in_no_memory([token], "after unpublish")
 
     def test_one_trace(self):
         """nothing but the mount is left in the kubelet's folder while a volume is published"""
@@ -203,7 +217,7 @@ class LeaksTest(unittest.TestCase):
 class LockedMemfdTest(LeaksTest):
     """the same where the kernel has no memfd_secret"""
     lacks = ("memfd_secret",)
-    test_the_search_finds = test_refused = test_one_trace = test_page_cache = None
+    test_the_search_finds = test_refused = test_token = test_one_trace = test_page_cache = None
 
     def test_no_core(self):
         self.assertIn("memfd_secret is missing", self.node.log_text())
