@@ -17,7 +17,7 @@ Tree::Tree(std::unique_ptr<Snapshot> first)
   held_.push_back({std::move(first), {}});
   current_->marks() = {.turn = 1, .next_inode = next_inode_, .listed = 1};
   const Node& folder = current_->node(Snapshot::kFolder);
-  links_.reserve(folder.child_count);
+  links_.emplace().reserve(folder.child_count);
   for (std::uint32_t i = 0; i < folder.child_count; ++i) AddLink(folder.first_child + i);
 }
 
@@ -31,28 +31,39 @@ Tree::Tree(std::vector<std::unique_ptr<Snapshot>> all, Time now)
     next_inode_ = std::max({next_inode_, marks.next_inode,
                             snapshot->first_inode() + snapshot->node_count()});
     const Node& folder = snapshot->node(Snapshot::kFolder);
-    links_.reserve(links_.size() + folder.child_count);
     for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
-      if (const std::uint64_t inode = snapshot->node(i).link_inode) {
-        links_.push_back({inode, std::string(snapshot->Name(i))});
-        next_inode_ = std::max(next_inode_, inode + 1);
-      }
+      next_inode_ = std::max(next_inode_, snapshot->node(i).link_inode + 1);
     }
     held_.push_back({std::move(snapshot), now, /*inherited=*/true});
   }
   for (const Held& held : held_) held.snapshot->FinishVanishing();
-  const auto before = [](const Link& a, const Link& b) { return a.inode < b.inode; };
-  if (!std::is_sorted(links_.begin(), links_.end(), before)) {
-    std::sort(links_.begin(), links_.end(), before);
-  }
-  links_.erase(std::unique(links_.begin(), links_.end(),
-                           [](const Link& a, const Link& b) { return a.inode == b.inode; }),
-               links_.end());
   changed_nanos_ = current_->time_nanos();
   Snapshot* const last = held_.back().snapshot.get();
   if (last->marks().turn == 0 && last->marks().given_up == 0) {
     Announce(last, last->CounterpartsIn(*current_));
   }
+}
+
+std::vector<Tree::Link>& Tree::Links() const {
+  if (links_) return *links_;
+  std::vector<Link>& links = links_.emplace();
+  for (const Held& held : held_) {
+    const Snapshot& snapshot = *held.snapshot;
+    const Node& folder = snapshot.node(Snapshot::kFolder);
+    links.reserve(links.size() + folder.child_count);
+    for (std::uint32_t i = folder.first_child; i < folder.first_child + folder.child_count; ++i) {
+      const std::uint64_t inode = snapshot.node(i).link_inode;
+      if (inode != 0) links.push_back({inode, std::string(snapshot.Name(i))});
+    }
+  }
+  const auto before = [](const Link& a, const Link& b) { return a.inode < b.inode; };
+  if (!std::is_sorted(links.begin(), links.end(), before)) {
+    std::sort(links.begin(), links.end(), before);
+  }
+  links.erase(std::unique(links.begin(), links.end(),
+                          [](const Link& a, const Link& b) { return a.inode == b.inode; }),
+              links.end());
+  return links;
 }
 
 void Tree::MarkAnswering(bool answering) {
@@ -64,8 +75,9 @@ void Tree::Spare() {
 }
 
 void Tree::AddLink(std::uint32_t node) {
+  Links();  // without this one
   current_->node(node).link_inode = next_inode_;
-  links_.push_back({next_inode_++, std::string(current_->Name(node))});
+  links_->push_back({next_inode_++, std::string(current_->Name(node))});
   current_->marks().next_inode = next_inode_;
 }
 
@@ -77,10 +89,11 @@ Tree::Held* Tree::Find(std::uint64_t inode) {
 }
 
 const Tree::Link* Tree::FindLink(std::uint64_t inode) const {
+  const std::vector<Link>& links = Links();
   const auto at =
-      std::lower_bound(links_.begin(), links_.end(), inode,
+      std::lower_bound(links.begin(), links.end(), inode,
                        [](const Link& link, std::uint64_t i) { return link.inode < i; });
-  return at != links_.end() && at->inode == inode ? &*at : nullptr;
+  return at != links.end() && at->inode == inode ? &*at : nullptr;
 }
 
 Tree::Held& Tree::HeldOf(const Snapshot* snapshot) { return *Find(snapshot->first_inode()); }
@@ -109,7 +122,8 @@ std::optional<std::uint64_t> Tree::Lookup(std::uint64_t folder, std::string_view
       const std::uint64_t inode = current_->node(*child).link_inode;
       return inode == 0 ? std::nullopt : std::optional(inode);
     }
-    for (const Link& link : links_) {
+    if (!links_ && held_.size() == 1) return std::nullopt;  // the current one's are all there are
+    for (const Link& link : Links()) {
       if (link.name == name) return link.inode;
     }
     return std::nullopt;
@@ -160,10 +174,11 @@ void Tree::List(std::uint64_t folder, std::uint64_t after, const Visitor& visit)
     auto special =
         std::upper_bound(specials.begin(), specials.end(), after,
                          [](std::uint64_t i, const Special& s) { return i < s.position; });
-    auto link = std::upper_bound(links_.begin(), links_.end(), after,
+    const std::vector<Link>& links = Links();
+    auto link = std::upper_bound(links.begin(), links.end(), after,
                                  [](std::uint64_t i, const Link& l) { return i < l.inode; });
-    while (special != specials.end() || link != links_.end()) {
-      if (link == links_.end() || (special != specials.end() && special->position < link->inode)) {
+    while (special != specials.end() || link != links.end()) {
+      if (link == links.end() || (special != specials.end() && special->position < link->inode)) {
         if (!visit(special->position, special->inode, special->name)) return;
         ++special;
       } else {
@@ -327,7 +342,7 @@ std::vector<std::string> Tree::MissingLinks() const {
 
 std::vector<std::string> Tree::StaleLinks() const {
   std::vector<std::string> names;
-  for (const Link& link : links_) {
+  for (const Link& link : Links()) {
     if (!current_->Present(Snapshot::kFolder, link.name)) names.push_back(link.name);
   }
   return names;
@@ -417,7 +432,7 @@ std::vector<std::unique_ptr<Snapshot>> Tree::TakeAll() {
   std::vector<std::unique_ptr<Snapshot>> all;
   for (Held& held : held_) all.push_back(std::move(held.snapshot));
   held_.clear();
-  links_.clear();
+  links_.emplace();
   current_ = next_ = removing_ = nullptr;
   return all;
 }
@@ -480,7 +495,7 @@ bool Tree::Remove(std::uint64_t folder, std::string_view name) {
       held.snapshot->node(*child).link_inode = 0;
     }
   }
-  std::erase_if(links_, [name](const Link& link) { return link.name == name; });
+  std::erase_if(Links(), [name](const Link& link) { return link.name == name; });
   return name.substr(0, 2) != "..";
 }
 

@@ -166,6 +166,9 @@ class Tree {
   const Link* FindLink(std::uint64_t inode) const;
   Held& HeldOf(const Snapshot* snapshot);
   void AddLink(std::uint32_t node);
+  // Those in the root. They are listed when they are first needed: many a volume that is taken over
+  // has readers who know them all.
+  std::vector<Link>& Links() const;
   void Announce(Snapshot* next, const Snapshot::Counterparts& counterparts);
   bool IsOld(const Held& held) const;
   // Calls `visit` with the nodes that the kernel has references to.
@@ -181,7 +184,7 @@ class Tree {
   std::vector<Special> Specials() const;
 
   std::vector<Held> held_;   // by inodes
-  std::vector<Link> links_;  // by inode
+  mutable std::optional<std::vector<Link>> links_;  // by inode; none: as the images say
   Snapshot* current_;
   Snapshot* next_ = nullptr;  // announced
   Snapshot* removing_ = nullptr;
