@@ -124,11 +124,17 @@ class Bench {
     Print(StrCat(kReaders, " readers, longest stall"), std::move(stalls));
   }
 
-  // One reader of each volume, who all wait when the plugin starts.
-  void All() {
+  // One reader of each volume, who all wait when the plugin starts; or, if it isn't `killed`, when
+  // it is continued after a stop, which is what the answers and the readers themselves take.
+  void All(bool killed) {
     std::vector<double> stalls;
     for (int round = 0; round < kRounds; ++round) {
-      Kill();
+      if (killed) {
+        Kill();
+      } else {
+        kill(plugin_, SIGSTOP);
+        waitpid(plugin_, nullptr, WUNTRACED);
+      }
       std::atomic<int> asking = 0, answered = 0;
       std::mutex going_on;  // held until all are answered: who is, sleeps
       going_on.lock();
@@ -148,13 +154,18 @@ class Bench {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
       wrong += answered != 0;
       start = Steady::now();
-      StartPlugin();
+      if (killed) {
+        StartPlugin();
+      } else {
+        kill(plugin_, SIGCONT);
+      }
       while (answered < volumes_) std::this_thread::sleep_for(std::chrono::milliseconds(10));
       going_on.unlock();
       for (std::thread& reader : readers) reader.join();
       stalls.push_back(*std::max_element(times.begin(), times.end()));
     }
-    Print("a reader of each volume, the last one", std::move(stalls));
+    Print(killed ? "a reader of each volume, the last one" : "the same, only stopped and continued",
+          std::move(stalls));
   }
 
   int wrong_calls() const { return wrong; }
@@ -219,7 +230,8 @@ int main(int argc, char** argv) {
   Bench bench(std::filesystem::read_symlink("/proc/self/exe"), argc > 1 ? std::atoi(argv[1]) : 1500,
               argc > 2 ? std::atoi(argv[2]) : 64);
   bench.Few();
-  bench.All();
+  bench.All(/*killed=*/true);
+  bench.All(/*killed=*/false);
   if (bench.wrong_calls() != 0) std::printf("%d calls failed\n", bench.wrong_calls());
   return bench.wrong_calls() == 0 && !bench.missed ? 0 : 1;
 }

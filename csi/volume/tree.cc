@@ -216,6 +216,7 @@ void Tree::Forget(std::uint64_t inode, std::uint64_t count) {
 
 std::vector<std::unique_ptr<Snapshot>> Tree::TakeForgotten() {
   std::vector<std::unique_ptr<Snapshot>> forgotten;
+  Links();  // while all that tell of them are here
   std::erase_if(held_, [&](Held& held) {
     if (held.marks().removed == 0 || held.snapshot->lookups() != 0) return false;
     forgotten.push_back(std::move(held.snapshot));
