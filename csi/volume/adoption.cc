@@ -1,6 +1,9 @@
 // How a VolumeServer takes volumes over from the keeper. The kernel is had to ask again for all of
-// them first; each is read when it is asked for, by the thread that got the first request, or
-// when its turn comes: so nobody waits for the volumes of others.
+// them first. A volume whose readers wait is read at that, by this one thread: several would wait
+// for each other, since the kernel lets one at a time map memory, and the others have the answers
+// to give. Every other one is read when it is asked for, by the thread that got the first request,
+// or when its turn comes.
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -15,6 +18,14 @@ namespace {
 
 // For each volume: what readers who wait for it have of the processor before the rest is seen to.
 constexpr std::chrono::microseconds kReadersFirst(15);
+// Volumes that are listened for at once, so that not each one wakes a thread.
+constexpr std::size_t kBatch = 32;
+
+// Whether somebody waits for an answer.
+bool IsAsked(int fuse) {
+  pollfd wait{fuse, POLLIN, 0};
+  return poll(&wait, 1, 0) > 0;
+}
 
 }  // namespace
 
@@ -48,16 +59,34 @@ void VolumeServer::AskAllAgain() {
   for (const std::shared_ptr<Volume>& volume : volumes) volume->AskAgain();
 }
 
-void VolumeServer::Await(const std::shared_ptr<Handover>& handover) {
-  std::lock_guard handover_lock(handover->mutex);
-  handover->key = next_key_++;
-  {
-    std::lock_guard lock(mutex_);
-    arriving_[handover->key] = handover;
+void VolumeServer::Expect(const std::vector<std::shared_ptr<Handover>>& arrivals) {
+  std::lock_guard lock(mutex_);
+  for (const std::shared_ptr<Handover>& handover : arrivals) {
+    handover->key = next_key_++;
+    arriving_.emplace_hint(arriving_.end(), handover->key, handover);
   }
-  const int fuse = handover->kept.fuse.get();
-  if (abilities_.resend) handover->awaited = AskAgain(fuse);
-  if (handover->awaited.ok()) handover->awaited = Listen(fuse, handover->key);
+}
+
+void VolumeServer::Await(std::span<const std::shared_ptr<Handover>> some) {
+  for (const std::shared_ptr<Handover>& handover : some) {
+    bool asked = false;
+    {
+      std::lock_guard lock(handover->mutex);
+      const int fuse = handover->kept.fuse.get();
+      if (abilities_.resend) handover->awaited = AskAgain(fuse);
+      asked = handover->awaited.ok() && IsAsked(fuse);
+    }
+    if (asked) AdoptOrDetach(*handover);
+  }
+  for (const std::shared_ptr<Handover>& handover : some) {
+    std::lock_guard lock(handover->mutex);
+    if (!handover->awaited.ok() || (handover->over && handover->volume == nullptr)) continue;
+    const int fuse = handover->over ? handover->volume->fuse() : handover->kept.fuse.get();
+    handover->awaited = Listen(fuse, handover->key);
+    if (handover->awaited.ok() || !handover->over) continue;
+    Drop(std::exchange(handover->volume, nullptr));
+    GiveUp(handover->target, handover->awaited);
+  }
 }
 
 absl::StatusOr<std::shared_ptr<Volume>> VolumeServer::AdoptOne(Handover& handover) {
@@ -138,13 +167,17 @@ absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience,
   std::vector<std::shared_ptr<Handover>> arrivals;
   for (KeeperClient::Kept& kept : all) {
     arrivals.push_back(std::make_shared<Handover>(std::move(kept)));
-    Await(arrivals.back());
   }
+  Expect(arrivals);
+  const std::span<const std::shared_ptr<Handover>> in_order(arrivals);
+  for (std::size_t i = 0; i < in_order.size(); i += kBatch) {
+    Await(in_order.subspan(i, std::min(kBatch, in_order.size() - i)));
+  }
+  std::this_thread::sleep_for(arrivals.size() * kReadersFirst);
   std::vector<std::shared_ptr<Volume>> adopted;
   for (const std::shared_ptr<Handover>& handover : arrivals) {
     if (auto volume = AdoptOrDetach(*handover)) adopted.push_back(std::move(volume));
   }
-  std::this_thread::sleep_for(adopted.size() * kReadersFirst);
   std::erase_if(adopted, [this](const auto& volume) { return !GoOn(volume); });
   return adopted.size();
 }
@@ -171,7 +204,8 @@ bool VolumeServer::AdoptLate(const std::shared_ptr<Handover>& handover) {
   }
   log::Info("a keeper that came late holds a volume", {{"target", handover->target}});
   At(std::chrono::steady_clock::now(), next_key_++, [this, handover] {
-    Await(handover);
+    Expect({handover});
+    Await({&handover, 1});
     const std::shared_ptr<Volume> volume = AdoptOrDetach(*handover);
     if (volume != nullptr) {
       GoOn(volume);

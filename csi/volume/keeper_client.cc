@@ -252,9 +252,11 @@ absl::StatusOr<std::vector<KeeperClient::Kept>> KeeperClient::Take(absl::Duratio
     turn = Ask(connection_.get(), stand_by.stop_fd, &kept);
     if (turn.ok()) {
       knows_all_ = true;
-      for (const auto& [target, volume] : before) Hold(volume);
-      for (const auto& [target, volume] : kept) Hold(volume);
-      if (!before.empty() && !TellAll(kept)) connection_.reset();
+      if (!before.empty()) {
+        for (const auto& [target, volume] : before) Hold(volume);
+        for (const auto& [target, volume] : kept) Hold(volume);
+        if (!TellAll(kept)) connection_.reset();
+      }
     }
     kept.merge(before);
     if (turn.ok()) break;

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -166,8 +167,10 @@ class VolumeServer {
   // Those files now, the rest when the grace of what was just swapped is over.
   void RemoveSoon(const std::shared_ptr<Volume>& volume);
   struct Handover;  // what a keeper holds of one volume
-  // Has the kernel ask again, and whoever gets the first request adopt the volume.
-  void Await(const std::shared_ptr<Handover>& handover);
+  // Has whoever gets the first request of a volume adopt it.
+  void Expect(const std::vector<std::shared_ptr<Handover>>& arrivals);
+  // Has the kernel ask again, and adopts those that are asked for. After Expect.
+  void Await(std::span<const std::shared_ptr<Handover>> some);
   absl::StatusOr<std::shared_ptr<Volume>> AdoptOne(Handover& handover);
   // Does it unless it is done. Null, and the log says why: it can't be served any more, and is
   // detached.
