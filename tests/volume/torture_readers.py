@@ -2,18 +2,28 @@
 
 import collections
 import ctypes
+import errno
 import mmap
 import multiprocessing
 import os
 import random
 import select
+import signal
 import struct
 import time
 import traceback
 
 REPEATS = 1500  # of the version, in each file: 15,000 bytes
-EVENTS = ["start", "publish", "unpublish", "rotate", "rotate", "kill", "kill_in_rotation", "kill_in_unpublish", "publish",
-          "stop", "upgrade", "kill_standby", "kill_keeper"]  # each as often as any other; "start" once
+# Each as often as any other; "start" once.
+EVENTS = ["start", "publish", "unpublish", "rotate", "rotate", "kill", "kill_in_rotation", "kill_in_unpublish",
+          "kill_in_publish", "kill_both", "publish", "stop", "upgrade", "kill_standby", "kill_keeper", "end_in_refill",
+          "lose_in_refill", "stop_keeper", "stop_readers"]
+VERSIONS = 1024  # of which the times are known
+# What who reads gets while a volume may be lost, with plugin and keeper: until it is published again.
+LOST = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT)
+SIGNAL_SECONDS = 50e-6
+PAUSE, LONGEST_PAUSE = 0.05, 0.01  # how often, and seconds
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def content(version):
@@ -42,18 +52,35 @@ class Shared:
         self.once = value(ctypes.c_long, 0)  # how often that file was read
         self.watched = value(ctypes.c_long, 0)  # the newest version that the watcher was told of
         self.watcher_idle = value(ctypes.c_bool, True)
+        self.doubtful = value(ctypes.c_bool, False)  # it may be lost
+        self.doubted = value(ctypes.c_bool, False)  # the reader knows, and holds nothing of it
+        self.stops = value(ctypes.c_long, 0)  # grows before the reader is stopped, and before it goes on
+        self.refused = value(ctypes.c_long, 0)  # opens that were
+        # When each version may have been published first, and when it had been for sure.
+        self.began = multiprocessing.RawArray(ctypes.c_double, VERSIONS)
+        self.ended = multiprocessing.RawArray(ctypes.c_double, VERSIONS)
+        self.brief = value(ctypes.c_long, 0)  # how often the time-boxed file was read
+        self.over = value(ctypes.c_long, 0)  # how often it was gone
+        self.late = value(ctypes.c_double, 0)  # seconds that who had it open read on
         self.longest = multiprocessing.RawArray(ctypes.c_double, len(EVENTS))  # read during each
         self.error = multiprocessing.RawArray(ctypes.c_char, 4000)
 
 
-def read_at(path, folder=None, drop_pages=False):
+def read_at(path, folder=None, opened=lambda fd: None):
     fd = os.open(path, os.O_RDONLY, dir_fd=folder)
     try:
-        if drop_pages:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        opened(fd)
         return os.read(fd, 100_000)
     finally:
         os.close(fd)
+
+
+def call(function, *arguments):
+    """Of the C library: Python's own would be tried again after EINTR."""
+    result = function(*arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{function.__name__}: {os.strerror(ctypes.get_errno())}")
+    return result
 
 
 class Follower:
@@ -70,17 +97,21 @@ class Follower:
         """The volume isn't published."""
         raise NotImplementedError
 
+    def follows(self):
+        return self.shared.published.value
+
     def run(self):
         shared = self.shared
+        signal.signal(signal.SIGALRM, lambda *_: None)  # without SA_RESTART
         try:
             while not shared.done.value:
-                if not shared.published.value:
+                if not self.follows():
                     self.gone()
                     self.idle.value = True
                     time.sleep(0.001)
                     continue
                 self.idle.value = False
-                if shared.published.value:
+                if self.follows():
                     self.look()
         except BaseException:  # pylint: disable=broad-except
             shared.error.value = f"{self.doing}: {traceback.format_exc()}".encode()[-3900:]
@@ -88,40 +119,35 @@ class Follower:
 
 
 class Reader(Follower):
-    def __init__(self, target, secret_class, shared, seed, event):
+    def __init__(self, target, shared, seed, event):
         super().__init__(target, shared, shared.idle)
         self.random, self.event = random.Random(seed), event
         self.kept = None  # an open file, and the version it had
-        self.ways = [self.by_name, self.past_the_cache, self.pair, self.mapped, self.listed, self.open_file]
-        self.last_once = 0  # the version that was read from that file
-        if secret_class == "ruled":
-            self.ways += [self.once, self.bait]
+        self.ways = [self.by_name, self.past_the_cache, self.pair, self.mapped, self.listed, self.open_file,
+                     self.signalled, self.changed]
+        self.doubtful_ways = [self.by_name, self.past_the_cache, self.pair, self.signalled]
+        self.elsewhere = 0  # seconds that the last way has waited, but for no volume
 
-    def read(self, path, folder=None, drop_pages=False):
-        data = read_at(path, folder, drop_pages)
-        self.shared.opens.value += 1
+    def read(self, *arguments):
+        data = read_at(*arguments)
+        self.opened()
         return version_of(data)
+
+    def opened(self):
+        if not self.shared.doubted.value:
+            self.shared.opens.value += 1
 
     def by_name(self):
         return self.read(self.target + self.random.choice(["/a", "/b"]))
 
     def past_the_cache(self):
-        return self.read(self.target + "/a", drop_pages=True)
+        return self.read(self.target + "/a", None, self.drop_pages)
 
-    def once(self):
-        """of each version at most once; it may be gone, as after a kill in an open"""
-        try:
-            version = self.read(self.target + "/once")
-        except FileNotFoundError:
-            return None
-        if version <= self.last_once:
-            raise AssertionError(f"version {version} was read after version {self.last_once}")
-        self.last_once = version
-        self.shared.once.value += 1
-        return version
-
-    def bait(self):
-        return self.read(self.target + "/bait")
+    def drop_pages(self, fd):
+        """The kernel may wait for all processors in that."""
+        start = time.monotonic()
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        self.elsewhere = time.monotonic() - start
 
     def pair(self):
         """two files through one ..data are of one version"""
@@ -137,7 +163,7 @@ class Reader(Follower):
     def mapped(self):
         with open(self.target + "/a", "rb") as file, \
                 mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages:
-            self.shared.opens.value += 1
+            self.opened()
             return version_of(pages[:])
 
     def listed(self):
@@ -151,7 +177,7 @@ class Reader(Follower):
         """an open file stays what it was"""
         if self.kept is None:
             fd = os.open(self.target + "/a", os.O_RDONLY)
-            self.shared.opens.value += 1
+            self.opened()
             self.kept = fd, version_of(os.pread(fd, 100_000, 0))
             return self.kept[1]
         fd, version = self.kept
@@ -166,24 +192,69 @@ class Reader(Follower):
             os.close(self.kept[0])
             self.kept = None
 
-    def gone(self):
+    def signalled(self):
+        """a signal ends no call early"""
+        buffer = ctypes.create_string_buffer(100_000)
+        signal.setitimer(signal.ITIMER_REAL, SIGNAL_SECONDS, SIGNAL_SECONDS)
+        try:
+            os.stat(self.target + "/a")
+            os.listdir(self.target)
+            fd = call(LIBC.open, (self.target + "/b").encode(), os.O_RDONLY)
+            try:
+                self.opened()
+                size = call(LIBC.read, fd, buffer, len(buffer))
+            finally:
+                os.close(fd)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return version_of(buffer.raw[:size])
+
+    def changed(self):
+        """nothing is, by nobody"""
+        change = self.random.choice([
+            lambda path: os.open(path, os.O_WRONLY), os.unlink, lambda path: os.truncate(path, 0),
+            lambda path: os.chmod(path, 0o600), lambda path: os.rename(path, path + "-old"),
+            lambda path: os.mkdir(path + "-new"), lambda path: os.symlink("a", path + "-new")])
+        try:
+            change(self.target + "/a")
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                return
+            raise
+        raise AssertionError("a change wasn't refused")
+
+    def forget(self):
+        """It may be another volume from now on."""
         self.let_go()
-        self.shared.newest.value = self.last_once = 0
+
+    def gone(self):
+        self.forget()
+        self.shared.newest.value = 0
 
     def look(self):
-        shared = self.shared
-        way = self.random.choice(self.ways)
-        self.doing = way.__name__
-        during = self.event.value
-        start = time.monotonic()
-        version = way()
-        took = time.monotonic() - start
-        if took > shared.longest[during]:
+        shared, during, stops, start = self.shared, self.event.value, self.shared.stops.value, time.monotonic()
+        doubtful = shared.doubtful.value
+        if doubtful:
+            self.forget()
+        shared.doubted.value = doubtful
+        way = self.random.choice(self.doubtful_ways if doubtful else self.ways)
+        self.doing, self.elsewhere = way.__name__, 0
+        try:
+            version = way()
+        except OSError as error:
+            # Who was stopped for longer than the grace may have had a folder that is gone.
+            if not (doubtful and error.errno in LOST or error.errno == errno.ENOENT and stops != shared.stops.value):
+                raise
+            version = None
+        took = time.monotonic() - start - self.elsewhere
+        if took > shared.longest[during] and not doubtful and stops == shared.stops.value:
             shared.longest[during] = took
         if version is not None and version < shared.newest.value:
             raise AssertionError(f"{way.__name__}: version {version} after {shared.newest.value}")
         shared.newest.value = max(shared.newest.value, version or 0)
         shared.reads.value += 1
+        if self.random.random() < PAUSE:  # what they wait for needs the processor, too
+            time.sleep(self.random.uniform(0, LONGEST_PAUSE))
 
 
 class Watcher(Follower):
@@ -194,13 +265,14 @@ class Watcher(Follower):
 
     def __init__(self, target, shared):
         super().__init__(target, shared, shared.watcher_idle)
-        self.libc = ctypes.CDLL(None, use_errno=True)
         self.events = None
 
+    def follows(self):
+        return self.shared.published.value and not self.shared.doubtful.value
+
     def watch(self):
-        self.events = self.libc.inotify_init1(self.IN_NONBLOCK)
-        if self.libc.inotify_add_watch(self.events, self.target.encode(), self.IN_MOVED_TO) < 0:
-            raise OSError(ctypes.get_errno(), "inotify_add_watch")
+        self.events = call(LIBC.inotify_init1, self.IN_NONBLOCK)
+        call(LIBC.inotify_add_watch, self.events, self.target.encode(), self.IN_MOVED_TO)
         self.read()
 
     def read(self):
