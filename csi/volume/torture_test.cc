@@ -5,9 +5,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <random>
+#include <set>
 #include <thread>
 
+#include "csi/volume/open_listener.h"
 #include "csi/volume/volume_testing.h"
 
 namespace coffer::volume {
@@ -16,8 +19,37 @@ namespace {
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
+class Counter : public OpenListener {
+ public:
+  void Opened(const OpenEvent& event) override { ++(event.error == 0 ? opened : refused); }
+
+  std::atomic<int> opened = 0, refused = 0;
+};
+
+// Every file of a snapshot holds the same, so that a mixture shows. With rules: some can be opened
+// by root, some by nobody here, some not for long.
+std::vector<SnapshotFile> FilesOf(const std::string& version, unsigned name, bool ruled) {
+  std::vector<SnapshotFile> files = Files({{"a", version}, {StrCat("name", name), version}});
+  if (!ruled) return files;
+  const std::pair<const char*, FileRules> rules[] = {
+      {"for root", {.allow_uids = {0}}},
+      {"for others", {.allow_uids = {1234}}},
+      {"for that", {.allow_executables = {"/nowhere"}}},
+      {"once", {.read_once = true}},
+      {"brief", {.available_for = absl::Milliseconds(20)}},
+      {"bait", {.canary = true}},
+  };
+  for (const auto& [path, rule] : rules) {
+    files.push_back({path, SecretBytes::CopyOf(version), 0644, 0, 0, rule});
+  }
+  return files;
+}
+
+constexpr const char* kNames[] = {"a",    "for root", "for others", "for that",
+                                  "once", "brief",    "bait"};
+
 TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads at random") {
-  constexpr int kTargets = 4;
+  constexpr int kTargets = 4;  // every other one is audited, and has rules
   Folder folder;
   std::vector<std::string> targets;
   for (int i = 0; i < kTargets; ++i) {
@@ -25,29 +57,53 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
     fs::create_directory(targets.back());
   }
   SystemClock clock;
+  Counter told;
   std::atomic<bool> done = false;
-  std::atomic<int> mounts = 0, swaps = 0, reads = 0, unexpected = 0;
-  std::mutex message_mutex;
+  std::atomic<int> versions = 0, mounts = 0, swaps = 0, reads = 0, opened = 0, refused = 0;
+  std::atomic<int> unexpected = 0;
+  std::mutex mutex;
   std::string message;
+  std::set<std::string> read_once;
   const auto complain = [&](std::string what) {
     ++unexpected;
-    std::lock_guard lock(message_mutex);
+    std::lock_guard lock(mutex);
     message = std::move(what);
   };
+  // Errors are right here, while it is unmounted; other content is not.
+  const auto read = [&](const std::string& target, bool ruled, const std::string& name) {
+    const std::string text = Read(StrCat(target, "/", name));
+    if (text.compare(0, 8, "version ") != 0) {
+      if (text.compare(0, 7, "error: ") != 0 && !text.empty()) complain(StrCat("read: ", text));
+      if (text == "error: EACCES") {
+        ++refused;
+        if (name != "for others" && name != "for that") complain(StrCat(name, " is refused"));
+      }
+      return;
+    }
+    ++reads;
+    opened += ruled;
+    if (name == "for others" || name == "for that") complain(StrCat(name, " was read"));
+    std::lock_guard lock(mutex);
+    if (name == "once" && !read_once.insert(text).second) {
+      ++unexpected;
+      message = StrCat(text, " was read twice");
+    }
+  };
   {
-    VolumeServer server(clock);
+    VolumeServer server(clock, 2, "/", nullptr, &told);
     std::vector<std::thread> threads;
     for (unsigned seed = 0; seed < 6; ++seed) {
       threads.emplace_back([&, seed] {
         std::minstd_rand random(seed + 1);
         while (!done) {
-          const std::string& target = targets[random() % kTargets];
-          const std::string version = StrCat("version ", random() % 1000);
-          // Every file of a snapshot holds the same, so that a mixture shows.
-          const Contents contents = {{"a", version}, {StrCat("name", random() % 3), version}};
-          switch (random() % 6) {
+          const unsigned i = random() % kTargets;
+          const std::string& target = targets[i];
+          const bool ruled = i % 2 == 1;
+          const std::string version = StrCat("version ", ++versions);
+          switch (random() % 8) {
             case 0: {
-              const absl::Status status = server.Mount({"id", target}, Files(contents));
+              const absl::Status status = server.Mount({"id", target, {}, /*audit=*/ruled},
+                                                       FilesOf(version, random() % 3, ruled));
               if (status.ok()) {
                 ++mounts;
               } else if (status.code() != absl::StatusCode::kAlreadyExists) {
@@ -62,7 +118,8 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
               break;
             case 2:
             case 3: {
-              const absl::Status status = server.Swap(target, Files(contents)).status();
+              const absl::Status status =
+                  server.Swap(target, FilesOf(version, random() % 3, ruled)).status();
               if (status.ok()) {
                 ++swaps;
               } else if (server.Serves(target) && status.code() != absl::StatusCode::kNotFound &&
@@ -71,16 +128,11 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
               }
               break;
             }
-            case 4: {
-              // Errors are right here, while it is unmounted; other content is not.
-              const std::string text = Read(target + "/a");
-              reads += text.compare(0, 8, "version ") == 0;
-              if (text.compare(0, 8, "version ") != 0 && text.compare(0, 7, "error: ") != 0 &&
-                  !text.empty()) {
-                complain(StrCat("read: ", text));
-              }
+            case 4:
+            case 5:
+            case 6:
+              read(target, ruled, kNames[ruled ? random() % std::size(kNames) : 0]);
               break;
-            }
             default:
               if (server.List().size() > kTargets) complain("too many volumes");
               if (!FindMounts(folder.path).ok()) complain("FindMounts failed");
@@ -96,6 +148,9 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
     CHECK(mounts > 20);
     CHECK(swaps > 20);
     CHECK(reads > 20);
+    CHECK(opened > 20);
+    CHECK(refused > 20);
+    CHECK(read_once.size() > 2);
     for (const std::string& target : targets) CHECK(server.Unmount(target).ok());
     CHECK(FindMounts(folder.path)->empty());
     CHECK(server.List().empty());
@@ -105,6 +160,8 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
     REQUIRE(server.Mount({"id", targets[0]}, Files({{"a", "1"}})).ok());
     REQUIRE(server.Swap(targets[0], Files({{"a", "2"}})).ok());
   }
+  CHECK(told.opened >= opened);
+  CHECK(told.refused >= refused);
   CHECK(FindMounts(folder.path)->size() == 1);
   CHECK(Errno([&] { return open((targets[0] + "/b").c_str(), O_RDONLY); }) == ENOTCONN);
 }
