@@ -1,4 +1,4 @@
-"""Who reads the files of the torture test that have rules: read-once, time-boxed, for some users or programs, canary."""
+"""Who reads the torture test's files with rules: read-once, time-boxed, for some users or programs, canary."""
 
 import math
 import os

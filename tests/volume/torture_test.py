@@ -10,6 +10,7 @@ one is in the log. One volume is fast, one audited, one has files with rules, on
 
 import argparse
 import collections
+import concurrent.futures
 import contextlib
 import ctypes
 import json
@@ -18,12 +19,13 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
 import torture_gates
-from kept_node import KeptNode, eventually
-from torture_readers import EVENTS, VERSIONS, Reader, Shared, Watcher, content
+from kept_node import PATIENCE, KeptNode, eventually
+from torture_readers import EVENTS, VERSIONS, Reader, Shared, Watcher, content, version_of
 
 OBJECTS = """
 - {objectName: a, secretPath: secret/data/webapp/config, secretKey: a}
@@ -230,11 +232,27 @@ class Director:
         self.complete()
 
     def kill_both(self):
-        """so that readers wait for one that has yet to be started"""
-        for plugin in self.random.sample(self.node.plugins, 2):
-            self.end(plugin, signal.SIGKILL)
-        time.sleep(self.random.uniform(0, 0.05))
-        self.complete()
+        """In a rotation, so that all wait for one that has yet to be started; of who waits, some are killed."""
+        self.put()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            rotation = pool.submit(self.refresh_all)
+            time.sleep(self.random.uniform(0, 0.06))
+            for plugin in self.random.sample(self.node.plugins, 2):
+                self.end(plugin, signal.SIGKILL)
+            waiting = [subprocess.Popen(["cat", self.targets[i] + "/b"], stdout=subprocess.PIPE)
+                       for i in 2 * self.published()]
+            time.sleep(self.random.uniform(0, 0.05))
+            for process in waiting[::2]:
+                process.kill()
+            self.complete()
+            rotation.result()
+        for process in waiting:
+            data, _ = process.communicate(timeout=PATIENCE)
+            if process.returncode == 0:
+                version_of(data)
+            elif process.returncode != -signal.SIGKILL or process not in waiting[::2]:
+                raise AssertionError(f"{process.args}: {process.returncode}")
+        self.seen_by_all()
 
     def kill_during(self, calls):
         """a plugin dies at any moment of them"""
@@ -299,17 +317,24 @@ class Director:
         self.complete()
         self.rotate()
 
-    def lose_in_refill(self):
-        """The plugin is killed then: what the keeper doesn't hold yet is lost until it is published again."""
+    def lose(self):
+        """Plugin and keeper are gone nearly at once: what neither has told the other's next one is published anew."""
         serving, doubtful = self.active(), [self.volumes[i] for i in self.kept()]
         for shared in doubtful:
             shared.doubtful.value = True
         eventually(lambda: all(shared.doubted.value and shared.watcher_idle.value for shared in doubtful)
                    or self.errors(), "the readers doubt")
         eventually(lambda: not self.untold(), "all opens are told")
-        self.kill_keeper()
-        time.sleep(self.random.uniform(0, 0.06))
-        self.end(serving, signal.SIGKILL)
+        self.kills += 1
+        if self.random.random() < 0.5:
+            self.kill_keeper()
+            time.sleep(self.random.uniform(0, 0.06))
+            serving.kill()
+        else:
+            serving.kill()
+            time.sleep(self.random.uniform(0, 0.02))
+            self.kill_keeper()
+        self.node.wait(serving)
         self.complete()
         for shared in doubtful:
             shared.ended[self.version % VERSIONS] = 0
