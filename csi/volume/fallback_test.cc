@@ -145,6 +145,26 @@ TEST_CASE("the next plugin leaves what is old on tmpfs to its readers for a grac
   CHECK(next.Unmount(t.target).ok());
 }
 
+TEST_CASE("a switch on tmpfs that a killed plugin ends after the next one has come stays") {
+  OnTmpfs t;
+  REQUIRE(t.Mount({{"a", "1"}}).ok());
+  const std::string first = fs::read_symlink(t.target + "/..data");
+  const std::string second = "..2099_01_02_03_04_05.6", folder = t.target + "/" + second;
+  REQUIRE(t.Remount(0) == 0);
+  fs::create_directory(folder);
+  for (const char* name : {"/a", "/b"}) std::ofstream(folder + name) << "2";
+  VolumeServer next(t.clock, 1, t.folder.path);
+  CHECK(next.Recover().value_or(0) == 1);
+  fs::create_symlink(second, t.target + "/..data_tmp");
+  fs::rename(t.target + "/..data_tmp", t.target + "/..data");
+  REQUIRE(t.Remount(MS_RDONLY) == 0);
+  CHECK(Eventually([&] { return !fs::exists(StrCat(t.target, "/", first)); }));
+  CHECK(Names(t.target) == NameSet{"..data", second, "a", "b"});
+  CHECK(Read(t.target + "/a") == "2");
+  CHECK(Read(t.target + "/b") == "2");
+  CHECK(next.Unmount(t.target).ok());
+}
+
 TEST_CASE("old files on tmpfs are overwritten, but not under who reads them") {
   OnTmpfs t;
   REQUIRE(t.Mount({{"a", "secret"}, {"b/c", "secret", 0400, 1234}, {"d", "secret"}}).ok());

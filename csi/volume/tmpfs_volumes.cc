@@ -208,6 +208,19 @@ void TmpfsVolumes::List(std::vector<VolumeInfo>* volumes) const {
   for (const auto& [target, mounted] : by_target_) volumes->push_back(mounted->info);
 }
 
+// A swap that was left off before the switch begins anew with the next one.
+void TmpfsVolumes::TakeUp(Mounted& mounted, Tree::Time now) {
+  const int root = mounted.folder.get();
+  const std::string current = CurrentOf(root);
+  for (const std::string& name : TopNames(root, ".").value_or(std::set<std::string>())) {
+    if (name.starts_with("..2") && name != current) mounted.retired.try_emplace(name, now);
+  }
+  if (const absl::StatusOr<bool> finished = FinishLinks(root); !finished.ok()) {
+    log::Warning("a swap that was left off can't be ended",
+                 {{"target", mounted.info.target}, {"cause", finished.status()}});
+  }
+}
+
 absl::StatusOr<std::size_t> TmpfsVolumes::Recover() {
   ASSIGN_OR_RETURN(const std::vector<VolumeInfo> all, FindMounts(root_, MountKind::kTmpfs));
   const Tree::Time now = std::chrono::steady_clock::now();
@@ -225,16 +238,7 @@ absl::StatusOr<std::size_t> TmpfsVolumes::Recover() {
       continue;
     }
     mounted->folder = *std::move(folder);
-    // A swap that was left off before the switch begins anew with the next one.
-    const int root = mounted->folder.get();
-    const std::string current = CurrentOf(root);
-    for (const std::string& name : TopNames(root, ".").value_or(std::set<std::string>())) {
-      if (name.starts_with("..2") && name != current) mounted->retired[name] = now;
-    }
-    if (const absl::StatusOr<bool> finished = FinishLinks(root); !finished.ok()) {
-      log::Warning("a swap that was left off can't be ended",
-                   {{"target", info.target}, {"cause", finished.status()}});
-    }
+    TakeUp(*mounted, now);
     std::lock_guard lock(mutex_);
     if (by_target_.try_emplace(info.target, std::move(mounted)).second) ++found;
   }
@@ -343,6 +347,9 @@ Tree::Time TmpfsVolumes::RemoveOld() {
   for (const std::shared_ptr<Mounted>& mounted : all) {
     std::lock_guard lock(mounted->mutex);
     const Tree::Time now = std::chrono::steady_clock::now();
+    // Of a plugin that was killed, a thread on its way out of the kernel may have ended a switch
+    // after this one has taken the volume up.
+    if (mounted->retired.erase(CurrentOf(mounted->folder.get())) > 0) TakeUp(*mounted, now);
     std::erase_if(mounted->open, [](const UniqueFd& file) { return Wipe(file.get()); });
     std::erase_if(mounted->retired, [&](const auto& old) {
       const Tree::Time due = old.second + Volume::kGrace;

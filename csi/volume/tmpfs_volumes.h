@@ -53,6 +53,7 @@ class TmpfsVolumes {
 
   std::shared_ptr<Mounted> Find(std::string_view target) const;
   bool IsThere(const Mounted& mounted) const;
+  static void TakeUp(Mounted& mounted, Tree::Time now);
 
   const std::string root_;
   const bool noswap_;
