@@ -126,19 +126,17 @@ absl::Status VolumeServer::Mount(const VolumeInfo& info, std::vector<SnapshotFil
   RETURN_IF_ERROR(Stays());
   RETURN_IF_ERROR(make_target());
   const std::string target = WithoutSlash(info.target);
-  if (!abilities_.fuse) {
-    return tmpfs_->Mount({info.volume_id, target, info.pod, info.audit}, std::move(files),
-                         clock_.Now());
-  }
   {
     std::lock_guard lock(mutex_);
     if (!by_target_.try_emplace(target).second) {
       return absl::AlreadyExistsError(StrCat("a volume is mounted at \"", target, "\" already"));
     }
   }
-  const absl::Status mounted =
-      MountAt({info.volume_id, target, info.pod, info.audit}, std::move(files));
-  if (!mounted.ok()) {
+  const VolumeInfo volume = {info.volume_id, target, info.pod, info.audit};
+  const absl::Status mounted = abilities_.fuse
+                                   ? MountAt(volume, std::move(files))
+                                   : tmpfs_->Mount(volume, std::move(files), clock_.Now());
+  if (!mounted.ok() || !abilities_.fuse) {
     std::lock_guard lock(mutex_);
     by_target_.erase(target);
   }

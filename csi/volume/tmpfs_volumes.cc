@@ -288,6 +288,7 @@ absl::StatusOr<bool> TmpfsVolumes::Swap(std::string_view target, std::vector<Sna
     return absl::FailedPreconditionError("rules of files need FUSE, which this node doesn't have");
   }
   std::lock_guard lock(mounted->mutex);
+  if (Find(target) != mounted) return absl::NotFoundError("the volume is unmounted");
   const int root = mounted->folder.get();
   const std::string current = CurrentOf(root);
   ASSIGN_OR_RETURN(const std::unique_ptr<Snapshot> next,

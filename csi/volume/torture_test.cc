@@ -49,7 +49,9 @@ constexpr const char* kNames[] = {"a",    "for root", "for others", "for that",
                                   "once", "brief",    "bait"};
 
 TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads at random") {
-  constexpr int kTargets = 4;  // every other one is audited, and has rules
+  const bool on_fuse = GENERATE(true, false);
+  INFO(on_fuse);
+  constexpr int kTargets = 4;  // on FUSE every other one is audited, and has rules
   Folder folder;
   std::vector<std::string> targets;
   for (int i = 0; i < kTargets; ++i) {
@@ -69,11 +71,15 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
     std::lock_guard lock(mutex);
     message = std::move(what);
   };
-  // Errors are right here, while it is unmounted; other content is not.
+  // Errors are right here, while it is unmounted, and on tmpfs what is wiped under who has it open;
+  // other content is not.
   const auto read = [&](const std::string& target, bool ruled, const std::string& name) {
     const std::string text = Read(StrCat(target, "/", name));
     if (text.compare(0, 8, "version ") != 0) {
-      if (text.compare(0, 7, "error: ") != 0 && !text.empty()) complain(StrCat("read: ", text));
+      const bool wiped = !on_fuse && text.find('\0') != text.npos;
+      if (text.compare(0, 7, "error: ") != 0 && !text.empty() && !wiped) {
+        complain(StrCat("read: ", text));
+      }
       if (text == "error: EACCES") {
         ++refused;
         if (name != "for others" && name != "for that") complain(StrCat(name, " is refused"));
@@ -90,7 +96,7 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
     }
   };
   {
-    VolumeServer server(clock, 2, "/", nullptr, &told);
+    VolumeServer server(clock, 2, folder.path, nullptr, &told, {.fuse = on_fuse});
     std::vector<std::thread> threads;
     for (unsigned seed = 0; seed < 6; ++seed) {
       threads.emplace_back([&, seed] {
@@ -98,7 +104,7 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
         while (!done) {
           const unsigned i = random() % kTargets;
           const std::string& target = targets[i];
-          const bool ruled = i % 2 == 1;
+          const bool ruled = on_fuse && i % 2 == 1;
           const std::string version = StrCat("version ", ++versions);
           switch (random() % 8) {
             case 0: {
@@ -148,22 +154,23 @@ TEST_CASE("volumes mounted, swapped, read, listed and unmounted by many threads 
     CHECK(mounts > 20);
     CHECK(swaps > 20);
     CHECK(reads > 20);
-    CHECK(opened > 20);
-    CHECK(refused > 20);
-    CHECK(read_once.size() > 2);
+    CHECK((opened > 0) == on_fuse);
+    CHECK((refused > 0) == on_fuse);
+    CHECK(read_once.empty() != on_fuse);
     for (const std::string& target : targets) CHECK(server.Unmount(target).ok());
     CHECK(FindMounts(folder.path)->empty());
     CHECK(server.List().empty());
     for (const std::string& target : targets) CHECK(fs::is_empty(target));
 
-    // A server that ends with swaps behind it leaves its mounts, dead.
+    // A server that ends with swaps behind it leaves its mounts; those on FUSE are dead.
     REQUIRE(server.Mount({"id", targets[0]}, Files({{"a", "1"}})).ok());
     REQUIRE(server.Swap(targets[0], Files({{"a", "2"}})).ok());
   }
   CHECK(told.opened >= opened);
   CHECK(told.refused >= refused);
   CHECK(FindMounts(folder.path)->size() == 1);
-  CHECK(Errno([&] { return open((targets[0] + "/b").c_str(), O_RDONLY); }) == ENOTCONN);
+  const int left = on_fuse ? ENOTCONN : ENOENT;
+  CHECK(Errno([&] { return open((targets[0] + "/b").c_str(), O_RDONLY); }) == left);
 }
 
 TEST_CASE("without the right to mount, an error says so and nothing is left") {
