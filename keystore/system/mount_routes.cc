@@ -11,15 +11,26 @@
 namespace coffer::keystore {
 namespace {
 
-// Members of a mount's config that are kept as they are given.
-constexpr std::string_view kKeptConfig[] = {
-    "audit_non_hmac_request_keys", "audit_non_hmac_response_keys", "listing_visibility",
-    "passthrough_request_headers", "allowed_response_headers",     "token_type",
-    "force_no_cache"};
+// Members of a mount's config that are kept.
+constexpr std::pair<std::string_view, FieldType> kKeptConfig[] = {
+    {"audit_non_hmac_request_keys", FieldType::kList},
+    {"audit_non_hmac_response_keys", FieldType::kList},
+    {"listing_visibility", FieldType::kString},
+    {"passthrough_request_headers", FieldType::kList},
+    {"allowed_response_headers", FieldType::kList},
+    {"token_type", FieldType::kString},
+    {"force_no_cache", FieldType::kBoolean}};
 
 // Types by which people ask for kv's two versions.
 constexpr std::pair<std::string_view, std::string_view> kKvAliases[] = {
     {"kv", "1"}, {"kv-v1", "1"}, {"generic", "1"}, {"kv-v2", "2"}};
+
+constexpr std::string_view kAuth = "auth/";
+
+// A mount's path as its own API names it.
+std::string_view ShownPath(const MountEntry& mount) {
+  return std::string_view(mount.path).substr(mount.auth() ? kAuth.size() : 0);
+}
 
 bool IsSingleton(const MountEntry& mount) {
   return mount.type == "system" || mount.type == "token" || mount.type == "cubbyhole";
@@ -46,7 +57,11 @@ class MountHandlers {
   };
   absl::StatusOr<std::string> FullPath(const Request& request) const;
   absl::StatusOr<Found> Find(const Request& request, Txn& root) const;
-  std::string_view kind() const { return auth_ ? "auth method" : "secrets engine"; }
+  absl::Status NoMount(std::string_view path) const {
+    return absl::InvalidArgumentError(auth_
+                                          ? StrCat("No auth engine at ", path.substr(kAuth.size()))
+                                          : StrCat("No secret engine mount at ", path));
+  }
 
   Core& core_;
   MountStore& mounts_;
@@ -55,7 +70,7 @@ class MountHandlers {
 };
 
 Json OptionsOf(const MountEntry& mount) {
-  if (mount.options.empty()) return nullptr;
+  if (mount.options.empty() && IsSingleton(mount)) return nullptr;
   Json options = Json::object();
   for (const auto& [name, value] : mount.options) options[Json::string_t(name)] = value;
   return options;
@@ -109,37 +124,53 @@ absl::Status CheckConfig(const MountEntry& mount, std::string_view name, const J
   return absl::InvalidArgumentError("invalid value for 'token_type'");
 }
 
+// A member of a mount's config as its type wants it: as a field of a route, so that what counts as
+// a duration or a list is said in one place.
+absl::StatusOr<Json> DecodeSetting(std::string_view name, const Json& value) {
+  static const std::vector<Field>* const fields = [] {
+    auto* all = new std::vector<Field>{{"default_lease_ttl", FieldType::kDuration, ""},
+                                       {"max_lease_ttl", FieldType::kDuration, ""}};
+    for (const auto& [kept, type] : kKeptConfig) all->push_back({kept, type, ""});
+    return all;
+  }();
+  static const Route* const settings = new Route{"config", "", *fields, {}};
+  std::vector<std::string> unknown;
+  ASSIGN_OR_RETURN(const Json decoded,
+                   DecodeFields({settings, {}}, {{Json::string_t(name), value}}, &unknown));
+  const auto found = decoded.find(name);
+  return found == decoded.end() ? value : *found;
+}
+
 absl::Status KeepTuning(const Request& request, const Json& config, const LeaseTtls& ttls,
                         MountEntry* mount) {
   for (const auto& [name, target] :
        {std::pair{"default_lease_ttl", &mount->default_lease_ttl},
         std::pair{"max_lease_ttl", &mount->max_lease_ttl}}) {
     const auto given = config.find(name);
-    if (given == config.end() || given->is_null()) continue;
-    if (given->is_string() && *given == "system") {
+    // Go clients send "" for what they don't change.
+    if (given == config.end() || given->is_null() || *given == "") continue;
+    if (*given == "system") {
       *target = absl::ZeroDuration();
       continue;
     }
-    // One field of a route, so that what counts as a duration is said in one place.
-    static const std::vector<Field> fields = {{"default_lease_ttl", FieldType::kDuration, ""},
-                                              {"max_lease_ttl", FieldType::kDuration, ""}};
-    static const Route durations{"config", "", fields, {}};
-    std::vector<std::string> unknown;
-    ASSIGN_OR_RETURN(const Json decoded,
-                     DecodeFields({&durations, {}}, {{name, *given}}, &unknown));
-    *target = absl::Seconds(decoded.at(name).get<std::int64_t>());
+    ASSIGN_OR_RETURN(const Json ttl, DecodeSetting(name, *given));
+    *target = absl::Seconds(ttl.get<std::int64_t>());
   }
   if (mount->default_lease_ttl > ttls.MaxOf(*mount)) {
     return absl::InvalidArgumentError(
         "the default_lease_ttl is longer than the max_lease_ttl of the mount or the system");
   }
-  for (const std::string_view name : kKeptConfig) {
+  for (const auto& [name, type] : kKeptConfig) {
     const auto given = config.find(name);
     if (given == config.end() || given->is_null()) continue;
-    const bool untuned = name == "token_type" && *given == "";
-    const Json value = untuned ? Json("default-service") : *given;
+    ASSIGN_OR_RETURN(Json value, DecodeSetting(name, *given));
+    if (name == "token_type" && value == "") value = "default-service";
     RETURN_IF_ERROR(CheckConfig(*mount, name, value));
-    mount->config[Json::string_t(name)] = value;
+    if (value == "" || value == Json::array()) {
+      mount->config.erase(Json::string_t(name));
+    } else {
+      mount->config[Json::string_t(name)] = std::move(value);
+    }
   }
   if (request.has("description")) mount->description = std::string(request.text("description"));
   return absl::OkStatus();
@@ -185,7 +216,7 @@ absl::StatusOr<MountHandlers::Found> MountHandlers::Find(const Request& request,
   for (; found.index < found.entries.size(); ++found.index) {
     if (found.entry().path == path) return found;
   }
-  return absl::InvalidArgumentError(StrCat("no ", kind(), " is mounted at \"", path, "\""));
+  return NoMount(path);
 }
 
 absl::StatusOr<Response> MountHandlers::List(const Request&, Txn& txn) const {
@@ -194,7 +225,7 @@ absl::StatusOr<Response> MountHandlers::List(const Request&, Txn& txn) const {
   Json data = Json::object();
   for (const MountEntry& mount : table->entries()) {
     if (mount.auth() != auth_) continue;
-    data[Json::string_t(auth_ ? mount.path.substr(5) : mount.path)] = Describe(mount);
+    data[Json::string_t(ShownPath(mount))] = Describe(mount);
   }
   Response response = Response::Data(std::move(data));
   response.flattened = true;
@@ -204,7 +235,9 @@ absl::StatusOr<Response> MountHandlers::List(const Request&, Txn& txn) const {
 absl::StatusOr<Response> MountHandlers::Read(const Request& request, Txn& txn) const {
   Txn root = txn.Root();
   ASSIGN_OR_RETURN(Found found, Find(request, root));
-  return Response::Data(Describe(found.entry()));
+  Response response = Response::Data(Describe(found.entry()));
+  response.flattened = true;
+  return response;
 }
 
 absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn) const {
@@ -218,7 +251,7 @@ absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn)
   for (const MountEntry& mount : entries) {
     if (mount.auth() != auth_) continue;
     if (mount.path.starts_with(path) || path.starts_with(mount.path)) {
-      return absl::InvalidArgumentError(StrCat("path is already in use at ", mount.path));
+      return absl::InvalidArgumentError(StrCat("path is already in use at ", ShownPath(mount)));
     }
   }
   // Else the new mount's tokens would be revoked with the old one's.
@@ -239,10 +272,12 @@ absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn)
     if (alias != "kv") mount.options["version"] = std::string(version);
   }
   RETURN_IF_ERROR(KeepOptions(request, &mount));
-  if (IsSingleton(mount) || !core_.IsRegistered(mount)) {
+  const bool holds_secrets = mount.type == "kv";
+  if (IsSingleton(mount) || holds_secrets == auth_ || !core_.IsRegistered(mount)) {
     return absl::InvalidArgumentError(
-        StrCat("plugin not found in the catalog: this keystore has no ", kind(), " of type \"",
-               request.text("type"), "\"", auth_ ? "" : " and that version", "; it has ",
+        StrCat("plugin not found in the catalog: this keystore has no ",
+               auth_ ? "auth method" : "secrets engine", " of type \"", request.text("type"), "\"",
+               auth_ ? "" : " and that version", "; it has ",
                auth_ ? "kubernetes" : "kv (options version=1 or version=2), kv-v1 and kv-v2"));
   }
   mount.local = request.boolean("local");
@@ -289,13 +324,18 @@ absl::StatusOr<Response> MountHandlers::ReadTuning(const Request& request, Txn& 
   data["max_lease_ttl"] = absl::ToInt64Seconds(tokens_.ttls().MaxOf(mount));
   data["description"] = mount.description;
   if (!mount.options.empty()) data["options"] = OptionsOf(mount);
-  return Response::Data(std::move(data));
+  Response response = Response::Data(std::move(data));
+  response.flattened = true;
+  return response;
 }
 
 absl::StatusOr<Response> MountHandlers::Tune(const Request& request, Txn& txn) const {
   Txn root = txn.Root();
   ASSIGN_OR_RETURN(Found found, Find(request, root));
   MountEntry& mount = found.entry();
+  if (IsSingleton(mount) && !auth_) {
+    return absl::InvalidArgumentError(StrCat("cannot tune \"", mount.path, "\""));
+  }
   const auto before = mount.options.find("version");
   const std::string version = before == mount.options.end() ? "1" : before->second;
   RETURN_IF_ERROR(KeepOptions(request, &mount));
@@ -324,11 +364,11 @@ absl::StatusOr<Response> VisibleMounts(MountStore& mounts, const Acl* acl, Txn& 
     const bool for_all = listed != mount.config.end() && *listed == "unauth";
     if (!for_all && (acl == nullptr || !Reaches(*acl, mount))) continue;
     Json& group = data[mount.auth() ? "auth" : "secret"];
-    group[Json::string_t(mount.auth() ? mount.path.substr(5) : mount.path)] =
-        acl != nullptr ? Describe(mount)
-                       : Json{{"type", mount.type},
-                              {"description", mount.description},
-                              {"options", OptionsOf(mount)}};
+    group[Json::string_t(ShownPath(mount))] = acl != nullptr
+                                                  ? Describe(mount)
+                                                  : Json{{"type", mount.type},
+                                                         {"description", mount.description},
+                                                         {"options", OptionsOf(mount)}};
   }
   return Response::Data(std::move(data));
 }
@@ -345,7 +385,7 @@ absl::StatusOr<Response> VisibleMount(MountStore& mounts, const Acl& acl, const 
                                               path, path.ends_with('/') ? "" : "/", "\""));
   }
   Json data = Describe(*mount);
-  data["path"] = mount->path;
+  data["path"] = ShownPath(*mount);
   return Response::Data(std::move(data));
 }
 

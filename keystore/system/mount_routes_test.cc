@@ -337,7 +337,8 @@ TEST_CASE("what a mount can't be tuned to is refused and changes nothing") {
     std::string_view error;
   } cases[] = {
       {"auth/door", {{"default_lease_ttl", "769h"}}, "longer than the max_lease_ttl"},
-      {"auth/door", {{"default_lease_ttl", "2h"}, {"max_lease_ttl", "1h"}},
+      {"auth/door",
+       {{"default_lease_ttl", "2h"}, {"max_lease_ttl", "1h"}},
        "longer than the max_lease_ttl"},
       {"auth/door", {{"default_lease_ttl", "soon"}}, "default_lease_ttl"},
       {"auth/door", {{"token_type", "b"}}, "invalid value for 'token_type'"},
@@ -347,8 +348,12 @@ TEST_CASE("what a mount can't be tuned to is refused and changes nothing") {
       {"mounts/own", {{"listing_visibility", "all"}}, "invalid listing_visibility"},
       {"mounts/own", {{"options", {{"version", "1"}}}}, "holds kv version 2 secrets"},
       {"mounts/own", {{"options", {{"version", Json::array()}}}}, "must be a string"},
-      {"mounts/none", {{"description", "x"}}, "no secrets engine is mounted at \"none/\""},
-      {"auth/none", {{"description", "x"}}, "no auth method is mounted at \"auth/none/\""},
+      {"mounts/own", {{"force_no_cache", "x"}}, "force_no_cache"},
+      {"mounts/own", {{"audit_non_hmac_request_keys", 1}}, "audit_non_hmac_request_keys"},
+      {"mounts/cubbyhole", {{"max_lease_ttl", "1h"}}, "cannot tune \"cubbyhole/\""},
+      {"mounts/sys", {{"description", "x"}}, "cannot tune \"sys/\""},
+      {"mounts/none", {{"description", "x"}}, "No secret engine mount at none/"},
+      {"auth/none", {{"description", "x"}}, "No auth engine at none/"},
   };
   for (const auto& c : cases) {
     INFO(c.path << " " << c.data.dump());
@@ -371,6 +376,41 @@ TEST_CASE("what a mount can't be tuned to is refused and changes nothing") {
   CHECK(tuned.at("audit_non_hmac_request_keys") == Json::array({"a"}));
 }
 
+TEST_CASE("what Go clients send for settings that they don't change changes nothing") {
+  Fixture keystore;
+  REQUIRE(keystore
+              .Write("sys/mounts/own", {{"type", "kv-v2"},
+                                        {"config",
+                                         {{"max_lease_ttl", "2h"},
+                                          {"default_lease_ttl", "1h"},
+                                          {"audit_non_hmac_request_keys", "a,b"},
+                                          {"listing_visibility", "hidden"}}}})
+              .ok());
+  REQUIRE(keystore
+              .Write("sys/mounts/own/tune", {{"description", "Ours"},
+                                             {"default_lease_ttl", ""},
+                                             {"max_lease_ttl", ""},
+                                             {"force_no_cache", false},
+                                             {"options", nullptr}})
+              .ok());
+  const auto tuning = keystore.Read("sys/mounts/own/tune");
+  CHECK(tuning->flattened);
+  CHECK(tuning->data == Json({{"default_lease_ttl", 3600},
+                              {"max_lease_ttl", 7200},
+                              {"force_no_cache", false},
+                              {"audit_non_hmac_request_keys", {"a", "b"}},
+                              {"listing_visibility", "hidden"},
+                              {"description", "Ours"},
+                              {"options", {{"version", "2"}}}}));
+  REQUIRE(keystore
+              .Write("sys/mounts/own/tune",
+                     {{"audit_non_hmac_request_keys", ""}, {"listing_visibility", ""}})
+              .ok());
+  const Json untuned = keystore.Read("sys/mounts/own/tune")->data;
+  CHECK_FALSE(untuned.contains("audit_non_hmac_request_keys"));
+  CHECK_FALSE(untuned.contains("listing_visibility"));
+}
+
 TEST_CASE("nothing is mounted where it can't be reached, is reserved or would hide another") {
   Fixture keystore;
   keystore.Enable("team/a", "kv", "2");
@@ -387,8 +427,8 @@ TEST_CASE("nothing is mounted where it can't be reached, is reserved or would hi
       {"mounts/sys/x", "the path \"sys/x/\" is reserved"},
       {"mounts/auth", "the path \"auth/\" is reserved"},
       {"mounts/auth/x", "the path \"auth/x/\" is reserved"},
-      {"auth/token", "path is already in use at auth/token/"},
-      {"auth/door/x", "path is already in use at auth/door/"},
+      {"auth/token", "path is already in use at token/"},
+      {"auth/door/x", "path is already in use at door/"},
       {"mounts/a//b", "a mount can't have the path"},
       {"mounts/a/../b", "a mount can't have the path"},
       {"mounts/..", "a mount can't have the path"},
@@ -431,6 +471,8 @@ TEST_CASE("enable takes kv's names, and says which types there are") {
                {"mounts/g", {{"type", "pki"}}, ""},
                {"mounts/h", {{"type", "system"}}, ""},
                {"mounts/i", Json::object(), ""},
+               {"mounts/l", {{"type", "door"}}, ""},
+               {"auth/m", {{"type", "kv"}}, ""},
                {"auth/j", {{"type", "ldap"}}, ""},
                {"auth/k", {{"type", "token"}}, ""}};
   for (const auto& c : cases) {
@@ -446,7 +488,7 @@ TEST_CASE("enable takes kv's names, and says which types there are") {
     const Json mount = keystore.Read(StrCat("sys/", c.path))->data;
     CHECK(mount.at("type") == "kv");
     CHECK_THAT(TextOf(mount.at("accessor")), Catch::StartsWith("kv_"));
-    const Json options = c.version == "none" ? Json(nullptr) : Json({{"version", c.version}});
+    const Json options = c.version == "none" ? Json::object() : Json({{"version", c.version}});
     CHECK(mount.at("options") == options);
   }
 }
@@ -467,7 +509,9 @@ TEST_CASE("mounts are listed beside \"data\" too, secrets engines and auth metho
   CHECK(mounts->data.size() == 3);
   CHECK(methods->data.size() == 2);
   Json own = mounts->data.at("own/");
-  CHECK(own == keystore.Read("sys/mounts/own")->data);
+  const auto read = keystore.Read("sys/mounts/own");
+  CHECK(read->flattened);
+  CHECK(own == read->data);
   own.erase("accessor");
   CHECK(TextOf(own.at("uuid")).size() == 36);
   own.erase("uuid");
