@@ -111,7 +111,7 @@ std::vector<Route> TokenBackend::MakeRoutes() {
       {"revoke-self", "Revokes the caller's token and all that descend from it.", {kToken},
        {{kUpdate, to(&Backend::RevokeSelf)}}},
       {"revoke-orphan", "Revokes a token alone; its children become orphans.", {kToken},
-       {{kUpdate, to(&Backend::RevokeOrphan)}}},
+       {{kUpdate, to(&Backend::RevokeOrphan)}}, Access::kSudo},
       {"revoke-accessor", "Revokes the token of an accessor and all that descend from it.",
        {kAccessor}, {{kUpdate, to(&Backend::RevokeAccessor)}}},
       {"accessors", "Lists the accessors of all tokens.", {},
@@ -152,11 +152,14 @@ Json TokenBackend::Describe(const TokenEntry& entry, std::string_view id) const 
   if (!entry.role.empty()) data["role"] = entry.role;
   if (entry.period > absl::ZeroDuration()) data["period"] = absl::ToInt64Seconds(entry.period);
   if (!entry.bound_cidrs.empty()) data["bound_cidrs"] = entry.bound_cidrs;
+  // A token that nobody made by a request has no lease.
+  if (entry.path != kRootTokenPath) {
+    data["issue_time"] = FormatRfc3339(entry.creation_time);
+    data["renewable"] = entry.renewable && entry.expires();
+  }
   if (entry.expires()) {
     const absl::Duration left = entry.expire_time - clock_.Now() + absl::Milliseconds(500);
     data["expire_time"] = FormatRfc3339(entry.expire_time);
-    data["issue_time"] = FormatRfc3339(entry.creation_time);
-    data["renewable"] = entry.renewable;
     data["ttl"] = std::max<std::int64_t>(0, absl::ToInt64Seconds(left));
   }
   if (entry.last_renewal != absl::InfinitePast()) {
@@ -264,10 +267,6 @@ absl::StatusOr<Response> TokenBackend::RevokeSelf(const Request& request, Txn& t
 absl::StatusOr<Response> TokenBackend::RevokeOrphan(const Request& request, Txn& txn) {
   const std::string_view id = request.text("token");
   if (id.empty()) return absl::InvalidArgumentError("missing token ID");
-  ASSIGN_OR_RETURN(const bool sudo, HasSudo(request, txn));
-  if (!sudo) {
-    return absl::InvalidArgumentError("root or sudo privileges required to revoke and orphan");
-  }
   Txn root = txn.Root();
   ASSIGN_OR_RETURN(const auto entry, tokens_.Lookup(root, id));
   if (entry == nullptr) return absl::InvalidArgumentError("token to revoke not found");

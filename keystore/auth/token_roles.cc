@@ -94,6 +94,8 @@ absl::StatusOr<Response> TokenBackend::ReadRole(const Request& request, Txn& txn
   ASSIGN_OR_RETURN(std::optional<Json> role, LoadRole(txn, request.text("role_name")));
   if (!role) return absl::NotFoundError("");
   if (role->at("token_num_uses") == 0) role->erase("token_num_uses");
+  Json& aliases = role->at("allowed_entity_aliases");
+  if (aliases.empty()) aliases = nullptr;
   return Response::Data(*std::move(role));
 }
 

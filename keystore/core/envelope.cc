@@ -16,8 +16,10 @@ void AppendAuth(const Auth& auth, SecretBytes* out) {
   AppendJsonString(entry.accessor, out);
   out->Append(",\"policies\":");
   AppendJsonStrings(entry.policies, out);
-  out->Append(",\"token_policies\":");
-  AppendJsonStrings(entry.policies, out);
+  if (!entry.policies.empty()) {
+    out->Append(",\"token_policies\":");
+    AppendJsonStrings(entry.policies, out);
+  }
   out->Append(",\"metadata\":");
   AppendJson(entry.meta, out);
   out->Append(",\"lease_duration\":");

@@ -87,22 +87,22 @@ TEST_CASE("a token lives as long as it asks within what its limits allow") {
       {"nothing asked: the default", 0, 10, 0, 0, 0, 5, ""},
       {"what is asked", 2, 10, 0, 0, 0, 2, ""},
       {"the maximum caps it", 20, 10, 0, 0, 0, 10,
-       "TTL of \"20h0m0s\" exceeded the effective max_ttl of \"10h0m0s\"; TTL value is capped "
+       "TTL of \"20h\" exceeded the effective max_ttl of \"10h\"; TTL value is capped "
        "accordingly"},
       {"the maximum counts from the start", 5, 10, 0, 0, 7, 3,
-       "TTL of \"5h0m0s\" exceeded the effective max_ttl of \"3h0m0s\"; TTL value is capped "
+       "TTL of \"5h\" exceeded the effective max_ttl of \"3h\"; TTL value is capped "
        "accordingly"},
       {"the explicit maximum caps it", 5, 10, 4, 0, 0, 4,
-       "TTL of \"5h0m0s\" exceeded the effective max_ttl of \"4h0m0s\"; TTL value is capped "
+       "TTL of \"5h\" exceeded the effective max_ttl of \"4h\"; TTL value is capped "
        "accordingly"},
       {"past the maximum nothing is given", 5, 10, 0, 0, 10, 0, ""},
       {"a period takes the place of the TTL", 2, 10, 0, 3, 0, 3, ""},
       {"a period outlives the maximum", 0, 10, 0, 3, 1000, 3, ""},
       {"a period is capped by the maximum", 0, 10, 0, 30, 0, 10,
-       "period of \"30h0m0s\" exceeded the effective max_ttl of \"10h0m0s\"; period value is "
+       "period of \"30h\" exceeded the effective max_ttl of \"10h\"; period value is "
        "capped accordingly"},
       {"a period doesn't outlive the explicit maximum", 0, 10, 8, 3, 7, 1,
-       "TTL of \"3h0m0s\" exceeded the effective max_ttl of \"1h0m0s\"; TTL value is capped "
+       "TTL of \"3h\" exceeded the effective max_ttl of \"1h\"; TTL value is capped "
        "accordingly"},
       {"past the explicit maximum a period gives nothing", 0, 10, 8, 3, 8, 0, ""},
   };

@@ -35,6 +35,10 @@ struct PolicyHandlers {
   absl::StatusOr<Response> Write(const Request& request, Txn& txn) const {
     Txn root = txn.Root();
     Response response;
+    const std::string name = NormalPolicyName(request.text("name"));
+    if (name != request.text("name")) {
+      response.warnings.push_back(StrCat("policy name was converted to ", name));
+    }
     std::string_view text = request.text("policy");
     if (text.empty() && form == Form::kOld) {
       text = request.text("rules");
@@ -46,8 +50,7 @@ struct PolicyHandlers {
       return absl::InvalidArgumentError("'policy' parameter not supplied or empty");
     }
     const auto decoded = DecodeBase64(text);
-    RETURN_IF_ERROR(
-        policies.Put(root, request.text("name"), decoded.ok() ? decoded->view() : text));
+    RETURN_IF_ERROR(policies.Put(root, name, decoded.ok() ? decoded->view() : text));
     return response;
   }
 

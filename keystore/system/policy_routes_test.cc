@@ -46,7 +46,11 @@ TEST_CASE("policies are written, read, listed and deleted under both names") {
   for (const auto& form : forms) {
     INFO(form.base);
     const std::string path = StrCat(form.base, "/WebApp");
-    REQUIRE(keystore.Write(path, {{"policy", kReadSecret}}).ok());
+    const auto written = keystore.Write(path, {{"policy", kReadSecret}});
+    REQUIRE(written.ok());
+    CHECK(written->warnings == std::vector<std::string>{"policy name was converted to webapp"});
+    CHECK(
+        keystore.Write(StrCat(form.base, "/webapp"), {{"policy", kReadSecret}})->warnings.empty());
 
     const auto read = keystore.Read(path);
     CHECK(DataOf(read) == Json({{"name", "webapp"}, {form.text_name, kReadSecret}}));
