@@ -50,6 +50,7 @@ enum class Access {
   kToken,            // a token whose policies allow the operation
   kSudo,             // and the "sudo" capability
   kAnyToken,         // any token that is valid, whatever its policies
+  kWrappingToken,    // as kAnyToken; "token" of the body, else the caller's own, is a wrapping token
   kOptionalToken,    // no token, or any that is valid
   kUnauthenticated,  // login routes
   kMetrics,          // as kToken; no token, and works sealed, where request.metrics_for_all

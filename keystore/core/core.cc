@@ -57,6 +57,14 @@ bool NeedsPolicy(const Route& route, const Request& request) {
          (route.access == Access::kMetrics && !request.metrics_for_all);
 }
 
+// Whether the caller's own token is the one that is to be unwrapped.
+bool ComesWithWrappingToken(const Route& route, const Request& request) {
+  if (route.access != Access::kWrappingToken || request.token.empty()) return false;
+  const auto given = request.data.find("token");
+  return given == request.data.end() ||
+         (given->is_string() && given->get_ref<const Json::string_t&>() == request.token.view());
+}
+
 int StatusOf(const absl::StatusOr<Response>& response) {
   if (!response.ok()) return HttpStatusFor(response.status());
   return response->http_status == 0 ? 200 : response->http_status;
@@ -284,7 +292,13 @@ absl::StatusOr<Response> Core::Run(Call& call) {
   }
   const Route* route = match ? match->route : nullptr;
   if (route == nullptr || !IsOpen(*route, request)) {
-    RETURN_IF_ERROR(Identify(call, root));
+    const absl::Status identified = Identify(call, root);
+    // Used already, perhaps by a thief: that is told apart from a want of rights.
+    if (absl::IsPermissionDenied(identified) && request.caller == nullptr && route != nullptr &&
+        ComesWithWrappingToken(*route, request)) {
+      return NotWrapping();
+    }
+    RETURN_IF_ERROR(identified);
     if (route == nullptr) RETURN_IF_ERROR(Authorize(call, nullptr, root));
   }
   if (request.mount == nullptr) return NoRoute(path);
@@ -333,7 +347,7 @@ absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& m
     Txn root = txn.Root();
     RETURN_IF_ERROR(LogIn(call, root, &response));
   }
-  if (request.wrap_ttl > absl::ZeroDuration() && !IsEmpty(response) &&
+  if (request.wrap_ttl > absl::ZeroDuration() && !IsEmpty(response) && !response.wrapped &&
       response.content_type.empty() && route.access != Access::kBarrierless) {
     Txn root = txn.Root();
     RETURN_IF_ERROR(Wrap(tokens_, root, request, &response));

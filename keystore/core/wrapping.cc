@@ -17,11 +17,11 @@ bool IsWrapping(const TokenEntry& entry) {
   return entry.policies.size() == 1 && entry.policies.front() == kWrappingPolicy;
 }
 
-absl::Status Invalid() {
+}  // namespace
+
+absl::Status NotWrapping() {
   return absl::InvalidArgumentError("wrapping token is not valid or does not exist");
 }
-
-}  // namespace
 
 absl::StatusOr<WrapInfo> WrapText(TokenStore& tokens, Txn& txn, std::string_view text,
                                   std::string_view creation_path, absl::Duration ttl) {
@@ -53,19 +53,19 @@ absl::Status Wrap(TokenStore& tokens, Txn& txn, const Request& request, Response
 
 absl::StatusOr<std::shared_ptr<const TokenEntry>> FindWrapping(TokenStore& tokens, Txn& txn,
                                                                std::string_view token) {
-  if (token.empty()) return Invalid();
+  if (token.empty()) return NotWrapping();
   ASSIGN_OR_RETURN(std::shared_ptr<const TokenEntry> entry, tokens.Lookup(txn, token));
-  if (entry == nullptr || !IsWrapping(*entry)) return Invalid();
+  if (entry == nullptr || !IsWrapping(*entry)) return NotWrapping();
   return entry;
 }
 
 absl::StatusOr<SecretBytes> Unwrap(TokenStore& tokens, Txn& txn, const TokenEntry& wrapping) {
-  if (!IsWrapping(wrapping)) return Invalid();
+  if (!IsWrapping(wrapping)) return NotWrapping();
   Txn cubbyhole = TokenStore::Cubbyhole(txn, wrapping.hash);
   ASSIGN_OR_RETURN(const std::optional<Json> held, cubbyhole.GetJson(kPath));
-  if (!held) return Invalid();
+  if (!held) return NotWrapping();
   const auto text = held->find("response");
-  if (text == held->end() || !text->is_string()) return Invalid();
+  if (text == held->end() || !text->is_string()) return NotWrapping();
   RETURN_IF_ERROR(tokens.Revoke(txn, wrapping.hash));
   return SecretBytes::CopyOf(std::string_view(text->get_ref<const Json::string_t&>()));
 }

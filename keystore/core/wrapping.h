@@ -20,7 +20,10 @@ absl::Status Wrap(TokenStore& tokens, Txn& txn, const Request& request, Response
 absl::StatusOr<WrapInfo> WrapText(TokenStore& tokens, Txn& txn, std::string_view text,
                                   std::string_view creation_path, absl::Duration ttl);
 
-// A wrapping token's entry. InvalidArgument: there is none of that id, or it is another's.
+// InvalidArgument: what was given is no wrapping token, or not any more.
+absl::Status NotWrapping();
+
+// A wrapping token's entry. NotWrapping: there is none of that id, or it is another's.
 absl::StatusOr<std::shared_ptr<const TokenEntry>> FindWrapping(TokenStore& tokens, Txn& txn,
                                                                std::string_view token);
 

@@ -57,12 +57,16 @@ TEST_CASE("A wrapped answer opens once, with its token alone or with another's")
   Wrapping wrapping;
   const std::string own = wrapping.Wrap();
   CHECK(wrapping.Unwrap(own, Json::object()) == "hunter2");
-  CHECK(wrapping.Unwrap(own, Json::object()).find("permission denied") != std::string::npos);
+  CHECK(wrapping.Unwrap(own, Json::object()) == kInvalid);
+  CHECK(wrapping.Unwrap(own, {{"token", Json::string_t(own)}}) == kInvalid);
   CHECK(wrapping.Unwrap("root", {{"token", Json::string_t(own)}}) == kInvalid);
 
   const std::string other = wrapping.Wrap();
   CHECK(wrapping.Unwrap("root", {{"token", Json::string_t(other)}}) == "hunter2");
   CHECK(wrapping.Unwrap("root", {{"token", Json::string_t(other)}}) == kInvalid);
+
+  CHECK_THAT(wrapping.Unwrap("none", {{"token", Json::string_t(wrapping.Wrap())}}),
+             Catch::Contains("permission denied"));
 
   const std::string both = wrapping.Wrap();
   CHECK(wrapping.Unwrap(both, {{"token", Json::string_t(both)}}) == "hunter2");
@@ -96,6 +100,17 @@ TEST_CASE("A wrapping token can be looked up without being used, and wrapped ane
   REQUIRE(again->wrapped);
   CHECK(again->wrapped->entry->path == "kv/app");
   CHECK(wrapping.Unwrap("root", {{"token", Json::string_t(token)}}) == kInvalid);
+  CHECK(wrapping.Unwrap(again->wrapped->token.view(), Json::object()) == "hunter2");
+}
+
+TEST_CASE("What is unwrapped is wrapped anew where the caller asks for wrapping") {
+  Wrapping wrapping;
+  const auto again = wrapping.Wrapped(Operation::kUpdate, "sys/wrapping/unwrap",
+                                      {{"token", Json::string_t(wrapping.Wrap())}});
+  REQUIRE(again.ok());
+  REQUIRE(again->wrapped);
+  CHECK(again->raw_body.empty());
+  CHECK(again->wrapped->entry->path == "sys/wrapping/unwrap");
   CHECK(wrapping.Unwrap(again->wrapped->token.view(), Json::object()) == "hunter2");
 }
 

@@ -44,7 +44,13 @@ absl::StatusOr<Response> UnwrapData(TokenStore& tokens, const Request& request, 
   Txn root = txn.Root();
   ASSIGN_OR_RETURN(const auto entry, WrappingOf(tokens, request, root));
   Response response;
-  ASSIGN_OR_RETURN(response.raw_body, Unwrap(tokens, root, *entry));
+  ASSIGN_OR_RETURN(SecretBytes text, Unwrap(tokens, root, *entry));
+  if (request.wrap_ttl > absl::ZeroDuration()) {
+    ASSIGN_OR_RETURN(response.wrapped,
+                     WrapText(tokens, root, text.view(), request.path, request.wrap_ttl));
+    return response;
+  }
+  response.raw_body = std::move(text);
   response.content_type = "application/json";
   return response;
 }
@@ -78,9 +84,9 @@ std::vector<Route> WrappingRoutes(TokenStore& tokens) {
       {"wrapping/lookup", "What a wrapping token is of.", {token}, update(Lookup),
        Access::kUnauthenticated},
       {"wrapping/unwrap", "What a wrapping token holds, once.", {token}, update(UnwrapData),
-       Access::kAnyToken},
+       Access::kWrappingToken},
       {"wrapping/rewrap", "Puts what a wrapping token holds under a new one.", {token},
-       update(Rewrap), Access::kAnyToken},
+       update(Rewrap), Access::kWrappingToken},
   };
   routes[0].open_fields = true;
   routes[1].operations.push_back({Operation::kRead, [&tokens](const Request& request, Txn& txn) {
