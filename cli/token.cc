@@ -118,7 +118,7 @@ int Revoke(Session& session) {
   std::string path = self              ? "auth/token/revoke-self"
                      : accessor        ? "auth/token/revoke-accessor"
                      : mode == "orphan" ? "auth/token/revoke-orphan"
-                     : mode == "path"   ? StrCat("sys/leases/revoke-prefix/", arg)
+                     : mode == "path"   ? StrCat("sys/leases/revoke-prefix/", SanitizePath(arg))
                                         : "auth/token/revoke";
   const Json body = self || mode == "path" ? Json(Json::object()) : Target(session, arg);
   const absl::StatusOr<Json> answer = session.api->Write(std::move(path), body);

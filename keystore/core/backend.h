@@ -60,8 +60,9 @@ enum class Access {
 struct Route {
   // Segments parted by "/"; "{name}" captures one, "{name*}" any number of them, also none, but not
   // without the "/" before them where they end the pattern (the capture keeps a trailing "/"
-  // there). The first route that fits wins. No leading "/"; a trailing "/" of the request is
-  // ignored where the pattern has no such capture.
+  // there); "{name+}", which ends a pattern, at least one, and no trailing "/". The first route
+  // that fits wins. No leading "/"; a trailing "/" of the request is ignored where the pattern has
+  // no such capture.
   std::string_view pattern;
   std::string_view summary;
   std::vector<Field> fields;

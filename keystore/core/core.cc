@@ -89,9 +89,23 @@ std::string_view BelowMount(std::string_view path, const MountEntry& mount) {
   return path.substr(std::min(mount.path.size(), path.size()));
 }
 
+// Who asks for "a/" may mean a secret or a folder: a write must say.
+bool WritesToFolder(const Request& request) {
+  switch (request.operation) {
+    case Operation::kCreate:
+    case Operation::kUpdate:
+    case Operation::kPatch: return request.path.ends_with('/');
+    default: return false;
+  }
+}
+
 absl::Status NoRoute(std::string_view path) {
   return absl::NotFoundError(
       StrCat("no handler for route \"", path, "\". route entry not found."));
+}
+
+Response Help(std::string text) {
+  return Response::Bare({{"help", std::move(text)}, {"see_also", nullptr}});
 }
 
 absl::Status UnsupportedPath(std::string_view path) {
@@ -269,6 +283,9 @@ absl::StatusOr<Response> Core::Run(Call& call) {
   request.existing = nullptr;
   call.counted_use = false;
   const std::string_view path = request.path;
+  if (WritesToFolder(request)) {
+    return absl::InvalidArgumentError("cannot write to a path ending in '/'");
+  }
   const Served* served = nullptr;
   std::optional<RouteTable::Match> match;
   if (path.starts_with(kSystemPath)) {
@@ -308,6 +325,9 @@ absl::StatusOr<Response> Core::Run(Call& call) {
                "\", which this build doesn't serve"));
   }
   if (route == nullptr) {
+    if (request.operation == Operation::kHelp && BelowMount(path, *request.mount).empty()) {
+      return Help(served->routes.Help());
+    }
     std::optional<Response> answer =
         served->backend->AnswerUnrouted(request.operation, BelowMount(path, *request.mount));
     if (!answer) return UnsupportedPath(path);
@@ -323,7 +343,7 @@ absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& m
   request.route = &route;
   request.relative_path = BelowMount(request.path, *request.mount);
   if (request.operation == Operation::kHelp) {
-    return Response::Bare({{"help", RouteTable::Help(route)}, {"see_also", nullptr}});
+    return Help(RouteTable::Help(route));
   }
   std::vector<std::string> unknown;
   absl::StatusOr<Json> fields = DecodeFields(match, request.data, &unknown);
@@ -347,17 +367,17 @@ absl::StatusOr<Response> Core::RunHandler(Call& call, const RouteTable::Match& m
     Txn root = txn.Root();
     RETURN_IF_ERROR(LogIn(call, root, &response));
   }
-  if (request.wrap_ttl > absl::ZeroDuration() && !IsEmpty(response) && !response.wrapped &&
-      response.content_type.empty() && route.access != Access::kBarrierless) {
-    Txn root = txn.Root();
-    RETURN_IF_ERROR(Wrap(tokens_, root, request, &response));
-  }
-  if (!unknown.empty() && !route.open_fields && request.operation != Operation::kRead &&
-      request.operation != Operation::kList) {
+  // As in Vault, an answer that is otherwise empty stays so.
+  if (!unknown.empty() && !route.open_fields && !IsEmpty(response)) {
     std::string names;
     for (const std::string& name : unknown) StrAppend(&names, names.empty() ? "" : " ", name);
     response.warnings.push_back(
         StrCat("Endpoint ignored these unrecognized parameters: [", names, "]"));
+  }
+  if (request.wrap_ttl > absl::ZeroDuration() && !IsEmpty(response) && !response.wrapped &&
+      response.content_type.empty() && route.access != Access::kBarrierless) {
+    Txn root = txn.Root();
+    RETURN_IF_ERROR(Wrap(tokens_, root, request, &response));
   }
   return response;
 }

@@ -60,7 +60,9 @@ absl::StatusOr<Json> ToDuration(const Field& field, const Json& value) {
   if (!duration.ok() || *duration < absl::ZeroDuration()) {
     return WrongType(field.name, "a duration like \"1h30m\", or seconds, not negative");
   }
-  return Json(absl::ToInt64Seconds(*duration));
+  // Zero would mean that it isn't set.
+  const bool shorter = *duration > absl::ZeroDuration() && *duration < absl::Seconds(1);
+  return Json(shorter ? 1 : absl::ToInt64Seconds(*duration));
 }
 
 absl::StatusOr<Json> ToList(const Field& field, const Json& value) {
@@ -147,8 +149,9 @@ RouteTable::RouteTable(const Backend& backend) {
     for (const std::string_view text : Split(route.pattern, '/')) {
       if (!text.starts_with('{')) {
         pattern.segments.push_back({Segment::kLiteral, text});
-      } else if (text.ends_with("*}")) {
-        pattern.segments.push_back({Segment::kRest, text.substr(1, text.size() - 3)});
+      } else if (text.ends_with("*}") || text.ends_with("+}")) {
+        pattern.segments.push_back(
+            {Segment::kRest, text.substr(1, text.size() - 3), text.ends_with("+}")});
         ++rests;
       } else {
         pattern.segments.push_back({Segment::kOne, text.substr(1, text.size() - 2)});
@@ -182,6 +185,7 @@ bool RouteTable::Fits(const Pattern& pattern, const std::vector<std::string_view
         const char* start = path[at].data();
         rest = {start, static_cast<std::size_t>(path[end - 1].data() + path[end - 1].size() - start)};
       }
+      if (segment.filled && (rest.empty() || rest.ends_with('/'))) return false;
       match->captures.emplace_back(segment.text, rest);
       at = end;
     } else {
@@ -211,6 +215,14 @@ std::string RouteTable::Help(const Route& route) {
   for (const Field& field : route.fields) {
     StrAppend(&text, "\n    ", field.name, " (", TypeName(field.type), ")\n        ",
               field.description, "\n");
+  }
+  return text;
+}
+
+std::string RouteTable::Help() const {
+  std::string text = "## PATHS\n\nAsk for the help of any path that fits one of these.\n";
+  for (const Pattern& pattern : patterns_) {
+    StrAppend(&text, "\n    ", pattern.route->pattern, "\n        ", pattern.route->summary, "\n");
   }
   return text;
 }

@@ -26,11 +26,14 @@ class RouteTable {
 
   // What ?help=1 answers for a route.
   static std::string Help(const Route& route);
+  // And for a mount itself.
+  std::string Help() const;
 
  private:
   struct Segment {
     enum Kind { kLiteral, kOne, kRest } kind;
     std::string_view text;  // the literal or the capture's name
+    bool filled = false;    // of a rest: not empty, and without a trailing "/"
   };
   struct Pattern {
     const Route* route;

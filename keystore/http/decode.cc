@@ -14,6 +14,8 @@ namespace {
 constexpr std::string_view kPrefix = "/v1/";
 // The one deletion with a body, also in Vault: the nonce of the rekey that is to be cancelled.
 constexpr std::string_view kCancelRekey = "sys/rekey/init";
+// What is longer is refused: an answer's head has little room.
+constexpr std::size_t kLongestRedirect = 300;
 constexpr std::string_view kMergePatch = "application/merge-patch+json";
 
 struct Method {
@@ -73,6 +75,39 @@ bool IsPrintableUtf8(std::string_view text) {
     i += length;
   }
   return true;
+}
+
+// `path` without "//", "." and "..", as Go's server has it.
+SecretBytes CleanPath(std::string_view path) {
+  std::vector<std::string_view> kept;
+  for (const std::string_view segment : Split(path, '/')) {
+    if (segment == "..") {
+      if (!kept.empty()) kept.pop_back();
+    } else if (!segment.empty() && segment != ".") {
+      kept.push_back(segment);
+    }
+  }
+  SecretBytes clean;
+  for (const std::string_view segment : kept) {
+    clean.Append("/");
+    clean.Append(segment);
+  }
+  if (kept.empty() || path.ends_with('/')) clean.Append("/");
+  return clean;
+}
+
+// Sends who asks for "//v1/x" to "/v1/x", as Vault does: addresses that end in "/" are common.
+std::optional<HttpRefusal> Redirect(std::string_view path, std::string_view query) {
+  if (!path.starts_with('/') || path.size() + query.size() > kLongestRedirect ||
+      (path.find("//") == path.npos && path.find("/.") == path.npos)) {
+    return std::nullopt;
+  }
+  HttpRefusal refusal{307, "the path isn't clean: see Location"};
+  refusal.location = CleanPath(path);
+  const std::string_view clean = refusal.location.view();
+  if (clean == path || !clean.starts_with(kPrefix)) return std::nullopt;  // never to another host
+  refusal.location.Append(query);
+  return refusal;
 }
 
 std::optional<HttpRefusal> DecodePath(std::string_view encoded, std::string* path) {
@@ -199,7 +234,9 @@ std::optional<HttpRefusal> DecodeHeaders(const HttpMessage& message, Request* re
 std::optional<HttpRefusal> DecodeRequest(HttpMessage& message, Request* request) {
   const std::string_view target = message.target.view();
   const std::size_t question = target.find('?');
-  if (auto refusal = DecodePath(target.substr(0, question), &request->path)) return refusal;
+  const std::string_view path = target.substr(0, question);
+  if (auto redirect = Redirect(path, target.substr(path.size()))) return redirect;
+  if (auto refusal = DecodePath(path, &request->path)) return refusal;
 
   const auto method = std::find_if(kMethods.begin(), kMethods.end(), [&](const Method& candidate) {
     return candidate.name == message.method;

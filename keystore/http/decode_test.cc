@@ -89,14 +89,41 @@ TEST_CASE("Methods, paths, queries and bodies become operations, paths and data"
   CHECK(Dump(decoded.request.data) == c.data);
 }
 
+TEST_CASE(
+    "An unclean path of the API is redirected to the clean one, with its query, as in Vault") {
+  struct Case {
+    std::string_view target, location;
+  };
+  const auto c = GENERATE(values<Case>({
+      {"//v1/secret/x", "/v1/secret/x"},
+      {"/v1/secret//x?list=true", "/v1/secret/x?list=true"},
+      {"/v1/secret/x//", "/v1/secret/x/"},
+      {"/v1/secret/./x", "/v1/secret/x"},
+      {"/v1/secret/../sys/x", "/v1/sys/x"},
+  }));
+  INFO(c.target);
+  for (const char* method : {"GET", "LIST", "POST"}) {
+    const Decoded decoded = Decode(method, c.target, "");
+    REQUIRE(decoded.refusal);
+    CHECK(decoded.refusal->status == 307);
+    CHECK(decoded.refusal->location.view() == c.location);
+  }
+}
+
 TEST_CASE("What can't be understood is refused, and the refusal says why") {
   struct Case {
-    std::string_view name, method, target, body;
+    std::string name;
+    std::string_view method;
+    std::string target;
+    std::string_view body;
     int status;
     std::string_view says;
   };
   const auto c = GENERATE(values<Case>({
       {"another prefix", "GET", "/v2/x", "", 404, "/v1/"},
+      {"out of the API", "GET", "/v1/../../x/..", "", 400, ""},
+      {"another host", "GET", "//evil.example/x", "", 404, "/v1/"},
+      {"another host, to browsers", "GET", "/\\evil.example//v1/x", "", 404, "/v1/"},
       {"the root", "GET", "/", "", 404, "/v1/"},
       {"no path at all", "OPTIONS", "*", "", 404, "/v1/"},
       {"an absolute target", "GET", "http://x/v1/y", "", 404, "/v1/"},
@@ -105,11 +132,12 @@ TEST_CASE("What can't be understood is refused, and the refusal says why") {
       {"half an escape", "GET", "/v1/a%2", "", 400, "percent"},
       {"a wrong escape", "GET", "/v1/a%zz", "", 400, "percent"},
       {"a wrong escape in the query", "GET", "/v1/a?b=%", "", 400, "query"},
-      {"parent references", "GET", "/v1/secret/../sys/x", "", 400, "parent references"},
       {"encoded parent references", "GET", "/v1/secret/%2e%2e/sys/x", "", 400, "parent references"},
       {"parent references by encoded slashes", "GET", "/v1/secret%2F..%2Fsys", "", 400,
        "parent references"},
-      {"an empty segment", "GET", "/v1/secret//x", "", 400, "empty segment"},
+      {"an empty segment by encoded slashes", "GET", "/v1/secret%2F%2Fx", "", 400, "empty segment"},
+      {"an unclean path that is long", "GET", "/v1//" + std::string(300, 'x'), "", 400,
+       "empty segment"},
       {"a NUL", "GET", "/v1/a%00b", "", 400, "control characters"},
       {"a line feed", "GET", "/v1/a%0Ab", "", 400, "control characters"},
       {"overlong UTF-8", "GET", "/v1/a%C0%AF", "", 400, "UTF-8"},

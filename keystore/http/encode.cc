@@ -146,7 +146,13 @@ void HttpAnswer::WriteError(const HttpRefusal& refusal, const Head& head) {
   bytes_.Append("{\"errors\":[");
   if (!refusal.message.empty()) AppendJsonString(refusal.message, &bytes_);
   bytes_.Append("]}\n");
-  Finish(refusal.status, kJsonType, head);
+  if (refusal.location.empty()) return Finish(refusal.status, kJsonType, head);
+  SecretBytes location;
+  for (const std::string_view part :
+       {std::string_view("Location: "), refusal.location.view(), std::string_view("\r\n")}) {
+    location.Append(part);
+  }
+  Finish(refusal.status, kJsonType, head, location.view());
 }
 
 }  // namespace coffer::keystore

@@ -135,6 +135,9 @@ TEST_CASE("Errors are Vault's, and an empty message leaves the list empty") {
         "Content-Length: 39\r\n\r\n{\"errors\":[\"permission \\\"denied\\\"\\n\"]}\n");
   answer.WriteError({404, ""}, {.date = kDate});
   CHECK_THAT(std::string(answer.view()), Catch::EndsWith("\r\n\r\n{\"errors\":[]}\n"));
+  answer.WriteError({307, "x", SecretBytes::CopyOf("/v1/a")}, {.date = kDate});
+  CHECK_THAT(std::string(answer.view()), Catch::StartsWith("HTTP/1.1 307 Temporary Redirect\r\n") &&
+                                             Catch::Contains("\r\nLocation: /v1/a\r\n"));
 }
 
 TEST_CASE("Dates are those of RFC 9110") {

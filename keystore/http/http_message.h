@@ -30,6 +30,7 @@ struct HttpMessage {
 struct HttpRefusal {
   int status = 400;
   std::string message;
+  SecretBytes location{};  // where the client is sent, of a 307
 };
 
 }  // namespace coffer::keystore

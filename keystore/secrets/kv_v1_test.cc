@@ -29,12 +29,11 @@ TEST_CASE("kv version 1 keeps objects as they are") {
     Json data;
     std::string_view message;
   };
-  const Refused refused[] = {
-      {"kv/a", Json::object(), "missing data fields"},
-      {"kv/", {{"a", 1}}, "missing path"},
-      {"kv/a/", {{"a", 1}}, "cannot write to a path ending in '/'"},
-      {"kv/../a", {{"a", 1}}, "path cannot contain parent references"},
-      {"kv/a//b", {{"a", 1}}, "the path cannot have empty segments"}};
+  const Refused refused[] = {{"kv/a", Json::object(), "missing data fields"},
+                             {"kv/", {{"a", 1}}, "cannot write to a path ending in '/'"},
+                             {"kv/a/", {{"a", 1}}, "cannot write to a path ending in '/'"},
+                             {"kv/../a", {{"a", 1}}, "path cannot contain parent references"},
+                             {"kv/a//b", {{"a", 1}}, "the path cannot have empty segments"}};
   for (const Refused& c : refused) {
     CHECK(f.Write(c.path, c.data).status() == absl::InvalidArgumentError(std::string(c.message)));
   }

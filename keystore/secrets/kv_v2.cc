@@ -129,7 +129,7 @@ std::vector<Route> KvV2::MakeRoutes() {
       kPath, kVersion, {"data", FieldType::kMap, "The secret"},
       {"options", FieldType::kMap, "\"cas\": the write is refused unless this is the newest version"}};
   return {
-      {"data/{path*}", "Reads, writes, patches and deletes the newest version.", data_fields,
+      {"data/{path+}", "Reads, writes, patches and deletes the newest version.", data_fields,
        {{kRead, to(&KvV2::Read)},
         {kUpdate, to(&KvV2::Write)},
         {kPatch, to(&KvV2::Patch)},
@@ -144,11 +144,11 @@ std::vector<Route> KvV2::MakeRoutes() {
        Access::kToken, exists},
       {"config", "The mount's settings.", SettingFields(FieldType::kAny),
        {{kRead, to(&KvV2::ReadConfig)}, {kUpdate, to(&KvV2::WriteConfig)}}},
-      {"delete/{path*}", "Deletes versions, so that they can be undeleted.", {kPath, kVersions},
+      {"delete/{path+}", "Deletes versions, so that they can be undeleted.", {kPath, kVersions},
        {{kUpdate, to(&KvV2::Delete)}}},
-      {"undelete/{path*}", "Brings back versions that were deleted.", {kPath, kVersions},
+      {"undelete/{path+}", "Brings back versions that were deleted.", {kPath, kVersions},
        {{kUpdate, to(&KvV2::Undelete)}}},
-      {"destroy/{path*}", "Destroys the data of versions for good.", {kPath, kVersions},
+      {"destroy/{path+}", "Destroys the data of versions for good.", {kPath, kVersions},
        {{kUpdate, to(&KvV2::Destroy)}}},
       {"subkeys/{path*}", "The names within a secret, without the values.",
        {kPath, kVersion,
@@ -160,14 +160,16 @@ std::vector<Route> KvV2::MakeRoutes() {
 absl::StatusOr<std::string_view> SecretPath(const Request& request) {
   const std::string_view path = request.text("path");
   if (path.empty()) return absl::InvalidArgumentError("missing path");
-  if (path.find("..") != path.npos) {
-    return absl::InvalidArgumentError("path cannot contain parent references");
-  }
   if (path.ends_with('/')) {
     return absl::InvalidArgumentError("the path of a secret cannot end in '/'");
   }
-  if (path.starts_with('/') || path.find("//") != path.npos) {
-    return absl::InvalidArgumentError("the path of a secret cannot have empty segments");
+  for (const std::string_view segment : Split(path, '/')) {
+    if (segment.empty()) {
+      return absl::InvalidArgumentError("the path of a secret cannot have empty segments");
+    }
+    if (segment == "." || segment == "..") {
+      return absl::InvalidArgumentError("path cannot contain parent references");
+    }
   }
   return path;
 }
@@ -231,6 +233,7 @@ absl::StatusOr<Response> KvV2::WriteConfig(const Request& request, Txn& txn) {
     absl::StatusOr<absl::Duration> after = absl::InvalidArgumentError("");
     if (given.is_number_integer()) after = absl::Seconds(given.get<std::int64_t>());
     if (given.is_string()) after = ParseDuration(given.get_ref<const Json::string_t&>());
+    if (given.is_null()) after = absl::ZeroDuration();
     if (!after.ok()) {
       return absl::InvalidArgumentError(
           "Field validation failed: error converting input for field \"delete_version_after\": "

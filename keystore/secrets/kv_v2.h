@@ -63,8 +63,8 @@ class KvV2 : public Backend {
   const std::vector<Route> routes_;
 };
 
-// The path of a secret as the request names it. InvalidArgument: empty, with empty segments, or with
-// "..".
+// The path of a secret as the request names it. InvalidArgument: empty, or with segments that are
+// empty, "." or "..".
 absl::StatusOr<std::string_view> SecretPath(const Request& request);
 // Where the data of a version stands.
 std::string VersionPath(const KvMetadata& metadata, std::int64_t number);

@@ -91,6 +91,7 @@ absl::StatusOr<Response> KvV2::Read(const Request& request, Txn& txn) {
 }
 
 absl::StatusOr<Response> KvV2::ReadSubkeys(const Request& request, Txn& txn) {
+  if (request.text("path").empty()) return absl::NotFoundError("");
   ASSIGN_OR_RETURN(const std::string_view path, SecretPath(request));
   ASSIGN_OR_RETURN(const auto metadata, Load(txn, path));
   if (metadata == nullptr) return absl::NotFoundError("");

@@ -34,6 +34,7 @@ absl::Status ApplySettings(const Request& request, const KvConfig& config, KvMet
 }  // namespace
 
 absl::StatusOr<Response> KvV2::ReadMetadata(const Request& request, Txn& txn) {
+  if (request.text("path").empty()) return absl::NotFoundError("");
   ASSIGN_OR_RETURN(const std::string_view path, SecretPath(request));
   ASSIGN_OR_RETURN(const auto metadata, Load(txn, path));
   if (metadata == nullptr) return absl::NotFoundError("");

@@ -95,6 +95,10 @@ TEST_CASE("wrong paths are answered by warnings, in Vault's words") {
                         {"a list of the mount", kList, "secret/", list},
                         {"the mount", kRead, "secret", get},
                         {"subkeys of nothing", kRead, "secret/subkeys", get},
+                        {"data of nothing", kRead, "secret/data/", get},
+                        {"data of a folder", kRead, "secret/data/webapp/", get},
+                        {"deletion of a folder", kDelete, "secret/data/webapp/", del},
+                        {"a list of data", kList, "secret/data/webapp/", list},
                         {"data without a path", kRead, "secret/data", root},
                         {"put there", kUpdate, "secret/data", root},
                         {"metadata without a path", kDelete, "secret/metadata", root},
@@ -109,13 +113,31 @@ TEST_CASE("wrong paths are answered by warnings, in Vault's words") {
     CHECK(answer->data.is_null());
     CHECK(answer->warnings == std::vector<std::string>{std::string(c.warning)});
   }
+  for (const std::string_view folder : {"secret/metadata/", "secret/subkeys/"}) {
+    CHECK(f.Read(folder).status() == absl::NotFoundError(""));
+  }
   CHECK(absl::IsNotFound(f.Call(kHelp, "secret/webapp/config").status()));
+  const auto help = f.Call(kHelp, "secret");
+  REQUIRE(help.ok());
+  CHECK(help->data.at("help").get_ref<const Json::string_t&>().find("data/{path+}") !=
+        Json::string_t::npos);
   CHECK(absl::IsPermissionDenied(
       f.Read("secret/webapp/config",
              f.TokenFor("path \"secret/data/*\" { capabilities = [\"read\"] }"))
           .status()));
   REQUIRE(f.Put("webapp/config", {{"a", "b"}}).ok());
   CHECK(f.List("secret/metadata/")->data.at("keys") == Json({"webapp/"}));
+}
+
+TEST_CASE("parameters that don't exist are told of where there is an answer, as in Vault") {
+  Fixture f;
+  const std::vector<std::string> told = {"Endpoint ignored these unrecognized parameters: [x y]"};
+  const auto put = f.Write("secret/data/a", {{"data", {{"k", "v"}}}, {"y", 1}, {"x", 2}});
+  CHECK(put->warnings == told);
+  CHECK(f.Call(Operation::kRead, "secret/data/a", {{"x", "1"}, {"y", ""}})->warnings == told);
+  CHECK(f.Call(Operation::kList, "secret/metadata/", {{"x", "1"}, {"y", ""}})->warnings == told);
+  CHECK(f.Write("secret/metadata/a", {{"max_versions", 3}, {"x", 1}})->warnings.empty());
+  CHECK(f.Call(Operation::kDelete, "secret/data/a", {{"x", "1"}})->warnings.empty());
 }
 
 TEST_CASE("cas decides whether a write is made") {
@@ -169,10 +191,10 @@ TEST_CASE("what isn't a secret or a path is refused") {
   const Case cases[] = {
       {"data/a", Json::object(), "no data provided"},
       {"data/a", {{"data", nullptr}}, "no data provided"},
-      {"data/", data, "missing path"},
+      {"data/", data, "cannot write to a path ending in '/'"},
       {"data/a/../b", data, "path cannot contain parent references"},
       {"data/a//b", data, "the path of a secret cannot have empty segments"},
-      {"data/a/", data, "the path of a secret cannot end in '/'"},
+      {"data/a/", data, "cannot write to a path ending in '/'"},
       {"delete/a", Json::object(), "No version number provided"},
       {"undelete/a", {{"versions", Json::array()}}, "No version number provided"},
       {"destroy/a", Json::object(), "no version number provided"},
@@ -186,7 +208,11 @@ TEST_CASE("what isn't a secret or a path is refused") {
   }
   CHECK(absl::IsInvalidArgument(f.Write("secret/data/a", {{"data", 3}}).status()));
   CHECK(absl::IsInvalidArgument(f.Write("secret/delete/a", {{"versions", "1,x"}}).status()));
-  CHECK(absl::IsUnimplemented(f.List("secret/data/").status()));
+  for (const std::string_view path : {"x..y", "..x", "x/..."}) {
+    CAPTURE(path);
+    CHECK(f.Put(path, {{"a", "b"}}).ok());
+    CHECK(f.Get(path).ok());
+  }
 }
 
 TEST_CASE("old versions are dropped, data and all, once there are too many") {

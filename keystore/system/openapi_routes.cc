@@ -21,13 +21,14 @@ Json SchemaOf(FieldType type) {
   return Json::object();
 }
 
-// "config/{name*}" as OpenAPI writes it, and the names of what it captures, which are views of it.
+// "config/{name*}" (or "{name+}") as OpenAPI writes it, and the names of what it captures, which are
+// views of it.
 std::string PathOf(std::string_view pattern, std::vector<std::string_view>* captures) {
   std::string path;
   for (std::string_view segment : Split(pattern, '/')) {
     if (segment.starts_with('{') && segment.ends_with('}')) {
       std::string_view name = segment.substr(1, segment.size() - 2);
-      if (name.ends_with('*')) name.remove_suffix(1);
+      if (name.ends_with('*') || name.ends_with('+')) name.remove_suffix(1);
       captures->push_back(name);
       StrAppend(&path, "/{", name, "}");
     } else {
