@@ -22,6 +22,7 @@ namespace coffer::volume {
 // name their groups: the last 64 hexadecimal digits of a path. "": in no container.
 std::string_view ContainerId(std::string_view cgroup);
 
+class Containers;
 class KnownProcess;
 
 struct Opener {
@@ -45,12 +46,18 @@ struct Opener {
 // Safe on any thread.
 class Openers {
  public:
+  Openers();
+  ~Openers();
+
   // Whether requests name the pods' processes: this process is in the machine's first PID
   // namespace. Where it isn't, only its own descendants are known.
   static bool SeesPods();
 
   // `thread`, `uid`, `gid`: as the request has them; 0 and kUnknownId where it doesn't say.
   Opener Describe(std::uint32_t thread, std::uint32_t uid, std::uint32_t gid);
+  // Lets go of those that are too many. When the kernel has its answer: closing descriptors takes
+  // longer than a call.
+  void Tidy();
 
  private:
   // Each has three descriptors open.
@@ -61,6 +68,9 @@ class Openers {
   };
 
   std::shared_ptr<const KnownProcess> Find(std::uint32_t thread);
+  void Forget(std::uint32_t thread, const KnownProcess& process);
+
+  const std::unique_ptr<Containers> containers_;
 
   std::mutex mutex_;
   std::map<std::uint32_t, Kept> kept_;  // by thread

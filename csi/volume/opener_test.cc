@@ -2,14 +2,17 @@
 
 #include <sys/fsuid.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <fstream>
 
 #include "common/strings.h"
 #include "csi/volume/file_rules.h"
+#include "csi/volume/pidfd.h"
 
 namespace coffer::volume {
 namespace {
@@ -146,17 +149,78 @@ TEST_CASE("a process's ids are those that files see at the time") {
   for (const int fd : {asks[0], asks[1], answers[0], answers[1]}) close(fd);
 }
 
-TEST_CASE("a thread that is gone isn't mistaken for another") {
-  Openers openers;
+// A control group of version 2, there while this is.
+struct Group {
+  explicit Group(std::string_view name) {
+    for (const char* const mount : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+      path = StrCat(mount, "/", name);
+      if (access(StrCat(mount, "/cgroup.procs").c_str(), W_OK) == 0 &&
+          mkdir(path.c_str(), 0755) == 0) {
+        return;
+      }
+    }
+    path.clear();
+  }
+  ~Group() { rmdir(path.c_str()); }
+  bool Take(pid_t process) const {
+    return static_cast<bool>(std::ofstream(path + "/cgroup.procs") << process << std::flush);
+  }
+  std::string path;
+};
+
+pid_t ForkSleeper() {
   const pid_t child = fork();
   if (child == 0) {
     pause();
     _exit(0);
   }
-  const auto id = static_cast<std::uint32_t>(child);
-  CHECK(openers.Describe(id, 0, 0).pid == id);
+  return child;
+}
+
+void End(pid_t child) {
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
+}
+
+TEST_CASE("a process's container is the one whose group it is in at the time") {
+  const Group group(kId), other(kInner);
+  if (group.path.empty() || other.path.empty()) {
+    WARN("no control groups of version 2 can be made here");
+    return;
+  }
+  Openers openers;
+  const auto container_of = [&](pid_t process) {
+    return openers
+        .Describe(static_cast<std::uint32_t>(process), Opener::kUnknownId, Opener::kUnknownId)
+        .container;
+  };
+  // Before 6.13 the kernel doesn't tell cheaply that a process was moved.
+  const bool told = [] {
+    utsname info{};
+    int major = 0, minor = 0;
+    return uname(&info) == 0 && sscanf(info.release, "%d.%d", &major, &minor) == 2 &&
+           std::pair(major, minor) >= std::pair(6, 13) && OpenThread(getpid());
+  }();
+  for (int i = 0; i < 2; ++i) {  // the groups are known anew, known already
+    const pid_t child = ForkSleeper(), second = ForkSleeper();
+    CHECK((group.Take(child) && group.Take(second)));
+    CHECK(container_of(child) == kId);
+    CHECK(container_of(second) == kId);
+    CHECK(container_of(getpid()) != kId);
+    CHECK(other.Take(child));
+    CHECK(container_of(child) == (told ? kInner : kId));
+    CHECK(container_of(second) == kId);
+    End(child);
+    End(second);
+  }
+}
+
+TEST_CASE("a thread that is gone isn't mistaken for another") {
+  Openers openers;
+  const pid_t child = ForkSleeper();
+  const auto id = static_cast<std::uint32_t>(child);
+  CHECK(openers.Describe(id, 0, 0).pid == id);
+  End(child);
   const Opener gone = openers.Describe(id, 0, 0);
   CHECK(gone.pid == 0);
   CHECK(gone.command.empty());
@@ -164,23 +228,26 @@ TEST_CASE("a thread that is gone isn't mistaken for another") {
 }
 
 TEST_CASE("more processes than are kept are described all the same") {
+  const auto descriptors = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"),
+                         std::filesystem::directory_iterator());
+  };
+  const auto before = descriptors();
   Openers openers;
   std::vector<pid_t> children;
+  const auto pid_of = [&](pid_t child) {
+    return openers.Describe(static_cast<std::uint32_t>(child), 0, 0).pid;
+  };
   for (int i = 0; i < 100; ++i) {
-    const pid_t child = fork();
-    if (child == 0) {
-      pause();
-      _exit(0);
-    }
-    children.push_back(child);
-    CHECK(openers.Describe(static_cast<std::uint32_t>(child), 0, 0).pid ==
-          static_cast<std::uint32_t>(child));
+    children.push_back(ForkSleeper());
+    CHECK(pid_of(children.back()) == static_cast<std::uint32_t>(children.back()));
+    openers.Tidy();
   }
+  CHECK(descriptors() - before <= 64 * 3);
   for (const pid_t child : children) {
-    CHECK(openers.Describe(static_cast<std::uint32_t>(child), 0, 0).pid ==
-          static_cast<std::uint32_t>(child));
-    kill(child, SIGKILL);
-    waitpid(child, nullptr, 0);
+    CHECK(pid_of(child) == static_cast<std::uint32_t>(child));
+    openers.Tidy();
+    End(child);
   }
 }
 

@@ -125,6 +125,7 @@ Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
       opens_are_close_ = now - last_open_.exchange(now) < kClose;
     }
     if (event) watch_->listener->Opened(*event);
+    if (asker) watch_->openers.Tidy();
   }
   return Progress::kBusy;
 }
