@@ -1,5 +1,6 @@
 #include "csi/provider_service.h"
 
+#include <grpcpp/support/proto_buffer_writer.h>
 #include <openssl/crypto.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "csi/grpc_status.h"
+#include "csi/received_message.h"
 #include "csi/version.h"
 #include "csi/volume_context.h"
 
@@ -38,6 +40,8 @@ absl::StatusOr<std::map<std::string, SecretBytes>> ReadAttributes(const std::str
   return read;
 }
 
+void Wipe(std::string* text) { OPENSSL_cleanse(text->data(), text->size()); }
+
 }  // namespace
 
 grpc::ServerUnaryReactor* ProviderService::Version(grpc::CallbackServerContext* context,
@@ -52,19 +56,31 @@ grpc::ServerUnaryReactor* ProviderService::Version(grpc::CallbackServerContext* 
 }
 
 grpc::ServerUnaryReactor* ProviderService::Mount(grpc::CallbackServerContext* context,
-                                                 const v1alpha1::MountRequest* request,
-                                                 v1alpha1::MountResponse* response) {
+                                                 const grpc::ByteBuffer* received,
+                                                 grpc::ByteBuffer* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::Time deadline =
       std::min(absl::FromChrono(context->deadline()), absl::Now() + kLongestMount);
+  const auto request = std::make_shared<v1alpha1::MountRequest>();
+  if (const absl::Status read = ReadAndWipe(*received, request.get()); !read.ok()) {
+    reactor->Finish(ToGrpc(read));
+    return reactor;
+  }
   workers_.Submit([this, reactor, request, response, deadline] {
-    const absl::Status mounted = MountFor(*request, deadline, response);
-    auto* attributes = const_cast<v1alpha1::MountRequest*>(request)->mutable_attributes();
-    OPENSSL_cleanse(attributes->data(), attributes->size());
+    v1alpha1::MountResponse answer;
+    const absl::Status mounted = MountFor(*request, deadline, &answer);
+    Wipe(request->mutable_attributes());
     log::Write(mounted.ok() ? log::Level::kInfo : log::Level::kWarning,
                mounted.ok() ? "provided for the upstream driver" : "not provided",
                {{"target", request->target_path()}, {"status", mounted}});
-    reactor->Finish(ToGrpc(mounted));
+    grpc::Status status = ToGrpc(mounted);
+    bool own_buffer = false;
+    if (status.ok()) {
+      status = grpc::GenericSerialize<grpc::ProtoBufferWriter, v1alpha1::MountResponse>(
+          answer, response, &own_buffer);
+    }
+    for (v1alpha1::File& file : *answer.mutable_files()) Wipe(file.mutable_contents());
+    reactor->Finish(status);
   });
   return reactor;
 }

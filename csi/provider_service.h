@@ -16,7 +16,8 @@
 
 namespace coffer::csi {
 
-class ProviderService final : public v1alpha1::CSIDriverProvider::CallbackService {
+class ProviderService final : public v1alpha1::CSIDriverProvider::WithRawCallbackMethod_Mount<
+                                  v1alpha1::CSIDriverProvider::CallbackService> {
  public:
   // All are kept by the caller. `tokens` may be null: the driver must send them then.
   ProviderService(provider::Provider& provider, TokenRevoker& revoker, provider::Workers& workers,
@@ -30,10 +31,11 @@ class ProviderService final : public v1alpha1::CSIDriverProvider::CallbackServic
   grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
                                     const v1alpha1::VersionRequest* request,
                                     v1alpha1::VersionResponse* response) override;
-  // Logs in as the pod, reads, answers with the files and their versions.
+  // Logs in as the pod, reads, answers with the files and their versions. `received` and
+  // `response`: a MountRequest and a MountResponse.
   grpc::ServerUnaryReactor* Mount(grpc::CallbackServerContext* context,
-                                  const v1alpha1::MountRequest* request,
-                                  v1alpha1::MountResponse* response) override;
+                                  const grpc::ByteBuffer* received,
+                                  grpc::ByteBuffer* response) override;
 
   // Has all tokens given back, but those that something was leased with: pods may use it still, and it
   // ends with its TTL.

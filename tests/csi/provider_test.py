@@ -12,6 +12,7 @@ import time
 import unittest
 
 from node_plugin import Node, WEBAPP_OBJECTS, class_yaml
+from process_memory import in_memory
 
 BIN_DIR = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin"
 
@@ -172,6 +173,14 @@ class CofferTest(ProviderTest):
         self.provider = self.start_provider()
         self.node.put(3)
         self.assertEqual(read(self.published(), "password"), "password-3")
+
+    def test_token(self):
+        """of a request nothing is left in the provider's memory with its answer"""
+        token = read(self.node.token_file).strip()[-60:].encode()
+        for _ in range(12):
+            self.published()
+            # In the attributes, which are JSON within the JSON that the driver sends.
+            self.assertEqual(in_memory(self.provider.pid, [token + b'\\"}}', token + b'"}}'])[0], set())
 
     def test_refusals(self):
         """the keystore's word arrives; what the protocol can't carry is refused by name"""
