@@ -117,8 +117,10 @@ absl::StatusOr<std::set<std::string>> TopNames(int root, const std::string& fold
 absl::Status Switch(int root, const std::string& folder) {
   const std::string new_data(Tree::kNewData), data(Tree::kData);
   unlinkat(root, new_data.c_str(), 0);
-  if (symlinkat(folder.c_str(), root, new_data.c_str()) != 0 ||
-      renameat(root, new_data.c_str(), root, data.c_str()) != 0) {
+  const bool made = symlinkat(folder.c_str(), root, new_data.c_str()) == 0;
+  // The last thing that a killed plugin's thread did may have been to rename our link.
+  if (!made || (renameat(root, new_data.c_str(), root, data.c_str()) != 0 &&
+                CurrentOf(root) != folder)) {
     return Failed("making the link", data);
   }
   return absl::OkStatus();
