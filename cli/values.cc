@@ -88,10 +88,7 @@ SecretBytes PrintQuoted(const Json& list) {
 }
 
 std::string PrintSeconds(std::int64_t seconds) {
-  std::string text = FormatGoDuration(absl::Seconds(seconds));
-  if (text.ends_with("m0s")) text.resize(text.size() - 2);
-  if (const std::size_t at = text.find("h0m"); at != std::string::npos) text.erase(at + 1, 2);
-  return text;
+  return FormatBriefDuration(absl::Seconds(seconds));
 }
 
 std::string Wrapped(std::string_view text, std::size_t indent) {

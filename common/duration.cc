@@ -137,4 +137,11 @@ std::string FormatGoDuration(absl::Duration duration) {
   return StrCat(text, Decimal(nanos % (60 * kSecond), kSecond), "s");
 }
 
+std::string FormatBriefDuration(absl::Duration duration) {
+  std::string text = FormatGoDuration(duration);
+  if (text.ends_with("m0s")) text.resize(text.size() - 2);
+  if (const std::size_t at = text.find("h0m"); at != std::string::npos) text.erase(at + 1, 2);
+  return text;
+}
+
 }  // namespace coffer

@@ -18,5 +18,7 @@ absl::StatusOr<absl::Duration> ParseDuration(std::string_view text);
 // As Go prints it: "768h0m0s", "1m30s", "1.5s", "250ms", "0s". An infinite duration prints as Go's
 // limit.
 std::string FormatGoDuration(absl::Duration duration);
+// As Vault shows it to people: without units that are zero, "768h", "1h5s", "1m30s".
+std::string FormatBriefDuration(absl::Duration duration);
 
 }  // namespace coffer

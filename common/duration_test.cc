@@ -97,5 +97,20 @@ TEST_CASE("durations print as Go prints them") {
   }
 }
 
+TEST_CASE("people are shown no units that are zero") {
+  for (const auto& [seconds, text] : {std::pair(0, "0s"),
+                                      {90, "1m30s"},
+                                      {60, "1m"},
+                                      {3600, "1h"},
+                                      {3605, "1h5s"},
+                                      {3660, "1h1m"},
+                                      {36'000, "10h"},
+                                      {768 * 3600, "768h"},
+                                      {90'061, "25h1m1s"},
+                                      {-3600, "-1h"}}) {
+    CHECK(FormatBriefDuration(absl::Seconds(seconds)) == text);
+  }
+}
+
 }  // namespace
 }  // namespace coffer

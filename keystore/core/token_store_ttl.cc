@@ -6,17 +6,6 @@
 #include "common/strings.h"
 
 namespace coffer::keystore {
-namespace {
-
-// "768h" of "768h0m0s".
-std::string Short(absl::Duration duration) {
-  std::string text = FormatGoDuration(duration);
-  if (text.ends_with("m0s")) text.resize(text.size() - 2);
-  if (text.ends_with("h0m")) text.resize(text.size() - 2);
-  return text;
-}
-
-}  // namespace
 
 absl::StatusOr<Ttl> ComputeTtl(const TtlTerms& terms, absl::Time now) {
   constexpr absl::Duration kNone = absl::ZeroDuration();
@@ -28,8 +17,9 @@ absl::StatusOr<Ttl> ComputeTtl(const TtlTerms& terms, absl::Time now) {
   if (terms.period > kNone) {
     result.ttl = terms.period;
     if (terms.period > max_ttl) {
-      result.warnings.push_back(StrCat("period of \"", Short(terms.period),
-                                       "\" exceeded the effective max_ttl of \"", Short(max_ttl),
+      result.warnings.push_back(StrCat("period of \"", FormatBriefDuration(terms.period),
+                                       "\" exceeded the effective max_ttl of \"",
+                                       FormatBriefDuration(max_ttl),
                                        "\"; period value is capped accordingly"));
       result.ttl = max_ttl;
     }
@@ -48,9 +38,9 @@ absl::StatusOr<Ttl> ComputeTtl(const TtlTerms& terms, absl::Time now) {
     return absl::InternalError("1 error occurred:\n\t* past the max TTL, cannot renew\n\n");
   }
   if (result.ttl > left) {
-    result.warnings.push_back(StrCat("TTL of \"", Short(result.ttl),
-                                     "\" exceeded the effective max_ttl of \"", Short(left),
-                                     "\"; TTL value is capped accordingly"));
+    result.warnings.push_back(StrCat(
+        "TTL of \"", FormatBriefDuration(result.ttl), "\" exceeded the effective max_ttl of \"",
+        FormatBriefDuration(left), "\"; TTL value is capped accordingly"));
     result.ttl = left;
   }
   return result;
