@@ -131,7 +131,7 @@ absl::Status Run(const Flags& flags, const sigset_t& stop) {
   ASSIGN_OR_RETURN(std::unique_ptr<KubeClient> cluster, ConnectToCluster(flags));
   const SystemClock clock;
   ASSIGN_OR_RETURN(std::unique_ptr<AuditLog> audit_log, OpenAuditLog(clock, flags));
-  Volumes volumes(flags, std::move(cluster), std::move(audit_log));
+  Volumes volumes(clock, flags, std::move(cluster), std::move(audit_log));
   std::unique_ptr<StatusServer> health;
   if (!flags.health_address.empty() && flags.health_address != flags.metrics_address) {
     ASSIGN_OR_RETURN(health, StatusServer::Start(flags.health_address, {{"/health/ready", Alive}},

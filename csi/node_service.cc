@@ -1,7 +1,5 @@
 #include "csi/node_service.h"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 #include <memory>
 
@@ -91,12 +89,8 @@ absl::StatusOr<VolumeContext> ReadRequest(const NodePublishVolumeRequest& reques
 // Tokens come as plain strings in the request, which nobody reads again.
 void WipeTokens(NodePublishVolumeRequest& request) {
   auto& context = *request.mutable_volume_context();
-  if (const auto found = context.find(kTokensKey); found != context.end()) {
-    OPENSSL_cleanse(found->second.data(), found->second.size());
-  }
-  for (auto& [key, value] : *request.mutable_secrets()) {
-    OPENSSL_cleanse(value.data(), value.size());
-  }
+  if (const auto found = context.find(kTokensKey); found != context.end()) Wipe(&found->second);
+  for (auto& [key, value] : *request.mutable_secrets()) Wipe(&value);
 }
 
 }  // namespace

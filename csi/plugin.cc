@@ -112,9 +112,10 @@ absl::StatusOr<std::vector<std::string>> KubeletSockets(const Flags& flags) {
   return SocketPaths(endpoints);
 }
 
-Volumes::Volumes(const Flags& flags, std::unique_ptr<KubeClient> cluster,
+Volumes::Volumes(const Clock& its_clock, const Flags& flags, std::unique_ptr<KubeClient> cluster,
                  std::unique_ptr<AuditLog> log)
-    : kube(std::move(cluster)),
+    : clock(its_clock),
+      kube(std::move(cluster)),
       reporter(kube ? std::make_unique<KubeReporter>(clock, *kube, metrics, flags.node_id)
                     : nullptr),
       keeper(flags.keeper_socket.empty()

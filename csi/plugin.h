@@ -45,14 +45,15 @@ namespace coffer::csi {
 // Volumes, and who is told of their opens. Nothing here asks the API server or a keystore: a plugin
 // that stands by costs nobody anything.
 struct Volumes {
-  Volumes(const Flags& flags, std::unique_ptr<KubeClient> cluster, std::unique_ptr<AuditLog> log);
+  Volumes(const Clock& its_clock, const Flags& flags, std::unique_ptr<KubeClient> cluster,
+          std::unique_ptr<AuditLog> log);
   // What a plugin before this one has left. Cancelled: told to stop.
   absl::Status TakeOver(const Flags& flags, const sigset_t& stop);
   StatusServer::IfTaken IfTaken() const {
     return keeper != nullptr ? StatusServer::IfTaken::kWait : StatusServer::IfTaken::kFail;
   }
 
-  const SystemClock clock;
+  const Clock& clock;
   const std::unique_ptr<KubeClient> kube;  // null: there is no API server
   Metrics metrics;
   std::unique_ptr<KubeReporter> reporter;  // null with it

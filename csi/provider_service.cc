@@ -1,7 +1,6 @@
 #include "csi/provider_service.h"
 
 #include <grpcpp/support/proto_buffer_writer.h>
-#include <openssl/crypto.h>
 
 #include <algorithm>
 
@@ -39,8 +38,6 @@ absl::StatusOr<std::map<std::string, SecretBytes>> ReadAttributes(const std::str
   }
   return read;
 }
-
-void Wipe(std::string* text) { OPENSSL_cleanse(text->data(), text->size()); }
 
 }  // namespace
 

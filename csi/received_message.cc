@@ -27,4 +27,6 @@ absl::Status ReadAndWipe(const grpc::ByteBuffer& received, google::protobuf::Mes
   return absl::InternalError(StrCat("the request isn't a ", message->GetTypeName()));
 }
 
+void Wipe(std::string* text) { OPENSSL_cleanse(text->data(), text->size()); }
+
 }  // namespace coffer::csi

@@ -1,8 +1,11 @@
-// Requests that have secrets in them: gRPC frees the bytes that it has received as they are.
+// Messages that have secrets in them: gRPC frees the bytes that it has received as they are, and a
+// message its texts.
 #pragma once
 
 #include <google/protobuf/message_lite.h>
 #include <grpcpp/support/byte_buffer.h>
+
+#include <string>
 
 #include "absl/status/status.h"
 
@@ -12,5 +15,8 @@ namespace coffer::csi {
 // looks at these. Internal, as gRPC answers by itself: they are no such message; they are wiped
 // then, too.
 absl::Status ReadAndWipe(const grpc::ByteBuffer& received, google::protobuf::MessageLite* message);
+
+// Overwrites a text of a message, which nobody reads again.
+void Wipe(std::string* text);
 
 }  // namespace coffer::csi

@@ -1,7 +1,6 @@
 #include "csi/vendor_providers.h"
 
 #include <grpcpp/grpcpp.h>
-#include <openssl/crypto.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "common/json.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "csi/received_message.h"
 #include "proto/secretsstore.grpc.pb.h"
 
 namespace coffer::csi {
@@ -45,8 +45,6 @@ std::string Attributes(const provider::SecretProviderClass& secret_class,
   }
   return std::string(DumpJson(attributes).view());
 }
-
-void Wipe(std::string* text) { OPENSSL_cleanse(text->data(), text->size()); }
 
 absl::StatusOr<provider::FetchResult> FilesOf(v1alpha1::MountResponse& response,
                                               std::string* error_type) {

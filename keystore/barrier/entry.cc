@@ -6,6 +6,8 @@
 //              value
 #include "keystore/barrier/entry.h"
 
+#include <utility>
+
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "keystore/barrier/names.h"
@@ -64,6 +66,13 @@ std::string SealName(EntryKind kind, const GcmKey& key, std::uint32_t term,
   return entry;
 }
 
+// `entry` with its value behind it.
+std::string WithValue(std::string entry, const GcmKey& key, std::uint32_t term,
+                      std::string_view stored_key, std::string_view value) {
+  key.Seal(Associated(EntryKind::kValue, term, Part::kValue, stored_key).view(), value, &entry);
+  return entry;
+}
+
 }  // namespace
 
 absl::StatusOr<Entry> Entry::Parse(std::string_view stored) {
@@ -98,10 +107,9 @@ absl::StatusOr<SecretBytes> Entry::OpenValue(const GcmKey& key, std::string_view
 
 std::string SealValueEntry(const GcmKey& key, std::uint32_t term, std::string_view stored_key,
                            std::string_view name, std::string_view value) {
-  std::string entry =
-      SealName(EntryKind::kValue, key, term, stored_key, name, GcmKey::kOverhead + value.size());
-  key.Seal(Associated(EntryKind::kValue, term, Part::kValue, stored_key).view(), value, &entry);
-  return entry;
+  return WithValue(
+      SealName(EntryKind::kValue, key, term, stored_key, name, GcmKey::kOverhead + value.size()),
+      key, term, stored_key, value);
 }
 
 std::string SealValueAnew(const GcmKey& key, const Entry& replaced, std::string_view stored_key,
@@ -109,9 +117,7 @@ std::string SealValueAnew(const GcmKey& key, const Entry& replaced, std::string_
   std::string entry = StartEntry(EntryKind::kValue, replaced.term, replaced.sealed_name.size(),
                                  GcmKey::kOverhead + value.size());
   entry += replaced.sealed_name;
-  key.Seal(Associated(EntryKind::kValue, replaced.term, Part::kValue, stored_key).view(), value,
-           &entry);
-  return entry;
+  return WithValue(std::move(entry), key, replaced.term, stored_key, value);
 }
 
 std::string SealDirectoryEntry(const GcmKey& key, std::uint32_t term, std::string_view stored_key,

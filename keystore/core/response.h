@@ -61,6 +61,11 @@ struct Response {
     response.data = std::move(data);
     return response;
   }
+  static Response Flattened(Json data) {
+    Response response = Data(std::move(data));
+    response.flattened = true;
+    return response;
+  }
   static Response Bare(Json document, int http_status = 200) {
     Response response;
     response.data = std::move(document);

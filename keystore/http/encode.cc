@@ -54,6 +54,14 @@ char* PutNumber(char* at, std::size_t number) {
   return Put(at, {first, static_cast<std::size_t>(digits + sizeof(digits) - first)});
 }
 
+SecretBytes LocationHeader(std::string_view location) {
+  SecretBytes header;
+  header.Append("Location: ");
+  header.Append(location);
+  header.Append("\r\n");
+  return header;
+}
+
 }  // namespace
 
 std::string HttpDate(absl::Time time) {
@@ -130,7 +138,7 @@ void HttpAnswer::WritePage(std::string_view content_type, std::string_view conte
   Begin();
   bytes_.Append(content);
   if (!location.empty()) {
-    return Finish(307, content_type, head, StrCat("Location: ", location, "\r\n"));
+    return Finish(307, content_type, head, LocationHeader(location).view());
   }
   // Scripts and styles of this keystore alone, and nobody's frame.
   Finish(200, content_type, head,
@@ -147,12 +155,7 @@ void HttpAnswer::WriteError(const HttpRefusal& refusal, const Head& head) {
   if (!refusal.message.empty()) AppendJsonString(refusal.message, &bytes_);
   bytes_.Append("]}\n");
   if (refusal.location.empty()) return Finish(refusal.status, kJsonType, head);
-  SecretBytes location;
-  for (const std::string_view part :
-       {std::string_view("Location: "), refusal.location.view(), std::string_view("\r\n")}) {
-    location.Append(part);
-  }
-  Finish(refusal.status, kJsonType, head, location.view());
+  Finish(refusal.status, kJsonType, head, LocationHeader(refusal.location.view()).view());
 }
 
 }  // namespace coffer::keystore

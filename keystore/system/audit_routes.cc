@@ -31,9 +31,7 @@ absl::StatusOr<Response> List(Audit& audit, Txn& txn) {
                                         {"options", std::move(options)},
                                         {"local", entry.local}};
   }
-  Response response = Response::Data(std::move(data));
-  response.flattened = true;
-  return response;
+  return Response::Flattened(std::move(data));
 }
 
 absl::StatusOr<Response> Enable(Audit& audit, const Request& request, Txn& txn) {

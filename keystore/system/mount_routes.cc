@@ -227,17 +227,13 @@ absl::StatusOr<Response> MountHandlers::List(const Request&, Txn& txn) const {
     if (mount.auth() != auth_) continue;
     data[Json::string_t(ShownPath(mount))] = Describe(mount);
   }
-  Response response = Response::Data(std::move(data));
-  response.flattened = true;
-  return response;
+  return Response::Flattened(std::move(data));
 }
 
 absl::StatusOr<Response> MountHandlers::Read(const Request& request, Txn& txn) const {
   Txn root = txn.Root();
   ASSIGN_OR_RETURN(Found found, Find(request, root));
-  Response response = Response::Data(Describe(found.entry()));
-  response.flattened = true;
-  return response;
+  return Response::Flattened(Describe(found.entry()));
 }
 
 absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn) const {
@@ -324,9 +320,7 @@ absl::StatusOr<Response> MountHandlers::ReadTuning(const Request& request, Txn& 
   data["max_lease_ttl"] = absl::ToInt64Seconds(tokens_.ttls().MaxOf(mount));
   data["description"] = mount.description;
   if (!mount.options.empty()) data["options"] = OptionsOf(mount);
-  Response response = Response::Data(std::move(data));
-  response.flattened = true;
-  return response;
+  return Response::Flattened(std::move(data));
 }
 
 absl::StatusOr<Response> MountHandlers::Tune(const Request& request, Txn& txn) const {

@@ -115,9 +115,7 @@ struct CapabilityHandlers {
       data[JsonKey(path)] = acl->Capabilities(path);
     }
     if (paths.size() == 1) data["capabilities"] = acl->Capabilities(paths.front());
-    Response response = Response::Data(std::move(data));
-    response.flattened = true;
-    return response;
+    return Response::Flattened(std::move(data));
   }
 };
 

@@ -208,11 +208,9 @@ class SealHandlers {
 
   absl::StatusOr<Response> KeyStatus() const {
     ASSIGN_OR_RETURN(const auto status, seal_.barrier().key_status());
-    Response response = Response::Data({{"term", status.term},
-                                        {"install_time", FormatRfc3339(status.install_time)},
-                                        {"encryptions", status.encryptions}});
-    response.flattened = true;
-    return response;
+    return Response::Flattened({{"term", status.term},
+                                {"install_time", FormatRfc3339(status.install_time)},
+                                {"encryptions", status.encryptions}});
   }
 
   absl::StatusOr<Response> GenerateRootStatus() const {
