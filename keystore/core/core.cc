@@ -279,6 +279,7 @@ void Core::CountUse(std::shared_ptr<Call> call, absl::Status failure) {
 
 absl::StatusOr<Response> Core::Run(Call& call) {
   Request& request = call.request;
+  request.route = nullptr;
   request.caller = nullptr;
   request.existing = nullptr;
   call.counted_use = false;

@@ -3,91 +3,12 @@
 #include <catch2/catch.hpp>
 
 #include "common/strings.h"
-#include "keystore/system/testing.h"
+#include "keystore/system/testing_door.h"
 
 namespace coffer::keystore {
 namespace {
 
-// An auth method that lets everyone in, and a secrets engine that keeps what it is told.
-class Door : public Backend {
- public:
-  const std::vector<Route>& routes() const override { return routes_; }
-
- private:
-  static absl::StatusOr<Response> LogIn(const Request& request, Txn&) {
-    Response response;
-    response.login.emplace();
-    TokenSpec& token = response.login->token;
-    token.path = StrCat(request.mount->path, "login");
-    token.ttl = request.duration("ttl");
-    token.type = request.text("type");
-    token.num_uses = request.integer("num_uses");
-    token.policies = request.list("policies");
-    return response;
-  }
-  static absl::StatusOr<Response> Keep(const Request& request, Txn& txn) {
-    RETURN_IF_ERROR(txn.Put("kept", request.text("value")));
-    return Response::Empty();
-  }
-  static absl::StatusOr<Response> Show(const Request&, Txn& txn) {
-    ASSIGN_OR_RETURN(const auto kept, txn.Get("kept"));
-    return Response::Data({{"value", kept ? Json(kept->view()) : Json(nullptr)}});
-  }
-  const std::vector<Route> routes_ = {
-      {"login", "", {{"ttl", FieldType::kDuration, ""}, {"type", FieldType::kString, ""},
-                     {"num_uses", FieldType::kInteger, ""}, {"policies", FieldType::kList, ""}},
-       {{Operation::kUpdate, LogIn}}, Access::kUnauthenticated},
-      {"kept", "", {{"value", FieldType::kString, ""}},
-       {{Operation::kUpdate, Keep}, {Operation::kRead, Show}}}};
-};
-
-struct Fixture : TestKeystore {
-  Fixture() {
-    core.Register("door", door);
-    core.Register("kv/1", door);
-    core.Register("kv/2", door);
-  }
-
-  Auth LogIn(std::string_view mount, Json data = Json::object()) {
-    auto made = Write(StrCat("auth/", mount, "/login"), std::move(data), "");
-    CAPTURE(made.status().ToString());
-    REQUIRE(made.ok());
-    return *std::move(made->auth);
-  }
-  // A child of `parent`, as auth/token/create makes it.
-  std::string Child(const Auth& parent) {
-    auto txn = barrier.Begin();
-    Txn root = (*txn)->root();
-    TokenSpec spec;
-    spec.path = "auth/token/create";
-    spec.parent = parent.entry->hash;
-    auto made = tokens.Create(root, std::move(spec), MountEntry{.path = "auth/token/"});
-    REQUIRE(made.ok());
-    REQUIRE(CommitAndWait(barrier, *std::move(txn)).ok());
-    return std::string(made->id.view());
-  }
-  bool Lives(std::string_view token) {
-    auto txn = barrier.Begin();
-    Txn root = (*txn)->root();
-    const auto found = tokens.Lookup(root, token);
-    REQUIRE(found.ok());
-    return *found != nullptr;
-  }
-  bool Lives(const Auth& auth) { return Lives(auth.client_token.view()); }
-
-  Door door;
-};
-
-absl::StatusCode CodeOf(const absl::StatusOr<Response>& response) {
-  return response.status().code();
-}
-std::string MessageOf(const absl::StatusOr<Response>& response) {
-  return std::string(Message(response.status()));
-}
-
-std::string TextOf(const Json& text) {
-  return std::string(std::string_view(text.get_ref<const Json::string_t&>()));
-}
+using Fixture = DoorKeystore;
 
 TEST_CASE("a disabled auth method's tokens end with it, children too, and no others") {
   Fixture keystore;
@@ -116,6 +37,16 @@ TEST_CASE("a disabled auth method's tokens end with it, children too, and no oth
   keystore.Enable("auth/door", "door");
   CHECK(keystore.Lives(keystore.LogIn("door")));
   CHECK_FALSE(keystore.Lives(one));
+}
+
+TEST_CASE("a login under way while its method is disabled finds none") {
+  Fixture keystore;
+  keystore.Enable("auth/door", "door");
+  keystore.door.meanwhile = [&] { CHECK(keystore.Delete("sys/auth/door").ok()); };
+  // As everything that isn't there without a token.
+  CHECK(CodeOf(keystore.Write("auth/door/login", Json::object(), "")) ==
+        absl::StatusCode::kPermissionDenied);
+  CHECK(keystore.Tokens() == 1);  // root's
 }
 
 TEST_CASE("a revocation that a crash broke off goes on once the keystore is open") {
