@@ -1,4 +1,4 @@
-// auth: enable, disable, list, tune, help.
+// auth: enable, disable, list, tune, move, help.
 #include "cli/mounts.h"
 #include "cli/output.h"
 #include "cli/values.h"
@@ -18,7 +18,8 @@ constexpr MountTable kMethods = {
     .disable = {"Error disabling auth method at $1",
                 "Success! Disabled the auth method (if it existed) at: $1"},
     .list_failed = "Error listing enabled authentications",
-    .tune = {"Error tuning auth method $1", "Success! Tuned the auth method at: $1"}};
+    .tune = {"Error tuning auth method $1", "Success! Tuned the auth method at: $1"},
+    .moved = "auth method"};
 
 // How to log in by a method, as "login" takes it.
 constexpr std::pair<std::string_view, std::string_view> kLoginHelp[] = {
@@ -100,6 +101,16 @@ std::vector<Command> AuthCommands() {
        .max_args = 1,
        .flags = tune,
        .run = [](Session& session) { return kMethods.Tune(session); }},
+      {.name = "auth move",
+       .synopsis = "Move an auth method to a new path",
+       .usage = "[options] SOURCE DESTINATION",
+       .help =
+           "Moves an auth method to a new path; both paths begin with \"auth/\". All tokens that "
+           "were made by it are revoked; its configuration moves along.\n"
+           "    $ vault auth move auth/kubernetes/ auth/cluster-1/",
+       .min_args = 2,
+       .max_args = 2,
+       .run = [](Session& session) { return kMethods.Move(session); }},
       {.name = "auth help",
        .synopsis = "Prints usage for an auth method",
        .usage = "[options] TYPE | PATH",

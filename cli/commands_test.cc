@@ -2,6 +2,7 @@
 // tests/cli/tutorial.py runs them against a real keystore.
 #include <sys/stat.h>
 
+#include "absl/strings/substitute.h"
 #include "cli/test_shell.h"
 
 namespace coffer::cli {
@@ -196,6 +197,61 @@ TEST_CASE("login by a method sends its fields to the method's mount") {
   for (const auto& [args, request] : kCases) {
     CHECK(shell.Run(args).requests.at(0) == request);
     for (const std::string& header : shell.headers) CHECK(header != "X-Vault-Token: hvs.old");
+  }
+}
+
+TEST_CASE("secrets move and auth move ask until the server has moved") {
+  const auto status = [](std::string_view status) {
+    return ScriptedTransport::Answer{
+        200,
+        StrCat(R"({"data":{"migration_id":"1","migration_info":{"status":")", status, R"("}}})")};
+  };
+  const ScriptedTransport::Answer started = {200, R"({"data":{"migration_id":"1"}})"};
+  const ScriptedTransport::Answer refused = {400, R"({"errors":["no matching mount"]})"};
+  struct Case {
+    std::vector<ScriptedTransport::Answer> answers;
+    int code;
+    std::string_view out, err;  // $0: what is moved
+  };
+  const Case kCases[] = {
+      {{started, status("success")},
+       0,
+       "Started moving $0, with migration ID 1\nSuccess! Finished moving $0, with migration ID 1\n",
+       ""},
+      {{started, status("in-progress"), status("in-progress"), status("success")},
+       0,
+       "Started moving $0, with migration ID 1\n"
+       "Waiting for terminal status in migration of $0, with migration ID 1\n"
+       "Success! Finished moving $0, with migration ID 1\n",
+       ""},
+      {{started, status("failure")},
+       2,
+       "Started moving $0, with migration ID 1\n",
+       "Failure! Error encountered moving $0, with migration ID 1\n"},
+      {{started, refused},
+       2,
+       "Started moving $0, with migration ID 1\n",
+       "Error checking migration status of $0: "},
+      {{refused}, 2, "", "Error moving $0: "},
+      {{{204, ""}}, 0, "Success! Finished moving $0\n", ""},
+  };
+  for (const auto& [group, moved] : {std::pair("secrets", "secrets engine a/ to b/c/"),
+                                     std::pair("auth", "auth method a/ to b/c/")}) {
+    for (const Case& c : kCases) {
+      TestShell shell;
+      shell.answers = c.answers;
+      const Outcome outcome = shell.Run({group, "move", "a", "b/c/"});
+      CAPTURE(group, c.out, c.err);
+      CHECK(outcome.code == c.code);
+      CHECK(outcome.out == absl::Substitute(ToAbsl(c.out), moved));
+      CHECK_THAT(outcome.err, Catch::StartsWith(absl::Substitute(ToAbsl(c.err), moved)));
+      CHECK(outcome.err.empty() == c.err.empty());
+      REQUIRE(outcome.requests.size() == c.answers.size());
+      CHECK(outcome.requests[0] ==
+            R"(POST http://v:8200/v1/sys/remount {"from":"a/","to":"b/c/"})");
+      if (c.answers.size() == 1) continue;
+      CHECK(outcome.requests.back() == "GET http://v:8200/v1/sys/remount/status/1");
+    }
   }
 }
 

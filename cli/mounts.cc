@@ -1,6 +1,7 @@
 #include "cli/mounts.h"
 
 #include "absl/strings/substitute.h"
+#include "absl/time/clock.h"
 #include "cli/output.h"
 #include "cli/table.h"
 #include "cli/values.h"
@@ -126,6 +127,41 @@ int MountTable::Tune(Session& session) const {
       {.method = "POST", .path = StrCat(api, "/", path, "tune"), .body = &body});
   if (!answer.ok()) return session.Fail(Say(tune.failed, "", path), answer.status());
   session.console.Line(Say(tune.done, "", path));
+  return kDone;
+}
+
+// The server moves in the background; its status is asked for until it has.
+int MountTable::Move(Session& session) const {
+  const std::string from = WithSlash(session.args[0]), to = WithSlash(session.args[1]);
+  const std::string what = StrCat(moved, " ", from, " to ", to);
+  const Json body = {{"from", Json::string_t(from)}, {"to", Json::string_t(to)}};
+  const absl::StatusOr<Json> started =
+      session.api->Call({.method = "POST", .path = "sys/remount", .body = &body});
+  if (!started.ok()) return session.Fail(StrCat("Error moving ", what), started.status());
+  const std::string id(TextAt(At(*started, "data"), "migration_id"));
+  if (id.empty()) {  // Vault before 1.10, which answers once it has
+    session.console.Line(StrCat("Success! Finished moving ", what));
+    return kDone;
+  }
+  const std::string with_id = StrCat(what, ", with migration ID ", id);
+  session.console.Line(StrCat("Started moving ", with_id));
+  for (bool told = false;; told = true) {
+    const absl::StatusOr<Json> answer =
+        session.api->Call({.method = "GET", .path = StrCat("sys/remount/status/", id)});
+    if (!answer.ok()) {
+      return session.Fail(StrCat("Error checking migration status of ", what), answer.status());
+    }
+    const std::string_view status = TextAt(At(At(*answer, "data"), "migration_info"), "status");
+    if (status == "success") break;
+    if (status == "failure") {
+      return session.Fail(StrCat("Failure! Error encountered moving ", with_id));
+    }
+    if (!told) {
+      session.console.Line(StrCat("Waiting for terminal status in migration of ", with_id));
+    }
+    absl::SleepFor(absl::Milliseconds(500));
+  }
+  session.console.Line(StrCat("Success! Finished moving ", with_id));
   return kDone;
 }
 

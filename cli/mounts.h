@@ -1,5 +1,5 @@
 // What "secrets", "auth" and "audit" share: each enables, lists and disables entries of a table of the
-// server's, and the first two tune them.
+// server's, and the first two tune and move them.
 #pragma once
 
 #include "cli/command.h"
@@ -22,11 +22,14 @@ struct MountTable {
   Words enable, disable;
   std::string_view list_failed;
   Words tune = {};
+  std::string_view moved = {};  // what move calls an entry
 
   int Enable(Session& session) const;
   int Disable(Session& session) const;
   int List(Session& session) const;
   int Tune(Session& session) const;
+  // From the path args[0] to args[1], as sys/remount takes them: of an auth method with "auth/".
+  int Move(Session& session) const;
 };
 
 // Flags of enable and tune: description, lease times, visibility, headers, options.

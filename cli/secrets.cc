@@ -1,5 +1,4 @@
 // secrets: enable, disable, list, tune, move.
-#include "absl/time/clock.h"
 #include "cli/mounts.h"
 #include "cli/output.h"
 #include "cli/values.h"
@@ -19,38 +18,8 @@ constexpr MountTable kEngines = {
     .disable = {"Error disabling secrets engine at $1",
                 "Success! Disabled the secrets engine (if it existed) at: $1"},
     .list_failed = "Error listing secrets engines",
-    .tune = {"Error tuning secrets engine $1", "Success! Tuned the secrets engine at: $1"}};
-
-// The server moves in the background; its status is asked for until it has.
-int Move(Session& session) {
-  const std::string from = WithSlash(session.args[0]), to = WithSlash(session.args[1]);
-  const std::string what = StrCat("Error moving secrets engine ", from, " to ", to);
-  const Json body = {{"from", Json::string_t(from)}, {"to", Json::string_t(to)}};
-  const absl::StatusOr<Json> started =
-      session.api->Call({.method = "POST", .path = "sys/remount", .body = &body});
-  if (!started.ok()) return session.Fail(what, started.status());
-  const std::string id(TextAt(At(*started, "data"), "migration_id"));
-  if (!id.empty()) {
-    session.console.Line(StrCat("Started moving secrets engine ", from, " to ", to,
-                                ", with migration ID ", id));
-  }
-  while (!id.empty()) {
-    const absl::StatusOr<Json> answer =
-        session.api->Call({.method = "GET", .path = StrCat("sys/remount/status/", id)});
-    if (!answer.ok()) return session.Fail(what, answer.status());
-    const std::string_view status =
-        TextAt(At(At(*answer, "data"), "migration_info"), "status");
-    if (status == "success") break;
-    if (status == "failure") {
-      return session.Fail(StrCat("Failure! Error encountered moving secrets engine ", from, " to ",
-                                 to, ", with migration ID ", id));
-    }
-    absl::SleepFor(absl::Milliseconds(500));
-  }
-  session.console.Line(StrCat("Success! Finished moving secrets engine ", from, " to ", to,
-                              id.empty() ? "" : ", with migration ID ", id));
-  return kDone;
-}
+    .tune = {"Error tuning secrets engine $1", "Success! Tuned the secrets engine at: $1"},
+    .moved = "secrets engine"};
 
 }  // namespace
 
@@ -99,10 +68,12 @@ std::vector<Command> SecretsCommands() {
       {.name = "secrets move",
        .synopsis = "Move a secrets engine to a new path",
        .usage = "[options] SOURCE DESTINATION",
-       .help = "Moves a secrets engine to a new path. Its leases are revoked; its data moves along.",
+       .help =
+           "Moves a secrets engine to a new path. Its leases are revoked; its data moves along.\n"
+           "    $ vault secrets move secret/ generic/",
        .min_args = 2,
        .max_args = 2,
-       .run = Move},
+       .run = [](Session& session) { return kEngines.Move(session); }},
   };
 }
 

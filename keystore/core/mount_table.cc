@@ -81,6 +81,13 @@ const MountEntry* MountTable::Find(std::string_view path) const {
   return longest;
 }
 
+const MountEntry* MountTable::Conflict(std::string_view path) const {
+  for (const MountEntry& entry : entries_) {
+    if (path.starts_with(entry.path) || entry.path.starts_with(path)) return &entry;
+  }
+  return nullptr;
+}
+
 absl::StatusOr<std::shared_ptr<const MountTable>> MountStore::Load(Txn& txn) {
   ASSIGN_OR_RETURN(std::shared_ptr<const MountTable> table, cache_.Get(txn, kPath, Parse));
   if (table == nullptr) return absl::DataLossError("the storage has no mount table");
@@ -91,6 +98,19 @@ absl::Status MountStore::Save(Txn& txn, const std::vector<MountEntry>& entries) 
   Json document = Json::array();
   for (const MountEntry& entry : entries) document.push_back(Encode(entry));
   return txn.PutJson(kPath, document);
+}
+
+absl::Status CheckMountPath(std::string_view path) {
+  if (path.empty()) return absl::InvalidArgumentError("the path of the mount is missing");
+  for (const std::string_view segment : Split(path, '/')) {
+    if (segment.empty() || segment == "." || segment == ".." ||
+        segment.find_first_of("\n\r\t\\ *+{}") != segment.npos) {
+      return absl::InvalidArgumentError(
+          StrCat("a mount can't have the path \"", path,
+                 "\": segments must be non-empty, without white space, \"..\", or any of \\*+{}"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 MountEntry NewMount(std::string path, std::string type, std::string description) {

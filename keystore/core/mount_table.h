@@ -18,6 +18,8 @@ class MountTable {
   explicit MountTable(std::vector<MountEntry> entries);
   // The mount with the longest path that is a prefix of `path` (or is `path` + "/"); null if none.
   const MountEntry* Find(std::string_view path) const;
+  // A mount at, above or below `path` (ends in "/"), which keeps others from it; null if none.
+  const MountEntry* Conflict(std::string_view path) const;
   const std::vector<MountEntry>& entries() const { return entries_; }
 
  private:
@@ -36,6 +38,9 @@ class MountStore {
  private:
   ParsedCache<MountTable> cache_;
 };
+
+// InvalidArgument where nothing can be mounted at `path` (without the "/" that a mount's ends in).
+absl::Status CheckMountPath(std::string_view path);
 
 // A mount with a new uuid and accessor.
 MountEntry NewMount(std::string path, std::string type, std::string description);

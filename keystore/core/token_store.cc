@@ -356,6 +356,16 @@ absl::Status TokenStore::Forget(Txn& txn, const Noted& noted) {
   return txn.Delete(StrCat(kRevoking, noted.name));
 }
 
+absl::Status TokenStore::CheckNotRevoking(Txn& txn, std::string_view path) {
+  ASSIGN_OR_RETURN(const std::vector<Noted> noted, ToRevoke(txn));
+  for (const auto& [name, prefix] : noted) {
+    if (!prefix.starts_with(path) && !path.starts_with(prefix)) continue;
+    return absl::UnavailableError(
+        StrCat("tokens of what was mounted at ", prefix, " are being revoked: try again"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<std::string>> TokenStore::HashesBelow(Txn& txn,
                                                                  std::string_view prefix) {
   ASSIGN_OR_RETURN(std::vector<std::string> hashes, txn.List(kIds));

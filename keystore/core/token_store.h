@@ -71,6 +71,9 @@ class TokenStore {
   // What RevokeBelow noted and Forget hasn't taken away.
   absl::StatusOr<std::vector<Noted>> ToRevoke(Txn& txn);
   absl::Status Forget(Txn& txn, const Noted& noted);
+  // Unavailable while a prefix at, above or below `path` (ends in "/") is noted: tokens that are
+  // made there now would be revoked with the old ones.
+  absl::Status CheckNotRevoking(Txn& txn, std::string_view path);
   absl::StatusOr<std::vector<std::string>> HashesBelow(Txn& txn, std::string_view prefix);
 
   // Of all tokens, also those that have expired and wait for RevokeExpired; sorted.

@@ -29,6 +29,7 @@
 #include "keystore/system/mount_routes.h"
 #include "keystore/system/openapi_routes.h"
 #include "keystore/system/policy_routes.h"
+#include "keystore/system/remount_routes.h"
 #include "keystore/system/seal_routes.h"
 #include "keystore/system/system_backend.h"
 #include "keystore/system/wrapping_routes.h"
@@ -129,7 +130,8 @@ absl::Status Run(const CommandLine& command_line) {
                                     [&core] { return core.CreateRootToken(); },
                                     [&core] { core.Seal(); }}),
                         PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies, tokens),
-                        LeaseRoutes(tokens), OpenApiRoutes(core, mounts, std::string(kApiVersion)),
+                        RemountRoutes(mounts, tokens), LeaseRoutes(tokens),
+                        OpenApiRoutes(core, mounts, std::string(kApiVersion)),
                         events.Routes(), AuditRoutes(audit), WrappingRoutes(tokens),
                         MetricsRoutes(core.telemetry(), clock, MetricsOptionsFor(config))});
   core.telemetry().Gauge("core.unsealed", "1 where the keystore is open, 0 where it is sealed",

@@ -196,15 +196,7 @@ absl::Status KeepOptions(const Request& request, MountEntry* mount) {
 absl::StatusOr<std::string> MountHandlers::FullPath(const Request& request) const {
   std::string_view path = request.text("path");
   while (path.ends_with('/')) path.remove_suffix(1);
-  if (path.empty()) return absl::InvalidArgumentError("the path of the mount is missing");
-  for (const std::string_view segment : Split(path, '/')) {
-    if (segment.empty() || segment == "." || segment == ".." ||
-        segment.find_first_of("\n\r\t\\ *+{}") != segment.npos) {
-      return absl::InvalidArgumentError(
-          StrCat("a mount can't have the path \"", path,
-                 "\": segments must be non-empty, without white space, \"..\", or any of \\*+{}"));
-    }
-  }
+  RETURN_IF_ERROR(CheckMountPath(path));
   return StrCat(auth_ ? "auth/" : "", path, "/");
 }
 
@@ -243,21 +235,10 @@ absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn)
     return absl::InvalidArgumentError(StrCat("the path \"", path, "\" is reserved"));
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<const MountTable> table, mounts_.Load(root));
-  std::vector<MountEntry> entries = table->entries();
-  for (const MountEntry& mount : entries) {
-    if (mount.auth() != auth_) continue;
-    if (mount.path.starts_with(path) || path.starts_with(mount.path)) {
-      return absl::InvalidArgumentError(StrCat("path is already in use at ", ShownPath(mount)));
-    }
+  if (const MountEntry* other = table->Conflict(path)) {
+    return absl::InvalidArgumentError(StrCat("path is already in use at ", ShownPath(*other)));
   }
-  // Else the new mount's tokens would be revoked with the old one's.
-  ASSIGN_OR_RETURN(const std::vector<TokenStore::Noted> revoking, tokens_.ToRevoke(root));
-  for (const auto& [name, prefix] : revoking) {
-    if (prefix.starts_with(path) || path.starts_with(prefix)) {
-      return absl::UnavailableError(
-          StrCat("tokens of what was mounted at ", prefix, " are being revoked: try again"));
-    }
-  }
+  RETURN_IF_ERROR(tokens_.CheckNotRevoking(root, path));
   MountEntry mount = NewMount(std::move(path), std::string(request.text("type")),
                               std::string(request.text("description")));
   if (mount.type.empty()) return absl::InvalidArgumentError("the field \"type\" is missing");
@@ -286,6 +267,7 @@ absl::StatusOr<Response> MountHandlers::Enable(const Request& request, Txn& txn)
   txn.OnCommit([path = mount.path, type = mount.type] {
     log::Info("mounted", {{"path", path}, {"type", type}});
   });
+  std::vector<MountEntry> entries = table->entries();
   entries.push_back(std::move(mount));
   RETURN_IF_ERROR(mounts_.Save(root, entries));
   return Response::Empty();

@@ -15,6 +15,7 @@
 #include "keystore/system/metrics_routes.h"
 #include "keystore/system/mount_routes.h"
 #include "keystore/system/policy_routes.h"
+#include "keystore/system/remount_routes.h"
 #include "keystore/system/seal_routes.h"
 #include "keystore/system/system_backend.h"
 #include "keystore/system/wrapping_routes.h"
@@ -87,7 +88,8 @@ struct TestKeystore {
                                     [this] { return core.CreateRootToken(); },
                                     [this] { core.Seal(); }}),
                         PolicyRoutes(policies, tokens), MountRoutes(core, mounts, policies, tokens),
-                        LeaseRoutes(tokens), AuditRoutes(audit), WrappingRoutes(tokens),
+                        RemountRoutes(mounts, tokens), LeaseRoutes(tokens), AuditRoutes(audit),
+                        WrappingRoutes(tokens),
                         MetricsRoutes(core.telemetry(), clock, {})}};
   SecretBytes share;
   std::string root_token;

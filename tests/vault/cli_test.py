@@ -69,7 +69,14 @@ list auth/kubernetes/role
 list auth/kubernetes/none
 read auth/kubernetes/role/none
 delete auth/kubernetes/role/webapp
-auth disable kubernetes
+auth move auth/kubernetes /auth/moved/
+auth move moved kubernetes
+auth move auth/moved kubernetes
+auth move auth/moved auth/token
+auth move auth/moved
+auth move auth/moved auth/a auth/b
+auth move -format=yaml auth/moved auth/a
+auth disable moved
 policy write webapp POLICY
 policy read webapp
 policy list
@@ -104,7 +111,15 @@ operator rekey -status
 operator generate-root -status
 operator init -status
 operator init
-secrets disable kv
+secrets move kv /moved/
+secrets move none a
+secrets move moved moved/a
+secrets move moved auth/a
+secrets move sys a
+secrets move moved
+secrets move moved a b
+secrets move -format=yaml moved a
+secrets disable moved
 secrets disable old
 kv get kv/a
 login none
@@ -124,6 +139,7 @@ OWN = (
     (r"\bvault-cluster-[0-9a-f]{8}\b", "CLUSTER"),
     (r"\b[A-Za-z0-9]{24}\b", "ACCESSOR"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
+    (r"Waiting for terminal status .*\n", ""),  # a move that wasn't done at once
 )
 
 
