@@ -2,6 +2,7 @@
 // doesn't convert to: these take the standard one.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -45,6 +46,7 @@ void StrAppend(std::string* text, const Pieces&... pieces) {
 // The pieces between separators, empty ones too: one more than there are separators.
 inline std::vector<std::string_view> Split(std::string_view text, char separator) {
   std::vector<std::string_view> pieces;
+  pieces.reserve(1 + std::count(text.begin(), text.end(), separator));
   for (std::size_t start = 0;;) {
     const std::size_t end = text.find(separator, start);
     pieces.push_back(text.substr(start, end - start));
