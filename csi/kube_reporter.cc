@@ -265,9 +265,13 @@ void KubeReporter::Unpublished(const std::string& target, const volume::PodFacts
   for (const std::string& name : secrets) Release(volume, name);
 }
 
-void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
-                        std::string message) {
-  if (pod.pod_uid.empty() || writer_.pending() > kMostPending) return;
+void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason, std::string message,
+                        std::function<void()> ended) {
+  if (pod.pod_uid.empty()) {  // nothing that an Event could be on
+    if (ended) ended();
+    return;
+  }
+  if (!ended && writer_.pending() > kMostPending) return;
   const SteadyTime now = now_();
   const absl::Time time = clock_.Now();
   const std::string key = StrCat(pod.pod_uid, " ", reason, " ", message);
@@ -297,21 +301,24 @@ void KubeReporter::Tell(const PodVolume& pod, bool warning, std::string reason,
     } else {
       ++known.count;
       known.last = time;
-      if (now - entry->second.written < kEventPause) return;
+      if (!ended && now - entry->second.written < kEventPause) return;
     }
     entry->second.written = now;
     event = known;
   }
-  writer_.Put(StrCat("Event ", event.kubernetes_namespace, "/", event.name),
-              [this, event, denials = 0](absl::Time deadline) mutable {
-                return NotAgainIfDenied(WriteEvent(client_, node_, event, deadline), denials);
-              });
+  writer_.Put(
+      StrCat("Event ", event.kubernetes_namespace, "/", event.name),
+      [this, event, denials = 0](absl::Time deadline) mutable {
+        return NotAgainIfDenied(WriteEvent(client_, node_, event, deadline), denials);
+      },
+      std::move(ended));
 }
 
 void KubeReporter::CanaryOpened(const volume::OpenEvent& event) {
   const volume::VolumeInfo& info = *event.volume;
   const volume::Opener& opener = event.opener;
   std::string who;
+  if (event.time == absl::InfinitePast()) who = "; the node plugin's logs say by whom";
   if (!opener.command.empty()) StrAppend(&who, " by ", opener.command);
   if (opener.uid != volume::Opener::kUnknownId) StrAppend(&who, " as uid ", opener.uid);
   if (!opener.container.empty()) StrAppend(&who, " in container ", opener.container.substr(0, 12));
@@ -323,7 +330,8 @@ void KubeReporter::CanaryOpened(const volume::OpenEvent& event) {
         .versions = {}},
        true, "SecretCanaryOpened",
        StrCat("the canary file ", event.file, " of SecretProviderClass ", info.pod.secret_class,
-              " was opened", who));
+              " was opened", who),
+       event.delivered);
 }
 
 void KubeReporter::TellOwnPod(std::string_view name_space, std::string_view name,

@@ -3,6 +3,7 @@
 // KubeWriter writes.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,7 +36,8 @@ class KubeReporter : public VolumeObserver {
                  const std::vector<provider::ObjectVersion>& versions,
                  absl::Time fetched) override;
 
-  // A Warning on the pod whose canary file was opened.
+  // A Warning on the pod whose canary file was opened, by whom where that is known. The event's
+  // `delivered` is called when the API server has it, or has refused it for good.
   void CanaryOpened(const volume::OpenEvent& event);
 
   // A Warning on the plugin's own pod.
@@ -84,7 +86,9 @@ class KubeReporter : public VolumeObserver {
   void PutStatus(const VolumePtr& volume);
   void PutSecret(const VolumePtr& volume, SecretPayload secret, std::string provider, bool again);
   void Release(const VolumePtr& volume, const std::string& secret);
-  void Tell(const PodVolume& pod, bool warning, std::string reason, std::string message);
+  // `ended`: as of KubeWriter. With it the Event is one that can't be done without.
+  void Tell(const PodVolume& pod, bool warning, std::string reason, std::string message,
+            std::function<void()> ended = nullptr);
 
   const Clock& clock_;
   KubeClient& client_;

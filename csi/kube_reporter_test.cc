@@ -25,6 +25,9 @@ class FakeApi {
     if (secrets_forbidden && path.starts_with("/api/v1/") && path.find("/secrets") != path.npos) {
       return TestHttpAnswer(403, R"({"message":"secrets is forbidden"})");
     }
+    if (refused_events != 0 && path.ends_with("/events")) {
+      return TestHttpAnswer(refused_events, R"({"message":"no"})");
+    }
     if (method == "POST" && path.ends_with("/token")) {
       ++tokens;
       const auto& audiences = body["spec"]["audiences"];
@@ -90,6 +93,7 @@ class FakeApi {
   std::atomic<bool> deletes_fail{false};
   std::atomic<bool> secrets_forbidden{false};
   std::atomic<bool> nodes_forbidden{false};
+  std::atomic<int> refused_events{0};  // with that
   std::vector<std::string> log;
   std::map<std::string, Json> objects;
   int tokens = 0;
@@ -355,6 +359,51 @@ TEST_CASE("a canary that was opened is a Warning on its pod, also one that a plu
   CHECK(events[0]["message"] ==
         "the canary file bait of SecretProviderClass webapp was opened by cat as uid 1000 in "
         "container cccccccccccc");
+}
+
+TEST_CASE(
+    "a canary's open is delivered when the API server has its Event, or refuses it for good") {
+  Fixture f;
+  std::atomic<int> delivered = 0;
+  const auto opened = [&](int pod, absl::Time time = absl::UnixEpoch()) {
+    const volume::VolumeInfo info{"csi-1",
+                                  Fixture::Target(pod),
+                                  {"shop", StrCat("web-", pod), StrCat("pod-uid-", pod), "webapp"},
+                                  false};
+    f.reporter.CanaryOpened({.volume = std::make_shared<const volume::VolumeInfo>(info),
+                             .file = "bait",
+                             .time = time,
+                             .canary = true,
+                             .delivered = [&] { ++delivered; }});
+  };
+  SECTION("away, and back") {
+    f.api.down = true;
+    opened(1);
+    opened(1);  // of another volume of the pod: the same words
+    opened(2, absl::InfinitePast());
+    CHECK_FALSE(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+    CHECK(delivered == 0);
+    f.api.down = false;
+    CHECK(f.Comes([&] { return f.reporter.writer().pending() == 0; }));
+    CHECK(delivered == 3);
+    const auto events = f.api.Events();
+    REQUIRE(events.size() == 2);
+    CHECK(events[0]["message"] == "the canary file bait of SecretProviderClass webapp was opened");
+    CHECK(events[0]["count"] == 2);
+    CHECK(events[1]["message"] ==
+          "the canary file bait of SecretProviderClass webapp was opened; the node plugin's logs "
+          "say by whom");
+    opened(1);  // soon after
+    CHECK(f.reporter.writer().Drain(absl::Now() + absl::Seconds(10)));
+    CHECK(delivered == 4);
+  }
+  SECTION("refused") {
+    f.api.refused_events = GENERATE(403, 404, 422);
+    opened(1);
+    CHECK(f.Comes([&] { return f.reporter.writer().pending() == 0; }));
+    CHECK(delivered == 1);
+    CHECK(f.api.Events().empty());
+  }
 }
 
 TEST_CASE("without a right to Secrets nothing is left waiting for volumes that are gone") {

@@ -20,7 +20,7 @@ SteadyTime After(absl::Duration pause) {
 }
 
 bool IsFinal(const absl::Status& status) {
-  return absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status) ||
+  return status.ok() || absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status) ||
          absl::IsNotFound(status) || absl::IsOutOfRange(status);
 }
 
@@ -37,7 +37,7 @@ KubeWriter::~KubeWriter() {
   thread_.join();
 }
 
-void KubeWriter::Put(std::string key, Job job) {
+void KubeWriter::Put(std::string key, Job job, std::function<void()> ended) {
   std::lock_guard lock(mutex_);
   Entry& entry = entries_[std::move(key)];
   entry.replaced = entry.running;
@@ -45,6 +45,7 @@ void KubeWriter::Put(std::string key, Job job) {
   entry.due = steady_clock::now();
   entry.pause = kFirstPause;
   entry.turn = ++turns_;
+  if (ended) entry.ended.push_back(std::move(ended));
   changed_.notify_all();
 }
 
@@ -86,14 +87,22 @@ void KubeWriter::Run() {
     lock.unlock();  // entries stay where they are, and only this thread removes any
     const absl::Status status = job(absl::Now() + kAttempt);
     lock.lock();
-    if (!next->second.replaced) next->second.job = job;
+    if (!next->second.replaced) {
+      next->second.job = job;
+      if (IsFinal(status)) {
+        const std::vector<std::function<void()>> ended = std::exchange(next->second.ended, {});
+        lock.unlock();
+        for (const auto& tell : ended) tell();
+        lock.lock();
+      }
+    }
     Finish(next, status);
     changed_.notify_all();
   }
 }
 
 void KubeWriter::Finish(std::map<std::string, Entry>::iterator entry, const absl::Status& status) {
-  const bool final = status.ok() || IsFinal(status);
+  const bool final = IsFinal(status);
   metrics_.Add(Counter::kKubernetesWrite,
                {{"result", status.ok() ? "ok" : final ? "refused" : "failed"}});
   if (!status.ok()) {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -27,7 +28,9 @@ class KubeWriter {
   explicit KubeWriter(Metrics& metrics);
   ~KubeWriter();  // gives up on what is left
 
-  void Put(std::string key, Job job);
+  // `ended`: called on the writer's thread, unless it ends first, when nothing of this key is left
+  // to write: a job was done or refused for good, and no newer one has come.
+  void Put(std::string key, Job job, std::function<void()> ended = nullptr);
   // Until nothing is left that hasn't failed before, or `deadline`. True: nothing at all is left.
   bool Drain(absl::Time deadline);
   std::size_t pending() const;
@@ -40,6 +43,7 @@ class KubeWriter {
     std::uint64_t turn = 0;   // in the order of Put
     bool running = false;
     bool replaced = false;    // while it ran
+    std::vector<std::function<void()>> ended = {};
   };
 
   void Run();

@@ -32,7 +32,19 @@ void OpenReporter::Opening(const volume::OpenEvent& event) {
                                               {"file", event.file},
                                               {"pid", event.opener.pid},
                                               {"command", event.opener.command}});
-  if (on_canary_) on_canary_(event);
+  Owe(event);
+}
+
+void OpenReporter::StillOwed(const volume::OpenEvent& event) { Owe(event); }
+
+// Where there is no cluster it is delivered at once: one that comes later needn't hear of what is
+// long past.
+void OpenReporter::Owe(const volume::OpenEvent& event) {
+  if (on_canary_) {
+    on_canary_(event);
+  } else if (event.delivered) {
+    event.delivered();
+  }
 }
 
 void OpenReporter::Opened(const volume::OpenEvent& event) {

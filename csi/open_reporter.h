@@ -17,8 +17,8 @@ namespace coffer::csi {
 
 class OpenReporter : public volume::OpenListener, public VolumeObserver {
  public:
-  // All are kept by the caller. `audit_log`: null, or where lines go. `on_canary`: called at a
-  // canary's first open.
+  // All are kept by the caller. `audit_log`: null, or where lines go. `on_canary`: null, or called
+  // at a canary's first open, and sees to OpenEvent::delivered.
   OpenReporter(AuditLog* audit_log, Metrics& metrics, ReadTimes& times, VolumeRecords& records,
                std::function<void(const volume::OpenEvent&)> on_canary)
       : audit_log_(audit_log),
@@ -29,6 +29,7 @@ class OpenReporter : public volume::OpenListener, public VolumeObserver {
 
   void Opening(const volume::OpenEvent& event) override;
   void Opened(const volume::OpenEvent& event) override;
+  void StillOwed(const volume::OpenEvent& event) override;
   void Published(const std::string& target, const VolumeContext& context,
                  PublishOutcome& outcome) override;
   void Unpublished(const std::string& target, const volume::PodFacts& pod,
@@ -38,6 +39,8 @@ class OpenReporter : public volume::OpenListener, public VolumeObserver {
                  absl::Time fetched) override;
 
  private:
+  // To the cluster.
+  void Owe(const volume::OpenEvent& event);
   // As metrics what the plugin before this one has seen of the pod.
   void Remember(const VolumeContext& context);
 

@@ -68,6 +68,10 @@ TEST_CASE("opens are counted, the last one's time is shown and kept, a canary is
     CHECK_THAT(text, Catch::Contains(line + "\n"));
   }
   CHECK(canaries.size() == 2);
+  // What a plugin before this one has told of is neither counted nor logged again.
+  reporter.StillOwed({.volume = info, .file = "bait", .canary = true});
+  CHECK(canaries.size() == 3);
+  CHECK(metrics.Text() == text);
   CHECK(times.All().size() == 3);  // those that were published
   for (const ReadTime& time : times.All()) {
     CHECK((time.last_read == absl::InfinitePast()) == (time.file == "unread"));
@@ -92,6 +96,23 @@ TEST_CASE("opens are counted, the last one's time is shown and kept, a canary is
   CHECK_THAT(shown(true, other), !Catch::Contains("file="));
   reporter.Unpublished("/t", info->pod, absl::OkStatus());
   CHECK_THAT(shown(true, context), !Catch::Contains("file="));
+}
+
+TEST_CASE("where there is no cluster a canary's open is delivered at once") {
+  ManualClock clock;
+  Metrics metrics;
+  ReadTimes times(clock, "");
+  VolumeRecords records(clock);
+  OpenReporter reporter(nullptr, metrics, times, records, nullptr);
+  int delivered = 0;
+  const volume::OpenEvent event{.volume = std::make_shared<const volume::VolumeInfo>(),
+                                .file = "bait",
+                                .canary = true,
+                                .delivered = [&] { ++delivered; }};
+  reporter.Opening(event);
+  CHECK(delivered == 1);
+  reporter.StillOwed(event);
+  CHECK(delivered == 2);
 }
 
 }  // namespace

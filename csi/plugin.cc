@@ -125,9 +125,8 @@ Volumes::Volumes(const Clock& its_clock, const Flags& flags, std::unique_ptr<Kub
       read_times(clock, flags.state_dir),
       records(clock),
       opens(audit_log.get(), metrics, read_times, records,
-            [this](const volume::OpenEvent& event) {
-              if (reporter) reporter->CanaryOpened(event);
-            }),
+            reporter ? [this](const volume::OpenEvent& event) { reporter->CanaryOpened(event); }
+                     : std::function<void(const volume::OpenEvent&)>()),
       server(clock, kVolumeThreads, flags.kubelet_root, keeper.get(), &opens, AbilitiesOf(flags)) {
   if (audit_log == nullptr) return;
   metrics.Gauge("coffer_csi_audit_lines_lost", "Lines that the audit log lacks, since the start",

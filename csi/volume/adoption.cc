@@ -183,6 +183,7 @@ absl::StatusOr<std::size_t> VolumeServer::Adopt(absl::Duration patience,
 }
 
 bool VolumeServer::GoOn(const std::shared_ptr<Volume>& volume) {
+  volume->TellOwed();
   if (const absl::Status mounted = volume->Mounted(); !mounted.ok()) {
     Drop(volume);
     GiveUp(volume->info().target, mounted);

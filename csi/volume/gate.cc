@@ -39,7 +39,7 @@ Gate::Passage Gate::Open(Tree& tree, std::uint64_t inode, const Opener& opener, 
                   .every_read = (guard.flags & Guard::kReadOnce) != 0};
   // Before the rules: who isn't let in has touched it all the same.
   if ((guard.flags & Guard::kCanary) != 0 && guard.told == 0) {
-    passage.canary = telling_.insert(passage.file).second;
+    passage.canary = telling_.try_emplace(passage.file, Guard::kTold | Guard::kOwed).second;
   }
   const std::int64_t nanos = now.time_since_epoch() / std::chrono::nanoseconds(1);
   if (guard.gone != 0 || (guard.end_nanos != 0 && guard.end_nanos <= nanos)) {
@@ -58,8 +58,15 @@ Gate::Passage Gate::Open(Tree& tree, std::uint64_t inode, const Opener& opener, 
 }
 
 void Gate::Told(Tree& tree, const std::string& file) {
-  tree.ForVersions(file, [](Snapshot&, std::uint32_t, Guard& guard) { guard.told = 1; });
-  telling_.erase(file);
+  const std::uint32_t told = telling_.extract(file).mapped();
+  tree.ForVersions(file, [told](Snapshot&, std::uint32_t, Guard& guard) { guard.told |= told; });
+}
+
+void Gate::Delivered(Tree& tree, const std::string& file) {
+  const auto telling = telling_.find(file);
+  if (telling != telling_.end()) telling->second = Guard::kTold;
+  tree.ForVersions(file,
+                   [](Snapshot&, std::uint32_t, Guard& guard) { guard.told &= Guard::kTold; });
 }
 
 bool Gate::MayRead(Tree& tree, std::uint64_t inode, std::uint64_t handle) const {

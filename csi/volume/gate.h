@@ -11,7 +11,6 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -36,9 +35,10 @@ class Gate {
   // ENOENT, and no file: there is no such inode.
   Passage Open(Tree& tree, std::uint64_t inode, const Opener& opener, Tree::Time now);
 
-  // Of a canary's passage: whoever is to know has been told. By then no other open is one to be
-  // told.
+  // Of a canary's passage: the listener was told. By then no other open is one to be told.
   void Told(Tree& tree, const std::string& file);
+  // Of one that was told, or is being told: nobody is owed it any more.
+  void Delivered(Tree& tree, const std::string& file);
 
   // Whether a handle may be given bytes of the file.
   bool MayRead(Tree& tree, std::uint64_t inode, std::uint64_t handle) const;
@@ -59,7 +59,7 @@ class Gate {
   };
 
   std::map<std::pair<std::uint64_t, std::uint64_t>, Given> given_;  // of read-once files
-  std::set<std::string> telling_;  // canaries
+  std::map<std::string, std::uint32_t> telling_;  // canaries, and what Guard::told becomes
 };
 
 }  // namespace coffer::volume

@@ -25,6 +25,15 @@ class Told : public OpenListener {
     std::lock_guard lock(mutex_);
     events_.push_back(event);
   }
+  void StillOwed(const OpenEvent& event) override {
+    std::lock_guard lock(mutex_);
+    owed_.push_back(event);
+  }
+  // What a plugin before this one owed, taken away.
+  std::vector<OpenEvent> TakeOwed() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(owed_, {});
+  }
   // The first `count` events, taken away.
   std::vector<OpenEvent> Take(std::size_t count) {
     CHECK(Eventually([&] {
@@ -55,7 +64,7 @@ class Told : public OpenListener {
 
  private:
   std::mutex mutex_;
-  std::vector<OpenEvent> events_;
+  std::vector<OpenEvent> events_, owed_;
 };
 
 struct Ruled {
@@ -534,6 +543,75 @@ TEST_CASE("a canary whose plugin is killed before it has told is told by the nex
   CHECK(Read(play.target + "/bait") == "b");
   CHECK(server.Unmount(play.target).ok());
   CHECK(told.none());
+}
+
+TEST_CASE("a canary's first open is owed by each next plugin, until it is delivered") {
+  Play play;
+  const std::string& target = play.target;
+  ManualClock clock;
+  // One that delivers some of it before the opener goes on.
+  struct Prompt : Told {
+    void Opening(const OpenEvent& event) override {
+      if (event.file == "prompt") event.delivered();
+    }
+  } told;
+  const FileRules canary{.canary = true};
+  const auto files = [&](const char* text) {
+    return Files(Ruleds{{"dir/bait", text, canary},
+                        {"late", text, canary},
+                        {"prompt", text, canary},
+                        {"untouched", text, canary}});
+  };
+  OpenEvent bait;
+  {
+    KeeperClient client(play.socket);
+    VolumeServer server(clock, 2, "/", &client, &told);
+    REQUIRE(server.Adopt(absl::Seconds(60)).value_or(9) == 0);
+    REQUIRE(server.Mount({"csi-1", target, {"shop", "web-0", "uid-0", "webapp"}}, files("1")).ok());
+    for (const char* const name : {"/dir/bait", "/late", "/prompt"}) {
+      CHECK(Read(target + name) == "1");
+    }
+    told.TakeOf("late").delivered();
+    bait = told.TakeOf("dir/bait");
+    told.TakeOf("prompt");
+    // What has new content is owed as before.
+    REQUIRE(server.Swap(target, files("2")).ok());
+  }
+  bait.delivered();  // too late: the next plugin has the volume
+  {
+    KeeperClient client(play.socket);
+    VolumeServer server(clock, 2, "/", &client, &told);
+    REQUIRE(server.Adopt(absl::Seconds(60)).value_or(9) == 1);
+    const std::vector<OpenEvent> all = told.TakeOwed();
+    REQUIRE(all.size() == 1);
+    const OpenEvent& owed = all[0];
+    CHECK(owed.file == "dir/bait");
+    CHECK(owed.volume->pod.uid == "uid-0");
+    CHECK(owed.canary);
+    CHECK(owed.time == absl::InfinitePast());
+    CHECK(owed.opener.pid == 0);
+    for (const char* const name : {"/dir/bait", "/late", "/prompt"}) {
+      CHECK(Read(target + name) == "2");
+    }
+  }
+  KeeperClient client(play.socket);
+  auto server = std::make_unique<VolumeServer>(clock, 2, "/", &client, &told);
+  REQUIRE(server->Adopt(absl::Seconds(60)).value_or(9) == 1);
+  const std::vector<OpenEvent> again = told.TakeOwed();
+  REQUIRE(again.size() == 1);
+  CHECK(again[0].file == "dir/bait");
+  again[0].delivered();
+  server.reset();
+  KeeperClient last(play.socket);
+  server = std::make_unique<VolumeServer>(clock, 2, "/", &last, &told);
+  REQUIRE(server->Adopt(absl::Seconds(60)).value_or(9) == 1);
+  CHECK(told.TakeOwed().empty());
+  CHECK(told.none());  // none of it was a first open anew
+  CHECK(Read(target + "/untouched") == "2");
+  const OpenEvent first = told.TakeOf("untouched");
+  CHECK(first.canary);
+  CHECK(server->Unmount(target).ok());
+  first.delivered();  // the volume is gone
 }
 
 TEST_CASE("what was opened and read is known to the next plugin") {

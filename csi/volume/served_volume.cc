@@ -43,7 +43,8 @@ Volume::Volume(VolumeInfo info, std::string root, std::uint64_t key, UniqueFd fu
       resend_(abilities.resend),
       memory_(abilities.memory),
       watch_(std::move(watch)),
-      tree_(std::move(tree)) {}
+      tree_(std::move(tree)),
+      owed_(watch_ ? tree_.Owed() : std::set<std::string>()) {}
 
 void Volume::GiveToKeeper() {
   if (keeper_ == nullptr) return;
@@ -130,9 +131,11 @@ Volume::Progress Volume::AnswerRequests(DialogBuffers& buffers, int limit) {
   return Progress::kBusy;
 }
 
-std::optional<OpenEvent> Volume::EventOf(Gate::Passage passage, Opener opener) const {
+std::optional<OpenEvent> Volume::EventOf(Gate::Passage passage, Opener opener) {
   const bool quiet = !info_->audit && passage.error == 0 && !passage.canary;
   if (quiet || passage.file.empty() || watch_->listener == nullptr) return std::nullopt;
+  std::function<void()> delivered;
+  if (passage.canary) delivered = WhenDelivered(passage.file);
   return OpenEvent{.volume = info_,
                    .file = std::move(passage.file),
                    .version = std::move(passage.version),
@@ -140,7 +143,25 @@ std::optional<OpenEvent> Volume::EventOf(Gate::Passage passage, Opener opener) c
                    .time = watch_->clock.Now(),
                    .error = passage.error,
                    .refusal = std::move(passage.refusal),
-                   .canary = passage.canary};
+                   .canary = passage.canary,
+                   .delivered = std::move(delivered)};
+}
+
+std::function<void()> Volume::WhenDelivered(const std::string& file) {
+  return [weak = weak_from_this(), file] {
+    const auto there = weak.lock();
+    if (there == nullptr) return;
+    std::lock_guard lock(there->mutex_);
+    there->gate_.Delivered(there->tree_, file);
+  };
+}
+
+void Volume::TellOwed() {
+  for (const std::string& file : std::exchange(owed_, {})) {
+    if (watch_->listener == nullptr) return;
+    watch_->listener->StillOwed(
+        {.volume = info_, .file = file, .canary = true, .delivered = WhenDelivered(file)});
+  }
 }
 
 absl::StatusOr<UniqueFd> Volume::Writable() const {

@@ -6,9 +6,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -35,7 +37,7 @@ struct OpenWatch {
 // Has the kernel ask again what was read and not answered. Unimplemented: it can't.
 absl::Status AskAgain(int fuse);
 
-class Volume {
+class Volume : public std::enable_shared_from_this<Volume> {
  public:
   // A reader that is on its way through "..data" while it is swapped finds the old snapshot's
   // folder for that long.
@@ -77,6 +79,8 @@ class Volume {
   void AskAgain();
   // NotFound: no longer, or something else is.
   absl::Status Mounted() const;
+  // Tells the listener what the plugin before this one owed. Called once at most.
+  void TellOwed();
   // Does the rest of a swap that the plugin before this one began.
   absl::Status Resume();
   // The volume is about to be handed over: what waits for time to pass ends.
@@ -110,7 +114,9 @@ class Volume {
   bool KernelKnows(Tree::Inodes inodes) const;
 
   // What the listener is told of an open, if anything.
-  std::optional<OpenEvent> EventOf(Gate::Passage passage, Opener opener) const;
+  std::optional<OpenEvent> EventOf(Gate::Passage passage, Opener opener);
+  // OpenEvent::delivered of that file.
+  std::function<void()> WhenDelivered(const std::string& file);
 
   const std::shared_ptr<const VolumeInfo> info_;
   const std::string root_;
@@ -135,6 +141,7 @@ class Volume {
 
   std::mutex mutex_;  // never held while waiting for the kernel
   Tree tree_;
+  std::set<std::string> owed_;  // by the plugin before this one; not under mutex_
   int turns_ = 0;  // threads between a request and its answer, where the kernel can't ask again
   Gate gate_;
 };

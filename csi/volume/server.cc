@@ -187,10 +187,10 @@ std::shared_ptr<Volume> VolumeServer::Register(const VolumeInfo& info, std::uint
                                                bool opens) {
   std::optional<OpenWatch> watch;
   if (opens) watch.emplace(OpenWatch{clock_, *openers_, listener_});
+  auto volume = std::make_shared<Volume>(info, root_, key, std::move(fuse), device, std::move(tree),
+                                         keeper_, std::move(watch), abilities_);
   std::lock_guard lock(mutex_);
-  return by_key_[key] = std::make_shared<Volume>(info, root_, key, std::move(fuse), device,
-                                                 std::move(tree), keeper_, std::move(watch),
-                                                 abilities_);
+  return by_key_[key] = std::move(volume);
 }
 
 absl::Status VolumeServer::Listen(int fuse, std::uint64_t key) const {

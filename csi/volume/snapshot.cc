@@ -319,7 +319,7 @@ void Snapshot::Inherit(const Snapshot& old, const Counterparts& counterparts) {
     const auto before = counterparts[i];
     const Guard* const theirs = mine != nullptr && before ? old.guard(*before) : nullptr;
     if (theirs == nullptr) continue;
-    mine->told |= theirs->told;
+    mine->told |= theirs->told;  // what is owed for one of them is owed for both
     mine->handles = std::max(mine->handles, theirs->handles);
     if (!mine->vanishes() || !theirs->vanishes() ||
         std::memcmp(mine->digest, theirs->digest, sizeof mine->digest) != 0) {

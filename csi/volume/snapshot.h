@@ -49,12 +49,16 @@ struct Node {
 struct Guard {
   static constexpr std::uint32_t kReadOnce = 1;
   static constexpr std::uint32_t kCanary = 2;
+  // Of a canary's first open, told of nobody yet: 0. Builds that know kTold alone, and mean by it
+  // that nothing is owed, take both together for it.
+  static constexpr std::uint32_t kTold = 1;
+  static constexpr std::uint32_t kOwed = 2;  // somebody is yet to be told: OpenEvent::delivered
   static constexpr std::uint64_t kReaderElsewhere = UINT64_MAX;  // of the same file in another snapshot
 
   std::uint32_t rules_offset = 0;  // in the names
   std::uint32_t rules_size = 0;
   std::uint32_t flags = 0;
-  std::uint32_t told = 0;              // of a canary: its first open was
+  std::uint32_t told = 0;              // kTold, kOwed
   std::uint32_t gone = 0;              // its bytes are wiped
   std::uint32_t reserved = 0;
   std::int64_t available_nanos = 0;    // after it was published; 0: for as long as the volume
@@ -147,7 +151,7 @@ class Snapshot {
   using Counterparts = std::vector<std::optional<std::uint32_t>>;
   Counterparts CounterpartsIn(const Snapshot& old) const;
   // Takes over what happened to the files of `old` that are the same ones here: those that are gone
-  // stay gone, time goes on, a canary's first open was the first.
+  // stay gone, time goes on, a canary's first open was the first, and is owed still.
   void Inherit(const Snapshot& old, const Counterparts& counterparts);
 
   // The kernel took or gave back references. lookups() is the sum over all nodes.

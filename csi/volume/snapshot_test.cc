@@ -85,6 +85,35 @@ TEST_CASE("each node has the one of its path as its counterpart in another snaps
   }
 }
 
+TEST_CASE("of a canary's first open it is inherited that it was told, and that it is owed") {
+  constexpr std::uint32_t kUntold = 0, kDone = Guard::kTold, kOwed = Guard::kTold | Guard::kOwed;
+  struct Case {
+    const char* name;
+    std::uint32_t old, next, inherited;
+  };
+  const Case cases[] = {
+      {"nothing", kUntold, kUntold, kUntold},
+      {"an old build's, or a delivered one", 1, kUntold, kDone},
+      {"one that is owed", kOwed, kUntold, kOwed},
+      {"again, after a death", kOwed, kOwed, kOwed},
+      {"again, after one in the middle of marking it as delivered", kDone, kOwed, kOwed},
+      {"told of the next one alone", kUntold, kDone, kDone},
+  };
+  for (const Case& c : cases) {
+    INFO(c.name);
+    const auto built = [](std::uint32_t told) {
+      std::vector<SnapshotFile> files = Files(Contents{{"bait", "1"}});
+      files[0].rules.canary = true;
+      auto snapshot = *Snapshot::Build(files, 100, absl::UnixEpoch(), /*guarded=*/true);
+      snapshot->guard(*snapshot->Find("bait"))->told = told;
+      return snapshot;
+    };
+    const auto old = built(c.old), next = built(c.next);
+    next->Inherit(*old, next->CounterpartsIn(*old));
+    CHECK(next->guard(*next->Find("bait"))->told == c.inherited);
+  }
+}
+
 TEST_CASE("references are counted a node and in all") {
   const auto snapshot = Built({{"a", "1"}, {"b", "2"}});
   snapshot->AddLookup(2);

@@ -251,6 +251,18 @@ void Tree::ForCopies(const Guarded& file, const GuardVisitor& visit) {
               });
 }
 
+std::set<std::string> Tree::Owed() const {
+  std::set<std::string> files;
+  for (const Held& held : held_) {
+    const Snapshot& snapshot = *held.snapshot;
+    for (std::uint32_t i = 0; i < snapshot.node_count(); ++i) {
+      const Guard* const guard = snapshot.guard(i);
+      if (guard != nullptr && (guard->told & Guard::kOwed) != 0) files.insert(snapshot.Path(i));
+    }
+  }
+  return files;
+}
+
 void Tree::Vanish(const Guarded& file) {
   ForCopies(file, [](Snapshot& snapshot, std::uint32_t index, Guard&) { snapshot.Vanish(index); });
 }

@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -89,6 +90,8 @@ class Tree {
   using GuardVisitor = std::function<void(Snapshot&, std::uint32_t, Guard&)>;
   void ForVersions(const std::string& path, const GuardVisitor& visit);
   void ForCopies(const Guarded& file, const GuardVisitor& visit);
+  // Paths of canaries, in any snapshot, whose first open is owed to somebody.
+  std::set<std::string> Owed() const;
   // Wipes the file and its copies.
   void Vanish(const Guarded& file);
   // The same with all files whose time is over; when that of the next one is, Time::max() if never.

@@ -194,6 +194,53 @@ class KubeTest(unittest.TestCase):
         # The pod still owns the Secret; Kubernetes' garbage collector, which isn't here, would see to it.
         self.cluster.kubectl("delete", "secret", "copy")
 
+    def test_a_canary_whose_plugin_is_killed_while_the_api_server_is_away(self):
+        """the plugin that takes its volume over sends the Event, and the one after that doesn't"""
+        keeper_socket = os.path.join(self.node.folder, "keeper", "keeper.sock")
+        keeper = subprocess.Popen([os.path.join(BIN_DIR, "coffer-keeper"), f"-socket={keeper_socket}"],
+                                  stderr=subprocess.DEVNULL)
+
+        def with_flags(*flags):
+            self.node.kill()
+            self.node.flags = lambda: list(flags)
+            self.node.start()
+
+        with_flags(f"--keeper-socket={keeper_socket}")
+        try:
+            self.node.write_class("baited", WEBAPP_OBJECTS + "  canary: true\n")
+            uid = self.pod("web-10")
+            target = self.node.target(uid)
+            self.eventually(lambda: self.node.call(
+                "publish", "--volume-id=csi-web-10", f"--target={target}", "--class=baited", "--pod=web-10",
+                f"--uid={uid}", "--service-account=vault")[0] == "OK")
+            start = self.cluster.restart()
+            with open(os.path.join(target, "password"), encoding="utf-8") as file:
+                self.assertTrue(file.read())
+            self.assertIn("a canary secret was opened", self.node.log_text())
+            self.node.kill()
+            start()
+            self.cluster.wait("the API server", lambda: self.cluster._quiet(
+                "kubectl", "get", "--raw=/readyz") == "ok", 90)
+            told = lambda: [m for m in self.cluster.events("web-10") if "canary" in m]  # noqa: E731
+            self.assertEqual(told(), [])
+            self.node.start()
+            self.eventually(told)
+            once = ["the canary file password of SecretProviderClass baited was opened; the node plugin's logs "
+                    "say by whom"]
+            self.assertEqual(told(), once)
+            settled = lambda: "coffer_csi_kubernetes_writes_pending 0\n" in self.node.page("metrics")[1]  # noqa: E731
+            self.eventually(settled)
+            self.node.kill()
+            self.node.start()
+            self.eventually(settled)
+            self.assertEqual(told(), once)
+            self.unpublish("web-10", uid)
+            self.eventually(lambda: not self.cluster.get("secret", "copy"))
+        finally:
+            with_flags()
+            keeper.kill()
+            keeper.wait()
+
     def test_many(self):
         """110 volumes against this API server, one at a time and 16 at a time; what was to be written is"""
         uid = self.pod("web-7")
