@@ -10,9 +10,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <future>
 #include <optional>
+#include <thread>
 #include <utility>
 
+#include "common/clock.h"
+#include "csi/volume/open_listener.h"
 #include "csi/volume/volume_testing.h"
 
 namespace coffer::volume {
@@ -199,32 +204,52 @@ TEST_CASE("a container sees its volume's swaps, and when both were gone the new 
   REQUIRE((*plugin)('u'));
 }
 
+// In which the 65,536 numbers from 0 are the node's from 100,000.
+class UserNamespace {
+ public:
+  UserNamespace() {
+    int ready[2];
+    REQUIRE(pipe(ready) == 0);
+    child_ = fork();
+    if (child_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);  // it must not outlive a test that fails
+      const char byte = unshare(CLONE_NEWUSER) == 0 ? '+' : '-';
+      (void)!write(ready[1], &byte, 1);
+      for (;;) pause();
+    }
+    char byte = 0;
+    REQUIRE((read(ready[0], &byte, 1) == 1 && byte == '+'));
+    for (const int end : ready) close(end);
+    for (const std::string file : {"uid_map", "gid_map"}) {
+      std::ofstream(StrCat("/proc/", child_, "/", file)) << "0 100000 65536\n";
+    }
+    users_.reset(open(StrCat("/proc/", child_, "/ns/user").c_str(), O_RDONLY | O_CLOEXEC));
+  }
+  ~UserNamespace() {
+    kill(child_, SIGKILL);
+    waitpid(child_, nullptr, 0);
+  }
+
+  // A copy of the mount for a pod in this namespace; none where the kernel won't have it.
+  UniqueFd Map(const std::string& target) const {
+    UniqueFd pod(open_tree(AT_FDCWD, target.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+    mount_attr attributes{};
+    attributes.attr_set = MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = static_cast<std::uint64_t>(users_.get());
+    const int mapped = mount_setattr(pod.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+    return mapped == 0 ? std::move(pod) : UniqueFd();
+  }
+
+ private:
+  pid_t child_;
+  UniqueFd users_;
+};
+
 // Linux 6.12 and later: earlier kernels can't map identities of FUSE mounts.
 TEST_CASE("a pod in a user namespace sees the owners of its own numbers") {
   Mounted volume(Contents{{"mine", "1", 0400, 1000, 2000}});
-  // A user namespace in which the 65,536 numbers from 0 are the node's from 100,000.
-  int ready[2];
-  REQUIRE(pipe(ready) == 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);  // it must not outlive a test that fails
-    const char byte = unshare(CLONE_NEWUSER) == 0 ? '+' : '-';
-    (void)!write(ready[1], &byte, 1);
-    for (;;) pause();
-  }
-  char byte = 0;
-  REQUIRE((read(ready[0], &byte, 1) == 1 && byte == '+'));
-  for (const std::string file : {"uid_map", "gid_map"}) {
-    std::ofstream(StrCat("/proc/", child, "/", file)) << "0 100000 65536\n";
-  }
-  const UniqueFd users(open(StrCat("/proc/", child, "/ns/user").c_str(), O_RDONLY | O_CLOEXEC));
-
-  const UniqueFd pod(
-      open_tree(AT_FDCWD, volume.target.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
-  mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_IDMAP;
-  attributes.userns_fd = static_cast<std::uint64_t>(users.get());
-  REQUIRE(mount_setattr(pod.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0);
+  const UniqueFd pod = UserNamespace().Map(volume.target);
+  REQUIRE(pod);
   struct stat info {};
   REQUIRE(fstatat(pod.get(), "mine", &info, 0) == 0);
   CHECK(info.st_uid == 101'000);
@@ -236,8 +261,34 @@ TEST_CASE("a pod in a user namespace sees the owners of its own numbers") {
   };
   CHECK(readable(101'000) == 1);
   CHECK(readable(1000) == 0);
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, 0);
+}
+
+TEST_CASE(
+    "a volume's numbers can be mapped once it is mounted, whatever keeps the answering thread") {
+  struct Waiting : OpenListener {
+    void Opening(const OpenEvent&) override {
+      asked = true;
+      go_on.get_future().wait();
+    }
+    void Opened(const OpenEvent&) override {}
+    std::atomic<bool> asked = false;
+    std::promise<void> go_on;
+  } waiting;
+  const Folder folder;
+  const std::string busy = folder.path + "/busy", target = folder.path + "/mount";
+  for (const std::string& path : {busy, target}) fs::create_directory(path);
+  const SystemClock clock;
+  VolumeServer server(clock, 1, "/", nullptr, &waiting);
+  const VolumeInfo audited{.volume_id = "busy", .target = busy, .audit = true};
+  REQUIRE(server.Mount(audited, Files({{"a", "1"}})).ok());
+  std::thread reader([&] { CHECK(Read(busy + "/a") == "1"); });
+  CHECK(Eventually([&] { return waiting.asked.load(); }));
+
+  CHECK(server.Mount({.volume_id = "id", .target = target}, Files({{"a", "1"}})).ok());
+  CHECK(UserNamespace().Map(target));
+
+  waiting.go_on.set_value();
+  reader.join();
 }
 
 }  // namespace

@@ -167,6 +167,10 @@ absl::Status VolumeServer::MountAt(const VolumeInfo& info, std::vector<SnapshotF
   const std::shared_ptr<Volume> volume =
       Register(info, next_key_++, std::move(fuse), mount.device, Tree(std::move(first)), opens);
   volume->GiveToKeeper();
+  // The kernel's INIT, which it asked as the file system was made: before that is answered nobody
+  // can have the mount's ids mapped, as the runtime of a pod with a user namespace does.
+  DialogBuffers buffers;
+  volume->AnswerRequests(buffers, 1);
   // Answered before it can be seen.
   absl::Status attached = Listen(volume->fuse(), volume->key());
   if (attached.ok()) attached = Attach(mount, target.get());
