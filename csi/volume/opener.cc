@@ -349,13 +349,16 @@ void Openers::Forget(std::uint32_t thread, const KnownProcess& process) {
 void Openers::Tidy() {
   std::vector<std::shared_ptr<const KnownProcess>> old;  // closed without the lock
   std::lock_guard lock(mutex_);
-  while (kept_.size() > kMostKept) {
-    const auto oldest = std::min_element(
-        kept_.begin(), kept_.end(),
-        [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
-    old.push_back(std::move(oldest->second.process));
-    kept_.erase(oldest);
-  }
+  if (kept_.size() <= kMostKept) return;
+  std::vector<std::uint64_t> uses;
+  for (const auto& [thread, kept] : kept_) uses.push_back(kept.used);
+  const auto oldest_to_keep = uses.end() - kLeastKept;
+  std::nth_element(uses.begin(), oldest_to_keep, uses.end());
+  std::erase_if(kept_, [&](auto& kept) {
+    if (kept.second.used >= *oldest_to_keep) return false;
+    old.push_back(std::move(kept.second.process));
+    return true;
+  });
 }
 
 Opener Openers::Describe(std::uint32_t thread, std::uint32_t uid, std::uint32_t gid) {

@@ -55,13 +55,14 @@ class Openers {
 
   // `thread`, `uid`, `gid`: as the request has them; 0 and kUnknownId where it doesn't say.
   Opener Describe(std::uint32_t thread, std::uint32_t uid, std::uint32_t gid);
-  // Lets go of those that are too many. When the kernel has its answer: closing descriptors takes
-  // longer than a call.
+  // Lets go of the oldest where they are too many. When the kernel has its answer: closing
+  // descriptors takes longer than a call.
   void Tidy();
 
  private:
-  // Each has three descriptors open.
-  static constexpr std::size_t kMostKept = 64;
+  // Each has three descriptors open. Looking for the oldest takes as long as a few opens, so
+  // several are let go at a time.
+  static constexpr std::size_t kMostKept = 64, kLeastKept = 48;
   struct Kept {
     std::shared_ptr<const KnownProcess> process;
     std::uint64_t used = 0;
