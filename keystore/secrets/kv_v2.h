@@ -24,6 +24,7 @@ class KvV2 : public Backend {
   absl::StatusOr<Response> Patch(const Request& request, Txn& txn);
   absl::StatusOr<Response> DeleteNewest(const Request& request, Txn& txn);
   absl::StatusOr<Response> ReadSubkeys(const Request& request, Txn& txn);
+  // Of a request whose SecretPath is valid.
   absl::StatusOr<Response> AddVersion(const Request& request, Txn& txn,
                                       std::string_view operation, KvMetadata metadata,
                                       const KvConfig& config, const Json& data, absl::Time now);

@@ -110,7 +110,7 @@ absl::StatusOr<Response> KvV2::AddVersion(const Request& request, Txn& txn,
                                           std::string_view operation, KvMetadata metadata,
                                           const KvConfig& config, const Json& data,
                                           absl::Time now) {
-  ASSIGN_OR_RETURN(const std::string_view path, SecretPath(request));
+  const std::string_view path = request.text("path");
   const std::vector<std::int64_t> dropped = metadata.AddVersion(config, now);
   RETURN_IF_ERROR(txn.PutJson(VersionPath(metadata, metadata.current_version), data));
   for (const std::int64_t number : dropped) {

@@ -1,6 +1,7 @@
 #include "keystore/system/remount_routes.h"
 
 #include <catch2/catch.hpp>
+#include <memory>
 
 #include "common/strings.h"
 #include "keystore/system/testing_door.h"
@@ -12,6 +13,16 @@ struct Fixture : DoorKeystore {
   absl::StatusOr<Response> Move(std::string_view from, std::string_view to,
                                 std::string_view token = "root") {
     return Write("sys/remount", {{"from", from}, {"to", to}}, token);
+  }
+  // One that is done but for its commit.
+  std::unique_ptr<BarrierTxn> BeginMove(std::string_view from, std::string_view to) {
+    const std::vector<Route> routes = RemountRoutes(mounts, tokens);
+    Request request;
+    request.fields = {{"from", from}, {"to", to}};
+    auto txn = barrier.Begin();
+    Txn root = (*txn)->root();
+    REQUIRE(routes[0].operations[0].handler(request, root).ok());
+    return *std::move(txn);
   }
 };
 
@@ -195,16 +206,8 @@ TEST_CASE("over a crash after a move its tokens end too, since that is noted wit
   Fixture keystore;
   keystore.Enable("auth/door", "door");
   const Auth auth = keystore.LogIn("door");
-  {
-    const std::vector<Route> routes = RemountRoutes(keystore.mounts, keystore.tokens);
-    Request request;
-    request.fields = {{"from", "auth/door"}, {"to", "auth/back"}};
-    auto txn = keystore.barrier.Begin();
-    Txn root = (*txn)->root();
-    REQUIRE(routes[0].operations[0].handler(request, root).ok());
-    // The crash comes after this.
-    REQUIRE(CommitAndWait(keystore.barrier, *std::move(txn)).ok());
-  }
+  REQUIRE(CommitAndWait(keystore.barrier, keystore.BeginMove("auth/door", "auth/back")).ok());
+  // The crash comes here.
   CHECK(keystore.Read("auth/back/kept").ok());
   CHECK(keystore.Lives(auth));
   // Else what is there next would lose its tokens.
@@ -249,14 +252,9 @@ TEST_CASE("what is under way at the old path while a mount moves is done before 
 TEST_CASE("two moves of one mount at once: one is done, the other finds nothing") {
   Fixture keystore;
   keystore.Enable("own", "kv", "2");
-  const std::vector<Route> routes = RemountRoutes(keystore.mounts, keystore.tokens);
-  Request request;
-  request.fields = {{"from", "own"}, {"to", "late"}};
-  auto txn = keystore.barrier.Begin();
-  Txn root = (*txn)->root();
-  REQUIRE(routes[0].operations[0].handler(request, root).ok());
+  std::unique_ptr<BarrierTxn> late = keystore.BeginMove("own", "late");
   REQUIRE(keystore.Move("own", "first").ok());
-  CHECK(absl::IsAborted(CommitAndWait(keystore.barrier, *std::move(txn))));
+  CHECK(absl::IsAborted(CommitAndWait(keystore.barrier, std::move(late))));
   CHECK(keystore.Read("first/kept").ok());
   CHECK(IsNoRoute(keystore.Read("late/kept")));
   CHECK(MessageOf(keystore.Move("own", "late")) == "no matching mount at \"own/\"");
